@@ -1,0 +1,3 @@
+"""Gantry: a self-hosted fleet platform for Raspberry Pi devices."""
+
+__version__ = "0.1.0"

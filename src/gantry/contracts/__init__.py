@@ -1,0 +1,1 @@
+"""Wire models and enums that cross a process line. Imports nothing else of Gantry."""

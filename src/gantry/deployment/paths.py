@@ -26,14 +26,15 @@ def fleet_home(fleet: str) -> Path:
 
 
 def repository_root() -> Path:
-    """The checkout that this package runs from: the folder of Pulumi.yaml.
+    """The checkout that this package runs from: the folder that holds the image recipes.
 
     Raises:
         FileNotFoundError: the package was installed apart from its repository.
     """
     for folder in Path(__file__).resolve().parents:
-        if (folder / "Pulumi.yaml").is_file():
+        if (folder / "images" / "debian" / "recipe.toml").is_file():
             return folder
     raise FileNotFoundError(
-        "no Pulumi.yaml above the gantry package: run from a checkout installed with `make setup`"
+        "no images/debian/recipe.toml above the gantry package: "
+        "run from a checkout installed with `make setup`"
     )

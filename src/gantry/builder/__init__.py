@@ -1,0 +1,1 @@
+"""The builder: a pushed tree becomes container images in the fleet's registry."""

@@ -1,0 +1,56 @@
+"""The supervisor's image for each architecture: `gantry/<arch>-supervisor:<version>`."""
+
+import asyncio
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from gantry import __version__
+from gantry.builder.buildx import BuildJob, Buildx
+from gantry.builder.catalogue import ROOT_BASE, Catalogue
+from gantry.builder.engine import Engine
+from gantry.builder.plan import BaseName
+from gantry.builder.progress import Line
+from gantry.contracts.device_types import Architecture
+
+
+class SupervisorImages:
+    """Built from what `resources` holds of the repository: the same files on every builder."""
+
+    def __init__(
+        self, engine: Engine, buildx: Buildx, catalogue: Catalogue, registry: str, resources: Path
+    ) -> None:
+        self._engine = engine
+        self._buildx = buildx
+        self._catalogue = catalogue
+        self._registry = registry
+        self._resources = resources
+        self._locks = {arch: asyncio.Lock() for arch in Architecture}
+
+    async def ensure(self, arch: Architecture, say: Callable[[str], None]) -> str:
+        """Build, push, and return the name. What is there already takes about a second.
+
+        Raises:
+            CatalogueError, BuildFailedError, EngineError: as their makers say.
+        """
+        base = BaseName(arch, ROOT_BASE)
+        name = f"{self._registry}/gantry/{arch}-supervisor"
+        tags = [f"{name}:{__version__}", f"{name}:latest"]
+        async with self._locks[arch]:
+            await self._catalogue.ensure(base, say)
+            with tempfile.TemporaryDirectory(prefix="supervisor-") as work:
+                job = BuildJob(
+                    context=self._resources,
+                    dockerfile=self._resources / "images" / "supervisor" / "Dockerfile",
+                    platform=arch.platform,
+                    tags=tags,
+                    args={"BASE": base.reference},
+                )
+                await self._buildx.build(job, lambda line: say(_text(line)), Path(work))
+            for tag in tags:
+                await self._engine.push(tag, say)
+        return tags[0]
+
+
+def _text(line: Line) -> str:
+    return line.text

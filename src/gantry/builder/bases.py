@@ -204,6 +204,9 @@ def mmdebstrap_command(recipe: BaseRecipe, arch: Architecture, target: Path) -> 
         "--dpkgopt=path-exclude=/usr/share/doc/*",
         "--dpkgopt=path-include=/usr/share/doc/*/copyright",
     ]
+    if shutil.which("arch-test") is None:
+        # Without that program mmdebstrap cannot see that binfmt_misc runs the architecture.
+        command.append("--skip=check/qemu")
     if recipe.include:
         command.append(f"--include={','.join(recipe.include)}")
     return [

@@ -58,7 +58,8 @@ class Plan:
     """An image that is to exist: its tag, and what it is made from.
 
     `per_arch`: it can be had for several architectures, so its name bears the one it is for.
-    `base` is None for those that mmdebstrap makes; their `recipe` is set instead.
+    `base` is None for those that mmdebstrap makes; their `recipe` is set instead. `carried` are
+    bases whose archives the image holds as files: `bases/<name>-<arch>.tar.zst` of its context.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Plan:
     recipe: bases.BaseRecipe | None = None
     dockerfile: str = ""
     files: tuple[ContextFile, ...] = ()
+    carried: "tuple[Plan, ...]" = ()
 
 
 def plan_image(name: str, root: Path, arch: Architecture | None = None) -> Plan:
@@ -91,17 +93,20 @@ def plan_image(name: str, root: Path, arch: Architecture | None = None) -> Plan:
         raise ImageError(f"images/{name}/recipe.toml: {error}") from error
     if "base" in table:
         return _plan_base(folder, arch or Architecture.AMD64)
-    unknown = set(table) - {"from", "context", "arch"}
+    unknown = set(table) - {"from", "context", "arch", "bases"}
     if unknown or not isinstance(table.get("from"), str):
         problem = f"unknown keys {', '.join(sorted(unknown))}" if unknown else "no `from`"
-        raise ImageError(f"images/{name}/recipe.toml: {problem}; it takes from, context, arch")
+        raise ImageError(
+            f"images/{name}/recipe.toml: {problem}; it takes from, context, arch, bases"
+        )
     fixed = Architecture(table["arch"]) if "arch" in table else None
     if arch and fixed and arch is not fixed:
         raise ImageError(f"image {name} is made for {fixed} only, not for {arch}")
     base = plan_image(table["from"], root, arch or fixed)
     files = tuple(context_files(root, table.get("context", [])))
     dockerfile = (folder / "Dockerfile").read_text()
-    key = recipe_hash(table, dockerfile, files, base.hash)
+    carried = tuple(_plan_carried(each, root) for each in table.get("bases", ()))
+    key = recipe_hash(table, dockerfile, files, "".join(each.hash for each in (base, *carried)))
     per_arch = base.per_arch and fixed is None
     return Plan(
         name=name,
@@ -112,7 +117,16 @@ def plan_image(name: str, root: Path, arch: Architecture | None = None) -> Plan:
         base=base,
         dockerfile=dockerfile,
         files=files,
+        carried=carried,
     )
+
+
+def _plan_carried(name: str, root: Path) -> Plan:
+    """The base that a recipe's `bases` names as `<recipe>:<architecture>`."""
+    recipe, _, arch = name.partition(":")
+    if arch not in set(Architecture):
+        raise ImageError(f"bases: {name!r} is not <recipe>:<{'|'.join(Architecture)}>")
+    return _plan_base(root / "images" / recipe, Architecture(arch))
 
 
 def _plan_base(folder: Path, arch: Architecture) -> Plan:
@@ -212,7 +226,7 @@ def _ensure(plan: Plan, client: docker.DockerClient, progress: Progress) -> Imag
             return found
         with step(f"image {plan.tag}", progress) as say:
             if plan.recipe:
-                _load_base(plan, plan.recipe, client, say)
+                _load_base(plan, client, say)
             else:
                 _build(plan, client, say)
     found = _find(plan, client)
@@ -229,11 +243,9 @@ def _find(plan: Plan, client: docker.DockerClient) -> ImageRef | None:
     return ImageRef(tag=plan.tag, id=str(image.id), hash=plan.hash)
 
 
-def _load_base(
-    plan: Plan, recipe: bases.BaseRecipe, client: docker.DockerClient, progress: Progress
-) -> None:
+def _load_base(plan: Plan, client: docker.DockerClient, progress: Progress) -> None:
     try:
-        base = bases.make_base(recipe, plan.arch, cache_home() / "bases", progress)
+        base = _make_base(plan, progress)
         progress("loading it into the engine")
         with bases.archive_stream(base) as stream:
             client.images.load(stream)
@@ -248,8 +260,12 @@ def _build(plan: Plan, client: docker.DockerClient, progress: Progress) -> None:
     arguments = {"BASE": plan.base.tag}
     arguments |= {each: os.environ[each] for each in PROXY_VARIABLES if each in os.environ}
     output: list[str] = []
+    try:
+        archives = [(each, _make_base(each, progress)) for each in plan.carried]
+    except bases.BaseError as error:
+        raise ImageError(str(error)) from error
     for event in client.api.build(
-        fileobj=io.BytesIO(context_archive(plan)),
+        fileobj=io.BytesIO(context_archive(plan, archives)),
         custom_context=True,
         buildargs=arguments,
         labels={"gantry.image": plan.name, "gantry.recipe": plan.hash},
@@ -268,12 +284,22 @@ def _build(plan: Plan, client: docker.DockerClient, progress: Progress) -> None:
                 progress(line)
 
 
-def context_archive(plan: Plan) -> bytes:
+def _make_base(plan: Plan, progress: Progress) -> bases.BaseImage:
+    assert plan.recipe  # noqa: S101 - asked for bases only
+    return bases.make_base(plan.recipe, plan.arch, cache_home() / "bases", progress)
+
+
+def context_archive(plan: Plan, archives: Iterable[tuple[Plan, bases.BaseImage]] = ()) -> bytes:
     """The build context as a tar, the same bytes for the same files."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for each in plan.files:
             _add(archive, each.path, each.mode, each.source.read_bytes())
+        for carried, base in archives:
+            name = f"bases/{carried.name}-{carried.arch}"
+            sidecar = json.dumps({"image_id": base.image_id, "hash": base.hash})
+            _add(archive, f"{name}.tar.zst", 0o644, base.path.read_bytes())
+            _add(archive, f"{name}.json", 0o644, sidecar.encode())
         _add(archive, "Dockerfile", 0o644, plan.dockerfile.encode())
     return buffer.getvalue()
 

@@ -1,0 +1,114 @@
+"""The proxy's routes, as a Caddyfile (https://caddyserver.com/docs/caddyfile, Caddy 2.6)."""
+
+PROBE_HOST = "127.0.0.1"
+PROBE_PORT = 2020
+API, LOGS, REGISTRY, BUILDER = "api:8080", "logs:8080", "registry:5000", "builder:8080"
+# Query values that may be secrets: what the family's clients send as keys and tokens.
+SECRET_PARAMETERS = ("apikey", "api_key", "token", "access_token", "password")
+
+
+def caddyfile(host: str, port: int) -> str:
+    """The text of the Caddyfile for a fleet at `host`, served at `port`."""
+    device_logs = r"^/device/v2/[^/]+/(log-stream|logs)$"
+    return f"""\
+{{
+	admin off
+	persist_config off
+	auto_https off
+	http_port {PROBE_PORT}
+	https_port {port}
+	servers {{
+		protocols h1 h2
+		# A slow sender of headers holds a connection for this long; bodies and streams are free.
+		timeouts {{
+			read_header 30s
+			idle 5m
+		}}
+	}}
+	log default {{
+		output stdout
+		format json
+		level INFO
+	}}
+}}
+
+(common) {{
+	tls /etc/gantry/tls.crt /etc/gantry/tls.key {{
+		protocols tls1.2 tls1.3
+	}}
+	header {{
+		Strict-Transport-Security "max-age=31536000"
+		X-Content-Type-Options nosniff
+		X-Frame-Options DENY
+		Referrer-Policy no-referrer
+		-Server
+	}}
+	log {{
+		output stdout
+		format filter {{
+			wrap json
+			fields {{
+				request>headers>Authorization delete
+				request>headers>Cookie delete
+				request>headers>X-Gantry-Authorization delete
+				resp_headers>Set-Cookie delete
+				request>uri query {{
+{_redactions()}
+				}}
+			}}
+		}}
+	}}
+}}
+
+(stream) {{
+	reverse_proxy {{args.0}} {{
+		# Lines reach the reader when they are written, not when a buffer is full.
+		flush_interval -1
+		# It is for the services to say who calls them; nobody outside may.
+		header_up -X-Gantry-Authorization
+	}}
+}}
+
+https://api.{host}:{port} {{
+	import common
+	@inside path /services /services/*
+	respond @inside 404
+	@logs path_regexp {device_logs}
+	handle @logs {{
+		import stream {LOGS}
+	}}
+	handle {{
+		import stream {API}
+	}}
+}}
+
+https://logs.{host}:{port} {{
+	import common
+	import stream {LOGS}
+}}
+
+https://registry.{host}:{port} {{
+	import common
+	import stream {REGISTRY}
+}}
+
+https://builder.{host}:{port} {{
+	import common
+	import stream {BUILDER}
+}}
+
+https://{host}:{port}, https://*.{host}:{port}, https://*.devices.{host}:{port} {{
+	import common
+	respond "Gantry: nothing is served under this name.
+" 404
+}}
+
+http://{PROBE_HOST}:{PROBE_PORT} {{
+	bind {PROBE_HOST}
+	respond "OK"
+}}
+"""
+
+
+def _redactions() -> str:
+    return "\n".join(f"\t\t\t\t\treplace {each} REDACTED" for each in SECRET_PARAMETERS)

@@ -1,0 +1,207 @@
+"""A stack's settings: read and checked whole before anything is made."""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    IPvAnyAddress,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+
+from gantry.contracts.device_types import device_type
+from gantry.registry.config import S3Storage
+
+NAMESPACE = "gantry"
+# RFC 1123, and short enough that `<32 hex>.devices.` fits before it.
+HOST_NAME = re.compile(
+    r"(?=.{1,200}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)+"
+)
+FLEET_NAME = re.compile(r"[a-z][a-z0-9-]{3,40}")
+HTTPS = 443
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+Megabytes = Annotated[int, Field(ge=32)]
+
+
+class StackConfigError(Exception):
+    """The stack's file is wrong; the message lists every fault."""
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, alias_generator=to_camel, validate_by_alias=True
+    )
+
+
+class VolumeStorage(_Settings):
+    """Blobs on a volume of the host."""
+
+    kind: Literal["volume"] = "volume"
+
+
+class BucketStorage(_Settings):
+    """Blobs on S3-compatible storage. Without `endpoint` it is Amazon's own."""
+
+    kind: Literal["s3"]
+    bucket: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
+    region: str = "us-east-1"
+    endpoint: str | None = Field(default=None, pattern=r"^https?://[^/\s]+$")
+    access_key: SecretStr
+    secret_key: SecretStr
+
+    def as_registry_storage(self) -> S3Storage:
+        """The same, as the registry's configuration takes it."""
+        return S3Storage(
+            bucket=self.bucket,
+            region=self.region,
+            endpoint=self.endpoint,
+            access_key=self.access_key.get_secret_value(),
+            secret_key=self.secret_key.get_secret_value(),
+        )
+
+
+class Memory(_Settings):
+    """The most memory that each service may use, in MiB."""
+
+    postgres: Megabytes = 512
+    api: Megabytes = 512
+    git: Megabytes = 512
+    builder: Annotated[int, Field(ge=1024)] = 6144
+    registry: Megabytes = 256
+    nats: Megabytes = 256
+    logs: Megabytes = 256
+    proxy: Megabytes = 256
+
+
+class Builds(_Settings):
+    """What one build may use: seconds, and GiB of memory and disk."""
+
+    seconds: int = Field(default=3600, ge=60)
+    memory: int = Field(default=4, ge=1)
+    disk: int = Field(default=20, ge=5)
+    concurrent: int = Field(default=2, ge=1, le=16)
+
+
+class Logs(_Settings):
+    """How much of each device's log is kept."""
+
+    lines: int = Field(default=5000, ge=10)
+    days: int = Field(default=30, ge=1)
+
+
+class StackConfig(_Settings):
+    """What one fleet's cloud side may be told. The fleet's name is the stack's."""
+
+    fleet: str
+    host: str = ""
+    https_port: Port
+    git_port: Port
+    bind_address: IPvAnyAddress = Field(default="127.0.0.1", validate_default=True)
+    device_type: str = "raspberrypi3-64"
+    admin_username: str = Field(default="admin", pattern=r"^[a-z][a-z0-9-]{1,30}$")
+    storage: VolumeStorage | BucketStorage = Field(
+        default_factory=VolumeStorage, discriminator="kind"
+    )
+    memory: Memory = Memory()
+    builds: Builds = Builds()
+    logs: Logs = Logs()
+
+    @field_validator("fleet")
+    @classmethod
+    def _fleet_name(cls, value: str) -> str:
+        if not FLEET_NAME.fullmatch(value):
+            raise ValueError(
+                f"{value!r} cannot be a fleet's name: 4 to 41 letters a-z, digits and hyphens, "
+                "beginning with a letter"
+            )
+        return value
+
+    @field_validator("host")
+    @classmethod
+    def _host_name(cls, value: str) -> str:
+        if value and not HOST_NAME.fullmatch(value):
+            raise ValueError(
+                f"{value!r} is not a host name: use lower-case labels joined by dots, "
+                "such as devbots.gantry.internal"
+            )
+        if value.endswith(".localhost"):
+            raise ValueError(f"{value!r}: devices resolve .localhost to themselves; use another")
+        return value
+
+    @field_validator("device_type")
+    @classmethod
+    def _device_type(cls, value: str) -> str:
+        return device_type(value).slug
+
+    @model_validator(mode="after")
+    def _whole(self) -> "StackConfig":
+        if self.https_port == self.git_port:
+            raise ValueError(f"httpsPort and gitPort are both {self.git_port}: they must differ")
+        if not self.host:
+            object.__setattr__(self, "host", f"{self.fleet}.gantry.internal")
+        return self
+
+    def authority(self, name: str = "") -> str:
+        """Host and port of a name below the host, as URLs and image names have it."""
+        host = f"{name}.{self.host}" if name else self.host
+        return host if self.https_port == HTTPS else f"{host}:{self.https_port}"
+
+    def url(self, name: str = "") -> str:
+        """The URL of a name below the host, without a slash at its end."""
+        return f"https://{self.authority(name)}"
+
+
+def load(fleet: str, values: Mapping[str, str]) -> StackConfig:
+    """The settings of stack `fleet`, from all of Pulumi's configuration (`namespace:key`).
+
+    Other namespaces (`docker:host`) are their providers' own.
+
+    Raises:
+        StackConfigError: every unknown key and wrong value, one a line; never a secret's value.
+    """
+    own: dict[str, Any] = {"fleet": fleet}
+    for key, text in values.items():
+        namespace, _, name = key.partition(":")
+        if namespace == NAMESPACE and name == "fleet":
+            raise StackConfigError("gantry:fleet: the fleet's name is the stack's; remove the key")
+        if namespace == NAMESPACE:
+            own[name] = _parsed(name, text)
+    try:
+        return StackConfig.model_validate(own)
+    except ValidationError as error:
+        faults = [
+            f"  {_where(fault['loc'])}: {_reason(fault)}"
+            for fault in error.errors(include_input=False, include_url=False)
+        ]
+        lines = "\n".join(faults)
+        raise StackConfigError(f"stacks/Pulumi.{fleet}.yaml is wrong:\n{lines}") from None
+
+
+def _parsed(name: str, text: str) -> Any:
+    # Pulumi hands objects over as JSON, and everything else as text.
+    if not isinstance(text, str) or not text.startswith("{"):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise StackConfigError(f"{NAMESPACE}:{name} is not an object: {error}") from error
+
+
+def _where(location: tuple[int | str, ...]) -> str:
+    parts = [str(each) for each in location if each not in ("volume", "s3")]
+    return f"{NAMESPACE}:{'.'.join(parts)}" if parts else NAMESPACE
+
+
+def _reason(fault: Any) -> str:
+    if fault["type"] == "extra_forbidden":
+        return "unknown key"
+    return str(fault["msg"]).removeprefix("Value error, ")

@@ -1,0 +1,58 @@
+"""A fleet's cloud side: one component that holds one component a service."""
+
+import pulumi
+
+from api import Api
+from builder import Builder
+from config import StackConfig
+from git import Git
+from identity import Identity
+from logs import Logs
+from nats import Nats
+from network import Networks
+from postgres import Postgres
+from proxy import Proxy
+from registry import Registry
+
+
+class Fleet(pulumi.ComponentResource):
+    """All services of one fleet.
+
+    They start side by side: each waits by itself for those that it needs.
+    """
+
+    def __init__(self, config: StackConfig, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("gantry:fleet:Fleet", config.fleet, None, opts)
+        child = pulumi.ResourceOptions(parent=self)
+        self.config = config
+        self.networks = networks = Networks(config.fleet, child)
+        self.identity = identity = Identity(config, child)
+        postgres = Postgres(config, networks, identity, child)
+        self.services = {
+            "postgres": postgres,
+            "nats": Nats(config, networks, identity, child),
+            "registry": Registry(config, networks, identity, child),
+            "api": Api(config, networks, identity, postgres.url, child),
+            "logs": Logs(config, networks, identity, child),
+            "builder": Builder(config, networks, identity, child),
+            "git": Git(config, networks, identity, child),
+            "proxy": Proxy(config, networks, identity, child),
+        }
+        self.register_outputs({})
+
+    def outputs(self) -> dict[str, pulumi.Input[object]]:
+        """What the stack tells those who use the fleet."""
+        config, identity = self.config, self.identity
+        return {
+            "fleet": config.fleet,
+            "host": config.host,
+            "https_port": config.https_port,
+            "git_port": config.git_port,
+            "device_type": config.device_type,
+            "urls": {name: config.url(name) for name in ("api", "registry", "builder", "logs")},
+            "ca_certificate": identity.authority.certificate_pem,
+            "ssh_host_public_key": identity.ssh_host_key.public,
+            "admin_username": config.admin_username,
+            "admin_password": identity.admin_password,
+            "images": {name: each.image.tag for name, each in self.services.items()},
+        }

@@ -1,0 +1,57 @@
+"""The bucket that the registry's blobs are in: the doorway to S3-compatible storage."""
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from gantry.registry.config import S3Storage
+
+# What CreateBucket takes no LocationConstraint for
+# (https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateBucket.html).
+DEFAULT_REGION = "us-east-1"
+ATTEMPTS = 5
+
+
+class BucketError(Exception):
+    """The bucket can neither be used nor made; the message says which and why."""
+
+
+def ensure_bucket(storage: S3Storage) -> bool:
+    """Make the bucket exist, private; say whether it was made now.
+
+    Raises:
+        BucketError: the storage does not answer, refuses the keys, or the name is another's.
+    """
+    client = boto3.client(
+        "s3",
+        endpoint_url=storage.endpoint,
+        region_name=storage.region,
+        aws_access_key_id=storage.access_key,
+        aws_secret_access_key=storage.secret_key,
+        config=Config(retries={"max_attempts": ATTEMPTS, "mode": "standard"}),
+    )
+    try:
+        try:
+            client.head_bucket(Bucket=storage.bucket)
+            return False
+        except ClientError as error:
+            if _status(error) != 404:
+                raise
+        options = {"Bucket": storage.bucket}
+        if storage.region != DEFAULT_REGION:
+            place = {"LocationConstraint": storage.region}
+            client.create_bucket(**options, CreateBucketConfiguration=place)
+        else:
+            client.create_bucket(**options)
+        return True
+    except (BotoCoreError, ClientError) as error:
+        where = storage.endpoint or "Amazon S3"
+        raise BucketError(
+            f"bucket {storage.bucket!r} at {where}: {error}; check gantry:storage of the stack"
+        ) from error
+    finally:
+        client.close()
+
+
+def _status(error: ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))

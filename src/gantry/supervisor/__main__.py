@@ -1,0 +1,38 @@
+"""`python -m gantry.supervisor`"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+
+from gantry.supervisor import VERSION
+from gantry.supervisor.app import App, StartError
+from gantry.supervisor.settings import SettingsError, read_settings
+
+
+async def _run() -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await App(read_settings(os.environ)).run(stop)
+
+
+def main() -> int:
+    """Run until told to stop; the exit status."""
+    logging.basicConfig(level=logging.INFO, format="[%(levelname)s] %(message)s", stream=sys.stdout)
+    # Each request at level info would fill the device's journal.
+    for name in ("httpx2", "httpcore2"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.info("supervisor %s", VERSION)
+    try:
+        asyncio.run(_run())
+    except (StartError, SettingsError) as error:
+        logging.error("%s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

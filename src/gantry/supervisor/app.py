@@ -1,0 +1,216 @@
+"""The supervisor: its life from start to end, and the threads between its parts."""
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
+from typing import Any
+
+from gantry.supervisor import web
+from gantry.supervisor.backoff import Backoff
+from gantry.supervisor.cloud import Cloud, CloudError
+from gantry.supervisor.config import DEFAULT_PORT, ConfigError, ConfigFile, DeviceConfig
+from gantry.supervisor.device import recall
+from gantry.supervisor.engine import Engine, EngineError, EngineInfo
+from gantry.supervisor.journal import Journal
+from gantry.supervisor.logbuffer import system_line
+from gantry.supervisor.logship import LogShipper
+from gantry.supervisor.managed import Managed, Parts
+from gantry.supervisor.provision import provision
+from gantry.supervisor.settings import Settings
+from gantry.supervisor.store import LogPosition, Store
+from gantry.supervisor.tls import ssl_context
+
+_LOG = logging.getLogger(__name__)
+# Of the ten seconds that the host gives, in seconds.
+_LAST_LOGS = 4.0
+_RESTART_AFTER = 5.0
+
+
+class StartError(Exception):
+    """The supervisor cannot run on this host at all; the message says why."""
+
+
+class App:
+    """One supervisor on one host."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._file = ConfigFile(settings.config_path)
+        self._store = Store(settings.database_path)
+        self._engine = Engine(settings.docker_socket)
+        self._shipper = LogShipper(self._confirmed)
+        self._journal = Journal(lambda text, service: self._shipper.add(system_line(text, service)))
+        self._managed: Managed | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._positions: dict[str, LogPosition] = {}
+        self._saved_at = 0.0
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run until `stop` is set. Containers of applications run on.
+
+        Raises:
+            StartError: the data directory or the port cannot be used.
+        """
+        try:
+            await self._store.open()
+        except (OSError, sqlite3.Error) as error:
+            path = self._settings.database_path
+            raise StartError(f"{path} cannot be opened: {error}; mount a writable /data") from error
+        server = await self._listen()
+        life = asyncio.create_task(self._live(), name="life")
+        stopping = asyncio.create_task(stop.wait(), name="stop")
+        try:
+            await asyncio.wait({life, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if life.done():
+                life.result()  # raises what ended it
+                await stopping
+        finally:
+            _LOG.info("stopping; applications run on")
+            server.close()
+            for task in (life, stopping):
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+            await self._end()
+
+    async def _listen(self) -> asyncio.Server:
+        """Answer on the device's port from the first moment, provisioned or not."""
+        port = self._settings.listen_port or DEFAULT_PORT
+        if self._settings.listen_port is None:
+            with suppress(ConfigError):
+                port = (await asyncio.to_thread(self._file.read)).listen_port
+        address = self._settings.listen_address
+        try:
+            server = await web.serve(web.application(self), address, port)
+        except OSError as error:
+            raise StartError(f"cannot listen on {address}:{port}: {error.strerror}") from error
+        _LOG.info("listening on %s:%d", address, port)
+        return server
+
+    async def _live(self) -> None:
+        """Become a device of the fleet, and then be one."""
+        memory = await recall(self._store)
+        info = await self._host()
+        config = await self._provision(info)
+        cloud = Cloud(config, ssl_context(config.root_ca))
+        parts = Parts(
+            settings=self._settings,
+            config=config,
+            store=self._store,
+            engine=self._engine,
+            info=info,
+            memory=memory,
+            cloud=cloud,
+            shipper=self._shipper,
+            journal=self._journal,
+        )
+        managed = Managed(parts)
+        await managed.open()
+        self._managed = managed
+        for name, work in managed.loops().items():
+            self._tasks.append(asyncio.create_task(_keep_going(name, work), name=name))
+
+    async def _host(self) -> EngineInfo:
+        """What the engine says of the host, once it answers."""
+        trouble = Backoff(1.0, 30.0)
+        while True:
+            try:
+                return await self._engine.info()
+            except EngineError as error:
+                _LOG.warning("%s", error)
+                await asyncio.sleep(trouble.next())
+
+    async def _provision(self, info: EngineInfo) -> DeviceConfig:
+        """Be provisioned, however long it takes."""
+        trouble = Backoff(2.0, 300.0)
+        said = ""
+        while True:
+            try:
+                return await self._try_to_provision(info)
+            except (ConfigError, CloudError) as error:
+                wait = trouble.next()
+                if isinstance(error, ConfigError):
+                    # Somebody is likely to be at the device, and to look whether it works now.
+                    wait = min(wait, 10.0)
+                if str(error) != said:
+                    said = str(error)
+                    _LOG.error("not provisioned: %s; trying again", error)
+                await asyncio.sleep(wait)
+
+    async def _try_to_provision(self, info: EngineInfo) -> DeviceConfig:
+        clouds: list[Cloud] = []
+
+        def connect(config: DeviceConfig) -> Cloud:
+            clouds.append(Cloud(config, ssl_context(config.root_ca)))
+            return clouds[-1]
+
+        try:
+            config = await provision(self._file, connect, info.operating_system)
+            ssl_context(config.root_ca)  # a wrong certificate is told here, and waited for
+            return config
+        finally:
+            for cloud in clouds:
+                await cloud.close()
+
+    async def _end(self) -> None:
+        managed = self._managed
+        if managed is not None:
+            await managed.pause()
+            # The loop that sends logs is left to end by itself: what it has is still sent.
+            self._shipper.finish()
+            shipping = [task for task in self._tasks if task.get_name() == "logs"]
+            if shipping:
+                await asyncio.wait(shipping, timeout=_LAST_LOGS)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._save_positions()
+        if managed is not None:
+            await managed.close()
+        await self._engine.close()
+        await self._store.close()
+
+    async def _confirmed(self, positions: Mapping[str, LogPosition]) -> None:
+        """Remember how far logs have come: not at each line, for the card's sake."""
+        self._positions.update(positions)
+        now = asyncio.get_running_loop().time()
+        if now - self._saved_at > 5.0:
+            self._saved_at = now
+            await self._save_positions()
+
+    async def _save_positions(self) -> None:
+        if self._managed is not None and (self._positions or self._managed.followed()):
+            saved, self._positions = self._positions, {}
+            await self._store.save_log_positions(saved, self._managed.followed())
+
+    def accepts_key(self, key: str) -> bool:
+        """See web.Supervisor."""
+        return self._managed is not None and self._managed.accepts_key(key)
+
+    def complaints(self) -> list[str]:
+        """See web.Supervisor. A device that waits for its config.json is healthy."""
+        return [] if self._managed is None else self._managed.complaints()
+
+    def device(self) -> dict[str, Any]:
+        """See web.Supervisor."""
+        return {} if self._managed is None else self._managed.device()
+
+    def update(self, force: bool) -> bool:
+        """See web.Supervisor."""
+        if self._managed is None:
+            return False
+        self._managed.update(force)
+        return True
+
+
+async def _keep_going(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """A fault in one loop ends neither the others nor, for long, itself."""
+    while True:
+        try:
+            await work()
+            return
+        except Exception:
+            _LOG.exception("the %s loop failed; begun again in %.0f s", name, _RESTART_AFTER)
+            await asyncio.sleep(_RESTART_AFTER)

@@ -1,0 +1,264 @@
+"""Carries out the planner's steps, and waits longer each time that one fails."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+from gantry.supervisor.backoff import Backoff
+from gantry.supervisor.engine import Engine, EngineError
+from gantry.supervisor.journal import Journal
+from gantry.supervisor.steps import (
+    CreateContainer,
+    CreateNetwork,
+    CreateVolume,
+    FetchImage,
+    RemoveContainer,
+    RemoveImage,
+    RemoveNetwork,
+    RenameContainer,
+    StartContainer,
+    Step,
+    StopContainer,
+)
+
+_LOG = logging.getLogger(__name__)
+# A service that was left in peace for so long starts at once again, in seconds.
+_FORGIVEN_AFTER = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How many steps were carried out, and when the first of those held back may be tried."""
+
+    done: int
+    wait: float | None
+
+
+@dataclass(slots=True)
+class _Attempts:
+    backoff: Backoff
+    last: float
+    not_before: float
+
+
+class Executor:
+    """The only one who changes the engine.
+
+    `drain` waits until a stopped container's log has been read, for it goes with the container.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        journal: Journal,
+        drain: Callable[[str], Awaitable[None]],
+        changed: Callable[[], None],
+    ) -> None:
+        self._engine = engine
+        self._journal = journal
+        self._drain = drain
+        self._changed = changed
+        self._attempts: dict[str, _Attempts] = {}
+        self.doing: dict[tuple[int, str], str] = {}
+
+    async def run(self, steps: Iterable[Step], still_wanted: Callable[[], bool]) -> Outcome:
+        """Carry out these steps, lane by lane side by side; none begins once they are not wanted.
+
+        Lanes that only end containers go first: what they held (ports, devices) may be needed.
+        """
+        lanes: dict[str, list[Step]] = {}
+        for step in steps:
+            lanes.setdefault(step.lane, []).append(step)
+        ending = [lane for lane in lanes.values() if _only_ends(lane)]
+        others = [lane for lane in lanes.values() if not _only_ends(lane)]
+        done, waits = 0, []
+        for group in (ending, others):
+            for count, wait in await asyncio.gather(
+                *(self._lane(lane, still_wanted) for lane in group)
+            ):
+                done += count
+                if wait is not None:
+                    waits.append(wait)
+        return Outcome(done, min(waits, default=None))
+
+    async def _lane(
+        self, steps: list[Step], still_wanted: Callable[[], bool]
+    ) -> tuple[int, float | None]:
+        for done, step in enumerate(steps):
+            if not still_wanted():
+                return done, None
+            key = _key(step)
+            wait = self._wait(key)
+            if wait > 0:
+                return done, wait
+            try:
+                await self._carry_out(step)
+            except EngineError as error:
+                delay = self._failed(key)
+                self._journal.write(
+                    f"{_sentence(step)} failed: {error}; next try in {delay:.0f} s",
+                    _service_id(step),
+                    is_error=True,
+                )
+                return done, delay
+            if isinstance(step, StartContainer):
+                # A service that ends soon after each start is started less and less often.
+                self._failed(key)
+            else:
+                self._attempts.pop(key, None)
+        return len(steps), None
+
+    def _wait(self, key: str) -> float:
+        attempts = self._attempts.get(key)
+        if attempts is None:
+            return 0.0
+        now = time.monotonic()
+        if now - attempts.last > _FORGIVEN_AFTER:
+            del self._attempts[key]
+            return 0.0
+        return attempts.not_before - now
+
+    def _failed(self, key: str) -> float:
+        now = time.monotonic()
+        attempts = self._attempts.setdefault(key, _Attempts(Backoff(1.0, 300.0), now, now))
+        delay = attempts.backoff.next()
+        attempts.last = now
+        attempts.not_before = now + delay
+        return delay
+
+    def forget_old_attempts(self) -> None:
+        """Drop what was counted for things that are long gone."""
+        now = time.monotonic()
+        for key, each in list(self._attempts.items()):
+            if now - each.last > _FORGIVEN_AFTER:
+                del self._attempts[key]
+
+    async def _carry_out(self, step: Step) -> None:
+        engine = self._engine
+        match step:
+            case CreateNetwork(network):
+                await engine.create_network(network.body)
+            case RemoveNetwork(network):
+                await engine.remove_network(network.id)
+            case CreateVolume(volume):
+                await engine.create_volume(volume.body)
+            case CreateContainer(service):
+                async with self._saying(step, "Installing", "Installed"):
+                    await engine.create_container(service.container_name, service.body)
+            case StartContainer(service):
+                async with self._saying(step, "Starting", "Started"):
+                    await self._connect(step)
+                    await engine.start_container(service.container_name)
+            case RenameContainer(container, service):
+                await engine.rename_container(container.id, service.container_name)
+            case StopContainer(container):
+                async with self._saying(step, "Killing", "Killed"):
+                    await engine.stop_container(container.id)
+            case RemoveContainer(container):
+                await self._drain(container.id)
+                await engine.remove_container(container.id)
+            case RemoveImage(reference):
+                await engine.remove_image(reference)
+                self._journal.write(f"Deleted image '{reference}'")
+            case FetchImage():
+                raise RuntimeError("downloads are the fetcher's")
+
+    async def _connect(self, step: StartContainer) -> None:
+        """Attach a container to its further networks; it may have been left half attached."""
+        service = step.service
+        if not service.connections:
+            return
+        document = await self._engine.inspect_container(service.container_name)
+        attached = (document.get("NetworkSettings") or {}).get("Networks") or {}
+        for each in service.connections:
+            if each.network not in attached:
+                await self._engine.connect_network(
+                    each.network, service.container_name, each.settings
+                )
+
+    def _saying(
+        self, step: CreateContainer | StartContainer | StopContainer, doing: str, done: str
+    ) -> "_Saying":
+        subject = step.container if isinstance(step, StopContainer) else step.service
+        return _Saying(self, (subject.app_id, subject.service), subject.service_id, doing, done)
+
+    def begin(self, service: tuple[int, str], doing: str, service_id: int | None) -> None:
+        """Note that a step of a service began."""
+        self.doing[service] = "Stopping" if doing == "Killing" else doing
+        self._journal.write(f"{doing} service '{service[1]}'", service_id)
+        self._changed()
+
+    def end(self, service: tuple[int, str], done: str | None, service_id: int | None) -> None:
+        """Note that a step of a service ended; `done` is None when it failed."""
+        self.doing.pop(service, None)
+        if done is not None:
+            self._journal.write(f"{done} service '{service[1]}'", service_id)
+        self._changed()
+
+
+@dataclass(frozen=True, slots=True)
+class _Saying:
+    """Says what is being done to a service, while it is done."""
+
+    executor: Executor
+    service: tuple[int, str]
+    service_id: int | None
+    doing: str
+    done: str
+
+    async def __aenter__(self) -> None:
+        self.executor.begin(self.service, self.doing, self.service_id)
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_rest: object) -> None:
+        self.executor.end(self.service, self.done if kind is None else None, self.service_id)
+
+
+def _only_ends(steps: Iterable[Step]) -> bool:
+    return all(isinstance(step, StopContainer | RemoveContainer) for step in steps)
+
+
+def _key(step: Step) -> str:
+    match step:
+        case CreateContainer(service) | StartContainer(service):
+            subject = service.container_name
+        case StopContainer(container) | RemoveContainer(container):
+            subject = container.id
+        case RenameContainer(container, service):
+            subject = f"{container.id} {service.container_name}"
+        case _:
+            subject = step.lane
+    return f"{type(step).__name__} {subject}"
+
+
+def _service_id(step: Step) -> int | None:
+    match step:
+        case CreateContainer(service) | StartContainer(service) | RenameContainer(_, service):
+            return service.service_id
+        case StopContainer(container) | RemoveContainer(container):
+            return container.service_id
+        case _:
+            return None
+
+
+def _sentence(step: Step) -> str:
+    match step:
+        case CreateContainer(service):
+            return f"Installing service '{service.service}'"
+        case StartContainer(service):
+            return f"Starting service '{service.service}'"
+        case RenameContainer(_, service):
+            return f"Updating service '{service.service}'"
+        case StopContainer(container):
+            return f"Killing service '{container.service}'"
+        case RemoveContainer(container):
+            return f"Removing service '{container.service}'"
+        case CreateNetwork(network):
+            return f"Creating network '{network.name}'"
+        case RemoveNetwork(network):
+            return f"Removing network '{network.name}'"
+        case CreateVolume(volume):
+            return f"Creating volume '{volume.name}'"
+        case FetchImage(reference) | RemoveImage(reference):
+            return f"Handling image '{reference}'"

@@ -1,0 +1,120 @@
+"""Downloads of images, beside everything else: what runs goes on running meanwhile."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
+
+from gantry.supervisor.backoff import Backoff
+from gantry.supervisor.engine import Credentials, Engine, EngineError
+from gantry.supervisor.journal import Journal
+from gantry.supervisor.progress import PullProgress
+from gantry.supervisor.steps import FetchImage
+
+_LOG = logging.getLogger(__name__)
+_AT_ONCE = 2
+
+
+@dataclass(slots=True)
+class Download:
+    """One image on its way. `percent` is None while it waits for its turn or its next try."""
+
+    step: FetchImage
+    backoff: Backoff = field(default_factory=lambda: Backoff(2.0, 300.0))
+    percent: int | None = None
+    not_before: float = 0.0
+    task: asyncio.Task[None] | None = None
+
+
+class Fetcher:
+    """Keeps the wanted downloads going. `changed` is called when one moves or ends."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        credentials: Callable[[str], Credentials | None],
+        journal: Journal,
+        changed: Callable[[bool], None],
+    ) -> None:
+        self._engine = engine
+        self._credentials = credentials
+        self._journal = journal
+        self._changed = changed
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._downloads: dict[str, Download] = {}
+
+    def progress(self) -> dict[str, int | None]:
+        """Percent by image reference, of all that are wanted and not here yet."""
+        return {name: each.percent for name, each in self._downloads.items()}
+
+    async def want(self, steps: Iterable[FetchImage]) -> float | None:
+        """Download exactly these; others are given up. Seconds until a failed one is tried again,
+        if any waits for that."""
+        wanted = {step.reference: step for step in steps}
+        for reference in [name for name in self._downloads if name not in wanted]:
+            await self._give_up(reference)
+        now = time.monotonic()
+        waits = []
+        for reference, step in wanted.items():
+            download = self._downloads.setdefault(reference, Download(step))
+            if download.task is not None:
+                continue
+            if download.not_before > now:
+                waits.append(download.not_before - now)
+                continue
+            download.task = asyncio.create_task(self._fetch(download), name=f"pull {reference}")
+        return min(waits, default=None)
+
+    def hurry(self) -> None:
+        """The network is back: failed downloads need not wait."""
+        for each in self._downloads.values():
+            each.not_before = 0.0
+
+    async def close(self) -> None:
+        """Give up all downloads."""
+        for reference in list(self._downloads):
+            await self._give_up(reference)
+
+    async def _give_up(self, reference: str) -> None:
+        download = self._downloads.pop(reference)
+        if download.task is not None:
+            download.task.cancel()
+            with suppress(asyncio.CancelledError):
+                await download.task
+
+    async def _fetch(self, download: Download) -> None:
+        step = download.step
+        try:
+            async with self._turns:
+                self._journal.write(f"Downloading image '{step.reference}'", step.service_id)
+                await self._pull(download)
+            self._journal.write(f"Downloaded image '{step.reference}'", step.service_id)
+            download.percent = 100
+            # Should the engine not know it by this name now, it is not fetched in a circle.
+            download.not_before = time.monotonic() + download.backoff.next()
+        except EngineError as error:
+            download.percent = None
+            wait = download.backoff.next()
+            download.not_before = time.monotonic() + wait
+            self._journal.write(
+                f"Failed to download image '{step.reference}': {error}; next try in {wait:.0f} s",
+                step.service_id,
+                is_error=True,
+            )
+        finally:
+            download.task = None
+            self._changed(True)
+
+    async def _pull(self, download: Download) -> None:
+        progress = PullProgress()
+        download.percent = 0
+        self._changed(False)
+        credentials = self._credentials(download.step.reference)
+        async with aclosing(self._engine.pull(download.step.reference, credentials)) as messages:
+            async for message in messages:
+                before = progress.percent
+                if progress.add(message) != before:
+                    download.percent = progress.percent
+                    self._changed(False)

@@ -1,0 +1,102 @@
+"""Sends the buffer's lines to the log service, as they come and until they are confirmed."""
+
+import asyncio
+import logging
+import time
+import zlib
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+
+from gantry.supervisor.backoff import Backoff
+from gantry.supervisor.cloud import Cloud, CloudError
+from gantry.supervisor.logbuffer import LogBuffer, LogLine
+from gantry.supervisor.store import LogPosition
+
+_LOG = logging.getLogger(__name__)
+
+# In seconds: between flushes; of silence after which a request is ended; a request's longest life.
+# A request's end is when the service confirms its lines, so it comes soon and often.
+_FLUSH = 0.1
+_SILENCE = 1.0
+_LIFE = 10.0
+
+
+class LogShipper:
+    """Takes lines in order and sends them in order. `confirmed` hears how far it has come."""
+
+    def __init__(self, confirmed: Callable[[Mapping[str, LogPosition]], Awaitable[None]]) -> None:
+        self.buffer = LogBuffer()
+        self._confirmed = confirmed
+        self._news = asyncio.Event()
+        self._online = asyncio.Event()
+        self._closing = False
+
+    def add(self, line: LogLine) -> None:
+        """Send this line after all others."""
+        self.buffer.append(line)
+        self._news.set()
+
+    def hurry(self) -> None:
+        """The api is back: try at once."""
+        self._online.set()
+
+    def finish(self) -> None:
+        """End the request under way; `run` returns once nothing waits, or nothing gets through."""
+        self._closing = True
+        self._news.set()
+        self._online.set()
+
+    async def run(self, cloud: Cloud) -> None:
+        """Send until `finish` is called."""
+        cooldown = Backoff(5.0, 300.0)
+        while not (self._closing and not self.buffer):
+            if not self.buffer:
+                self._news.clear()
+                await self._news.wait()
+                continue
+            # Said before trying: who comes back while this fails is not waited for.
+            self._online.clear()
+            try:
+                await cloud.send_logs(self._stream())
+            except CloudError as error:
+                self.buffer.take_back()
+                if self._closing:
+                    return
+                await self._cool_down(cooldown.next(), error)
+            else:
+                cooldown.reset()
+                await self._confirmed(self.buffer.confirm())
+
+    async def _cool_down(self, delay: float, error: CloudError) -> None:
+        _LOG.warning("logs are held back: %s; next try in %.0f s", error, delay)
+        try:
+            async with asyncio.timeout(delay):
+                await self._online.wait()
+        except TimeoutError:
+            return
+        # A short pause all the same, so that a fleet does not return in one moment.
+        await asyncio.sleep(1.0)
+
+    async def _stream(self) -> AsyncGenerator[bytes, None]:
+        """The gzip body of one request. A small window: memory counts more than the ratio."""
+        compressor = zlib.compressobj(level=6, wbits=16 + 12, memLevel=5)
+        end = time.monotonic() + _LIFE
+        while piece := self.buffer.take():
+            yield compressor.compress(piece) + compressor.flush(zlib.Z_SYNC_FLUSH)
+            if self.buffer.request_is_full or time.monotonic() > end:
+                break
+            await self._more()
+        yield compressor.flush()
+
+    async def _more(self) -> None:
+        """Wait for further lines, for a while."""
+        if self._closing:
+            return
+        await asyncio.sleep(_FLUSH)
+        if self.buffer or self._closing:
+            return
+        self._news.clear()
+        try:
+            async with asyncio.timeout(_SILENCE):
+                await self._news.wait()
+        except TimeoutError:
+            return

@@ -1,0 +1,98 @@
+"""Hearing of targets: the poll that always works, and the event stream that is quicker."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+
+from gantry.supervisor.backoff import Backoff, jitter
+from gantry.supervisor.cloud import Cloud, CloudError, TargetAnswer
+
+_LOG = logging.getLogger(__name__)
+# The family's first pause after a failed poll, in seconds; it doubles up to the poll interval.
+_FIRST_RETRY = 15.0
+
+
+class Poller:
+    """Asks for the target at once, then every `interval` seconds, or when told.
+
+    `received` takes a new target; False from it says that it could not be used, and the same
+    answer must be asked for again. `online` hears that the api answers after it had not.
+    """
+
+    def __init__(
+        self,
+        cloud: Cloud,
+        interval: Callable[[], float],
+        received: Callable[[TargetAnswer], Awaitable[bool]],
+        online: Callable[[], None],
+        etag: str | None = None,
+    ) -> None:
+        self._cloud = cloud
+        self._interval = interval
+        self._received = received
+        self._online = online
+        self._etag = etag
+        self._now = asyncio.Event()
+        self.last_attempt = time.monotonic()
+        self.last_success: float | None = None
+        self.failures = 0
+
+    def ask_now(self) -> None:
+        """Poll as soon as possible."""
+        self._now.set()
+
+    async def run(self) -> None:
+        """Poll for ever."""
+        trouble = Backoff(_FIRST_RETRY, _FIRST_RETRY)
+        while True:
+            self._now.clear()
+            delay = jitter(self._interval())
+            try:
+                await self._poll()
+                trouble = Backoff(_FIRST_RETRY, max(1.0, self._interval()))
+            except CloudError as error:
+                self.failures += 1
+                delay = max(trouble.next(), error.retry_after or 0.0)
+                _LOG.warning("no target: %s; next try in %.0f s", error, delay)
+            try:
+                async with asyncio.timeout(delay):
+                    await self._now.wait()
+            except TimeoutError:
+                continue
+
+    async def _poll(self) -> None:
+        self.last_attempt = time.monotonic()
+        answer = await self._cloud.target(self._etag)
+        self.last_success = time.monotonic()
+        if self.failures:
+            _LOG.info("the api answers again")
+            self.failures = 0
+            self._online()
+        if answer is not None and await self._received(answer):
+            self._etag = answer.etag
+
+    async def listen(self) -> None:
+        """Follow the api's announcements for ever; each one that is news leads to a poll."""
+        trouble = Backoff(1.0, 30.0)
+        broken = False
+        while True:
+            try:
+                async with aclosing(self._cloud.events()) as events:
+                    async for etag in events:
+                        trouble.reset()
+                        if broken:
+                            broken = False
+                            self._online()
+                            self._now.set()
+                        if etag is not None and etag != self._etag:
+                            self._now.set()
+                    broken = True
+            except CloudError as error:
+                if not broken:
+                    _LOG.warning("not told of new releases for now: %s", error)
+                broken = True
+                # A server without this stream is polled, and asked for it again now and then.
+                delay = 600.0 if error.status in (404, 405, 501) else trouble.next()
+                await asyncio.sleep(max(delay, error.retry_after or 0.0))

@@ -1,0 +1,143 @@
+"""What is in the engine now, as far as it is this supervisor's."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from gantry.supervisor.desired import Label
+
+_EXIT_CODE = re.compile(r"^Exited \((\d+)\)")
+_HEALTH = re.compile(r"\((?:health: )?(starting|healthy|unhealthy)\)")
+
+
+class ContainerState(StrEnum):
+    """The engine's states of a container."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    RESTARTING = "restarting"
+    PAUSED = "paused"
+    EXITED = "exited"
+    REMOVING = "removing"
+    DEAD = "dead"
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the engine keeps it going."""
+        return self in (ContainerState.RUNNING, ContainerState.RESTARTING, ContainerState.PAUSED)
+
+
+class Health(StrEnum):
+    """What a container's health check says."""
+
+    NONE = "none"
+    STARTING = "starting"
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A container of this supervisor."""
+
+    id: str
+    name: str
+    app_id: int
+    service: str
+    commit: str
+    config_hash: str
+    state: ContainerState
+    exit_code: int | None = None
+    health: Health = Health.NONE
+    image: str = ""
+    service_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineImage:
+    """An image: every name that it is known by, and whether any container at all uses it."""
+
+    id: str
+    references: tuple[str, ...]
+    in_use: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EngineNetwork:
+    """A network of this supervisor."""
+
+    id: str
+    name: str
+    app_id: int
+    config_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentState:
+    """All that the planner looks at."""
+
+    containers: tuple[Container, ...] = ()
+    images: tuple[EngineImage, ...] = ()
+    networks: tuple[EngineNetwork, ...] = ()
+    volumes: frozenset[str] = field(default_factory=frozenset)
+
+    def of_service(self, app_id: int, service: str) -> tuple[Container, ...]:
+        """The containers of one service."""
+        return tuple(
+            each for each in self.containers if (each.app_id, each.service) == (app_id, service)
+        )
+
+    def references(self) -> frozenset[str]:
+        """Every name of every image that is here."""
+        return frozenset(name for image in self.images for name in image.references)
+
+
+def read_container(document: Mapping[str, Any]) -> Container:
+    """A container from the engine's list (`GET /containers/json`)."""
+    labels = document.get("Labels") or {}
+    names = document.get("Names") or [""]
+    name = str(names[0]).lstrip("/")
+    status = str(document.get("Status", ""))
+    exit_code = _EXIT_CODE.match(status)
+    health = _HEALTH.search(status)
+    parts = name.rsplit("_", 4)
+    app_id = str(labels.get(Label.APP_ID, ""))
+    service_id = str(labels.get(Label.SERVICE_ID, ""))
+    return Container(
+        id=str(document["Id"]),
+        name=name,
+        app_id=int(app_id) if app_id.isdecimal() else -1,
+        service=str(labels.get(Label.SERVICE_NAME, "")),
+        # The name is newer than the label once a new release left the container as it was.
+        commit=parts[3] if len(parts) == 5 else str(labels.get(Label.RELEASE, "")),
+        config_hash=str(labels.get(Label.CONFIG_HASH, "")),
+        state=ContainerState(document.get("State", "dead")),
+        exit_code=int(exit_code[1]) if exit_code else None,
+        health=Health(health[1]) if health else Health.NONE,
+        image=str(document.get("Image", "")),
+        service_id=int(service_id) if service_id.isdecimal() else None,
+    )
+
+
+def read_network(document: Mapping[str, Any]) -> EngineNetwork:
+    """A network from the engine's list (`GET /networks`)."""
+    labels = document.get("Labels") or {}
+    app_id = str(labels.get(Label.APP_ID, ""))
+    return EngineNetwork(
+        id=str(document["Id"]),
+        name=str(document["Name"]),
+        app_id=int(app_id) if app_id.isdecimal() else -1,
+        config_hash=str(labels.get(Label.CONFIG_HASH, "")),
+    )
+
+
+def read_image(document: Mapping[str, Any], used: frozenset[str]) -> EngineImage:
+    """An image from the engine's list (`GET /images/json`); `used` are ids of images in use."""
+    names = [*(document.get("RepoDigests") or []), *(document.get("RepoTags") or [])]
+    return EngineImage(
+        id=str(document["Id"]),
+        references=tuple(name for name in names if not name.startswith("<none>")),
+        in_use=str(document["Id"]) in used,
+    )

@@ -4,6 +4,8 @@ A repository is named after the application's uuid, so that neither a renamed ap
 new one of an old name meets the wrong history.
 """
 
+import contextlib
+import fcntl
 import os
 import re
 import shutil
@@ -139,12 +141,35 @@ def sweep(folder: Path) -> int:
 
     Only for the start of the service, while no push can run.
     """
-    left = [*folder.glob("*.git/objects/tmp_objdir-*"), *folder.glob(".new-*")]
-    for each in left:
-        shutil.rmtree(each, ignore_errors=True)
+    left = sum(_sweep_quarantines(path) for path in folder.glob("*.git"))
+    for unfinished in folder.glob(".new-*"):
+        shutil.rmtree(unfinished, ignore_errors=True)
     for lock in folder.glob("*.git/**/*.lock"):
         lock.unlink(missing_ok=True)
-    return len(left)
+    return left
+
+
+@contextlib.contextmanager
+def receiving(path: Path) -> Iterator[None]:
+    """Around each push to a repository: whoever leaves last clears away what killed ones left.
+
+    Git, ended by a signal, leaves the quarantine of the objects that it was receiving.
+    """
+    with open(path / "gantry-receiving", "w") as mark:
+        fcntl.flock(mark, fcntl.LOCK_SH)
+        yield
+        try:
+            fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        _sweep_quarantines(path)
+
+
+def _sweep_quarantines(path: Path) -> int:
+    found = list((path / "objects").glob("tmp_objdir-*"))
+    for each in found:
+        shutil.rmtree(each, ignore_errors=True)
+    return len(found)
 
 
 def _git(*arguments: str, cwd: Path | None = None) -> str:

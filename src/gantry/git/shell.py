@@ -112,7 +112,8 @@ def _receive(settings: Settings, push: Push, path: Path, environment: dict[str, 
     environment |= {PUSH_VARIABLE: push.dumps(), pushlock.VARIABLE: str(lock)}
     argv = repository.receive_pack(path, settings.max_push_bytes)
     try:
-        end = watch.run(argv, environment, keep=lock)
+        with repository.receiving(path):
+            end = watch.run(argv, environment, keep=lock)
     finally:
         pushlock.release(lock)
     if end.cause is watch.Cause.CLIENT_GONE:

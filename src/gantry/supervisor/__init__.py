@@ -1,3 +1,5 @@
 """The device side: holds a device at the state that its fleet's api asks for."""
 
-VERSION = "0.1.0"
+from gantry import __version__ as VERSION
+
+__all__ = ["VERSION"]

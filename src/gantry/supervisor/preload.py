@@ -1,0 +1,19 @@
+"""Imports all that a running supervisor will import, also what is imported late.
+
+The image is made with this, so that the bytecode of every module is in it; the benchmark starts
+from it.
+"""
+
+import importlib
+
+LATE = (
+    "anyio._backends._asyncio",
+    "encodings.idna",
+    "gantry.supervisor.__main__",
+    "httpcore2",
+    "stringprep",
+    "uvicorn.protocols.http.h11_impl",
+)
+
+for _name in LATE:
+    importlib.import_module(_name)

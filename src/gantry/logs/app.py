@@ -113,16 +113,15 @@ def _reader_routes(app: FastAPI) -> None:
         stream: str = "",
         count: str | None = Query(None),
         start: str | None = Query(None),
-        after: int | None = Query(None, ge=0),
+        after: str | None = Query(None),
     ) -> Response:
         """A device's lines: as a JSON array, or with `stream=1` followed."""
         caller = _caller(request, uuid, Action.READ)
         form = _form(stream, request.headers.get("Accept", ""))
-        last_event = request.headers.get("Last-Event-ID", "")
-        if form is Form.SSE and last_event.isdecimal():
-            after = int(last_event)
+        if form is Form.SSE:
+            after = request.headers.get("Last-Event-ID", after)
         since = None if start is None else _moment(start)
-        place = Place(_count(count, since, form), since, after)
+        place = Place(_count(count, since, form), since, _cursor(after))
         return await _service(request).readers.open(Wish(caller, place, form))
 
 
@@ -175,6 +174,19 @@ def _count(value: str | None, since: int | None, form: Form) -> int | None:
         return None
     if not value.isdecimal() or len(value) > 9:
         raise BadRequestError(f"count={value[:40]!r}: a number of lines, or `all`")
+    return int(value)
+
+
+def _cursor(value: str | None) -> int | None:
+    """The cursor of the last line that a reader has.
+
+    Raises:
+        BadRequestError: it is none of ours.
+    """
+    if value is None:
+        return None
+    if not value.isdecimal() or len(value) > 18:
+        raise BadRequestError(f"after={value[:40]!r}: the `cursor` of a line")
     return int(value)
 
 

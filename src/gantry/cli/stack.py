@@ -1,0 +1,135 @@
+"""`gantry up|preview|refresh|destroy|outputs|export STACK`: the cloud side of a fleet."""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from gantry.deployment.engine import Engine, EngineError, Result
+from gantry.deployment.engine.pulumi_cli import PulumiCli
+from gantry.deployment.engine.render import ConsoleReporter, diff, summary
+from gantry.deployment.engine.state import write_private
+
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+
+
+class EngineName(StrEnum):
+    PULUMI = "pulumi"
+    BUILTIN = "builtin"
+
+
+Stack = Annotated[str, typer.Argument(help="The fleet: a file stacks/Pulumi.<STACK>.yaml.")]
+Which = Annotated[
+    EngineName | None,
+    typer.Option("--engine", help="Default: the Pulumi CLI where it is installed, else builtin."),
+]
+Refresh = Annotated[bool, typer.Option("--refresh", help="First look what is really there.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+ShowSecrets = Annotated[bool, typer.Option("--show-secrets", help="Secrets in plain text.")]
+Json = Annotated[bool, typer.Option("--json", help="For programs.")]
+File = Annotated[Path | None, typer.Option("--file", help="Write there (mode 0600), not stdout.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Mount the commands at the root of the command line."""
+    app.command("up", help="Deploy a fleet's cloud side, or bring it up to date.")(_up)
+    app.command("preview", help="Show what `up` would change. Changes nothing.")(_preview)
+    app.command("refresh", help="Look at what is deployed and correct the state.")(_refresh)
+    app.command("destroy", help="Remove a fleet's cloud side; data volumes stay.")(_destroy)
+    app.command("outputs", help="What the deployment tells: URLs, names, ports.")(_outputs)
+    app.command("export", help="A deployment for `pulumi stack import`.")(_export)
+
+
+def _up(stack: Stack, engine: Which = None, refresh: Refresh = False) -> None:
+    _work(stack, engine, lambda e: e.up(refresh), "")
+
+
+def _preview(stack: Stack, engine: Which = None) -> None:
+    _work(stack, engine, lambda e: e.preview(), "would be: ")
+
+
+def _refresh(stack: Stack, engine: Which = None) -> None:
+    _work(stack, engine, lambda e: e.refresh(), "found: ")
+
+
+def _destroy(stack: Stack, engine: Which = None, yes: Yes = False) -> None:
+    if not yes and not typer.confirm(f"Remove the cloud side of {stack}? Data volumes stay."):
+        raise typer.Exit(EXIT_FAILED)
+    _work(stack, engine, lambda e: e.destroy(), "")
+
+
+def _outputs(
+    stack: Stack, engine: Which = None, json_: Json = False, show_secrets: ShowSecrets = False
+) -> None:
+    with _errors():
+        found = _choose(stack, engine, None).outputs(show_secrets)
+    if json_:
+        typer.echo(json.dumps(found, indent=2, sort_keys=True))
+        return
+    for key, value in sorted(found.items()):
+        typer.echo(f"{key}: {value if isinstance(value, str) else json.dumps(value)}")
+
+
+def _export(
+    stack: Stack,
+    engine: Which = None,
+    show_secrets: ShowSecrets = False,
+    file: File = None,
+) -> None:
+    with _errors():
+        text = json.dumps(_choose(stack, engine, None).export(show_secrets), indent=2)
+    if file:
+        write_private(file, text)
+    elif show_secrets and sys.stdout.isatty():
+        typer.echo("secrets are not shown on a terminal: add --file PATH", err=True)
+        raise typer.Exit(EXIT_FAILED)
+    else:
+        typer.echo(text)
+
+
+def _work(
+    stack: str,
+    name: EngineName | None,
+    action: Callable[[Engine | PulumiCli], Result | None],
+    verb: str,
+) -> None:
+    console = Console(stderr=False, highlight=False)
+    with _errors(), ConsoleReporter(console) as reporter:
+        engine = _choose(stack, name, reporter)
+        console.print(f"{stack}: deployed with the {engine.name} engine", style="bold")
+        result = action(engine)
+    if result:
+        if verb:
+            for line in diff(result.steps):
+                console.print(line)
+        console.print(summary(result, verb))
+
+
+def _choose(
+    stack: str, name: EngineName | None, reporter: ConsoleReporter | None
+) -> Engine | PulumiCli:
+    if name is None:
+        name = EngineName.PULUMI if shutil.which("pulumi") else EngineName.BUILTIN
+    if name is EngineName.PULUMI:
+        return PulumiCli(stack)
+    return Engine(stack, reporter=reporter)
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    try:
+        yield
+    except EngineError as error:
+        typer.secho(str(error), fg="red", err=True)
+        raise typer.Exit(EXIT_FAILED) from error
+    except KeyboardInterrupt as error:
+        typer.secho("stopped after the running steps; the next `up` goes on", err=True)
+        raise typer.Exit(EXIT_INTERRUPTED) from error

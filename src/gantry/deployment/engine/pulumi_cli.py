@@ -1,0 +1,122 @@
+"""The same operations by the Pulumi CLI, with a backend and a passphrase that need no account."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gantry.deployment import paths
+from gantry.deployment.engine.builtin import state_file
+from gantry.deployment.engine.project import load
+from gantry.deployment.engine.values import EngineError, Properties
+
+SALT = "encryptionsalt"
+
+
+class PulumiCli:
+    """One stack, deployed with the `pulumi` program on PATH. Its own output is what people see."""
+
+    name = "pulumi"
+
+    def __init__(
+        self, stack: str, root: Path | None = None, config_home: Path | None = None
+    ) -> None:
+        self.stack = stack
+        self.root = (root or paths.repository_root()).resolve()
+        self.home = config_home or paths.config_home()
+
+    def preview(self) -> None:
+        self._operate("preview", "--diff")
+
+    def up(self, refresh: bool = False) -> None:
+        self._operate("up", "--yes", *(["--refresh"] if refresh else []))
+
+    def refresh(self) -> None:
+        self._operate("refresh", "--yes")
+
+    def destroy(self) -> None:
+        self._operate("destroy", "--yes")
+
+    def outputs(self, show_secrets: bool = False) -> Properties:
+        """What the program exported at the last `up`; secrets masked unless asked for."""
+        found: Properties = self._json("output", "--json", show_secrets=show_secrets)
+        return found
+
+    def export(self, show_secrets: bool = False) -> dict[str, Any]:
+        """The deployment as the CLI exports it."""
+        found: dict[str, Any] = self._json("export", show_secrets=show_secrets)
+        return found
+
+    def _json(self, *words: str, show_secrets: bool) -> Any:
+        shown = ["--show-secrets"] if show_secrets else []
+        return json.loads(self._run("stack", *words, "--stack", self.stack, *shown, capture=True))
+
+    def _operate(self, *words: str) -> None:
+        """
+        Raises:
+            EngineError: the built-in engine holds this stack, or the CLI ended with an error.
+        """
+        project = load(self.root, self.stack)
+        mine = state_file(self.home, self.stack)
+        if mine.exists():
+            raise EngineError(
+                f"stack {self.stack} is deployed with the built-in engine ({mine}): go on with "
+                "`--engine builtin`, or move it:\n"
+                f"  gantry export {self.stack} --engine builtin > moved.json\n"
+                f"  pulumi stack init {self.stack} --secrets-provider passphrase\n"
+                f"  pulumi stack import --stack {self.stack} --file moved.json\n"
+                f"  mv {mine} {mine}.moved"
+            )
+        held = json.loads(self._run("stack", "ls", "--json", capture=True))
+        path = self.root / self._folder() / f"Pulumi.{self.stack}.yaml"
+        if self.stack not in {entry["name"].rsplit("/", 1)[-1] for entry in held}:
+            before = path.read_bytes()
+            try:
+                provider = ["--secrets-provider", "passphrase", "--no-select"]
+                self._run("stack", "init", self.stack, *provider)
+            finally:
+                path.write_bytes(before)
+        settings = self._settings(path)
+        self._run(*words, "--stack", self.stack, "--config-file", str(settings))
+        del project
+
+    def _folder(self) -> str:
+        data = yaml.safe_load((self.root / "Pulumi.yaml").read_text())
+        return str(data.get("stackConfigDir", "."))
+
+    def _settings(self, source: Path) -> Path:
+        """The stack's file with the salt of this operator's passphrase, outside the repository.
+
+        The CLI writes the salt into the file that it reads: it would differ in every clone.
+        """
+        target = self.home / "state" / f"Pulumi.{self.stack}.yaml"
+        data = yaml.safe_load(source.read_text()) or {}
+        if target.exists():
+            kept = (yaml.safe_load(target.read_text()) or {}).get(SALT)
+            data |= {SALT: kept} if kept else {}
+        target.write_text(yaml.safe_dump(data))
+        return target
+
+    def _run(self, *words: str, capture: bool = False) -> str:
+        (self.home / "state").mkdir(mode=0o700, parents=True, exist_ok=True)
+        environment = os.environ | {
+            "PULUMI_BACKEND_URL": f"file://{self.home / 'state'}",
+            "PULUMI_CONFIG_PASSPHRASE_FILE": str(self.home / "pulumi-passphrase"),
+            "PULUMI_SKIP_UPDATE_CHECK": "true",
+        }
+        sys.stdout.flush()
+        done = subprocess.run(
+            ["pulumi", *words, "--non-interactive"],
+            cwd=self.root,
+            env=environment,
+            stdout=subprocess.PIPE if capture else None,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise EngineError(f"`pulumi {words[0]}` ended with code {done.returncode}, see above")
+        return done.stdout or ""

@@ -1,0 +1,108 @@
+"""Steps as people read them: a coloured diff without secrets, and a live view of what runs."""
+
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from gantry.deployment.engine.builtin import Result
+from gantry.deployment.engine.plan import Change, Op, Step, describe
+from gantry.deployment.engine.values import UNKNOWN, mask
+from gantry.deployment.progress import duration
+
+SIGNS = {
+    Op.CREATE: ("+", "green"),
+    Op.UPDATE: ("~", "yellow"),
+    Op.REPLACE: ("±", "magenta"),
+    Op.DELETE: ("-", "red"),
+    Op.FORGET: ("⊝", "cyan"),
+    Op.SAME: (" ", "dim"),
+}
+WIDTH = 80
+
+
+def diff(steps: Iterable[Step], details: bool = True) -> list[Text]:
+    """A line a step that changes something, and one for each property that differs."""
+    lines: list[Text] = []
+    for step in steps:
+        if step.op is Op.SAME:
+            continue
+        lines.append(_headline(step))
+        if details and step.op in (Op.UPDATE, Op.REPLACE):
+            lines += [_change(change, step.replaces) for change in step.changes]
+    return lines
+
+
+def summary(result: Result, verb: str) -> Text:
+    """`3 created, 1 replaced, 12 unchanged in 4.2 s`, or that nothing is to be done."""
+    counts = {op: sum(step.op is op for step in result.steps) for op in Op}
+    done = f" in {duration(result.seconds)}"
+    if not result.changes:
+        return Text(f"no change: {counts[Op.SAME]} resources are as they should be{done}")
+    parts = [f"{count} to {op}" for op, count in counts.items() if count and op is not Op.SAME]
+    return Text(f"{verb}{', '.join(parts)}, {counts[Op.SAME]} unchanged{done}")
+
+
+def _headline(step: Step) -> Text:
+    sign, style = SIGNS[step.op]
+    why = f" ({', '.join(step.replaces)})" if step.replaces else ""
+    why += f" ({step.reason})" if step.reason else ""
+    return Text(f"{sign} {describe(step)}  {step.op}{why}", style)
+
+
+def _change(change: Change, replaces: tuple[str, ...]) -> Text:
+    forced = " [replaces]" if change.path.split(".")[0].split("[")[0] in replaces else ""
+    return Text(f"    {change.path}: {_short(change.old)} => {_short(change.new)}{forced}", "dim")
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "(none)"
+    text = str(mask(value)).replace(UNKNOWN, "(known after it is made)")
+    return text if len(text) <= WIDTH else text[: WIDTH - 1] + "…"
+
+
+class ConsoleReporter:
+    """Prints each step when it ends; on a terminal, shows those that run with their seconds."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._lock = threading.Lock()
+        self._running: dict[str, tuple[Step, float]] = {}
+        self._live = Live(get_renderable=self._view, console=console, transient=True)
+
+    def __enter__(self) -> "ConsoleReporter":
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def begin(self, step: Step) -> None:
+        with self._lock:
+            self._running[f"{step.op}{step.urn}"] = (step, time.monotonic())
+        if not self._console.is_terminal:
+            self._console.print(Text.assemble(_headline(step), " …"))
+
+    def end(self, step: Step, seconds: float, error: str | None) -> None:
+        with self._lock:
+            self._running.pop(f"{step.op}{step.urn}", None)
+        outcome = Text(" failed", "bold red") if error else Text(" done", "dim")
+        self._console.print(Text.assemble(_headline(step), outcome, f" {duration(seconds)}"))
+
+    def message(self, severity: str, text: str) -> None:
+        style = {"warning": "yellow", "error": "red"}.get(severity, "")
+        self._console.print(Text(text if severity == "info" else f"{severity}: {text}", style))
+
+    def _view(self) -> Group:
+        with self._lock:
+            running = list(self._running.values())
+        now = time.monotonic()
+        lines = [Text.assemble(_headline(s), f" … {duration(now - since)}") for s, since in running]
+        return Group(*lines)

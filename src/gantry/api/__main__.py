@@ -1,0 +1,82 @@
+"""`python -m gantry.api`: reads the configuration, prepares the database, serves."""
+
+import asyncio
+import logging
+import sys
+from types import FrameType
+
+import uvicorn
+from sqlalchemy.exc import SQLAlchemyError
+
+from gantry.api.app import create_app, make_context
+from gantry.api.config import ConfigError, load
+from gantry.api.database import DatabaseUnavailableError, reason
+from gantry.api.errors import ApiError
+from gantry.api.events import Hub
+from gantry.api.services.bootstrap import prepare
+
+log = logging.getLogger("gantry.api")
+
+DATABASE_WAIT_SECONDS = 120.0
+
+
+class Server(uvicorn.Server):
+    """A server that ends the open streams first when it is told to stop."""
+
+    def __init__(self, config: uvicorn.Config, hub: Hub) -> None:
+        super().__init__(config)
+        self._hub = hub
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        """Remember the loop that the streams run on."""
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)  # type: ignore[arg-type]
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End the streams, then stop."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._hub.close)
+        super().handle_exit(sig, frame)
+
+
+def main() -> int:
+    """Serve until told to stop; 1 and a line when that cannot be."""
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stdout, format="%(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    try:
+        config = load()
+        context = make_context(config)
+        context.database.wait(DATABASE_WAIT_SECONDS)
+        prepare(context.database, config)
+    except (ConfigError, DatabaseUnavailableError) as error:
+        log.error("%s", error)
+        return 1
+    except ApiError as error:
+        log.error("the configuration cannot be used: %s", error.sentence)
+        return 1
+    except SQLAlchemyError as error:
+        log.error("the database cannot be used: %s", reason(error), exc_info=True)
+        return 1
+    server = Server(
+        uvicorn.Config(
+            create_app(context),
+            host=config.listen_host,
+            port=config.listen_port,
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_graceful_shutdown=10,
+            timeout_keep_alive=65,
+        ),
+        context.hub,
+    )
+    log.info("listening on %s:%d", config.listen_host, config.listen_port)
+    server.run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

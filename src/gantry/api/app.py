@@ -1,0 +1,138 @@
+"""The api as one ASGI application."""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import AsyncIterator
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from starlette.exceptions import HTTPException
+
+from gantry.api.config import Config
+from gantry.api.context import Context
+from gantry.api.database import Database, reason
+from gantry.api.errors import ApiError
+from gantry.api.events import Hub
+from gantry.api.limits import BodyLimit
+from gantry.api.routes import accounts, devices, general, odata, registry, services
+from gantry.api.services import streams
+from gantry.api.services.registry_tokens import TokenSigner
+from gantry.api.services.sessions import Sessions
+
+log = logging.getLogger(__name__)
+
+RETRY_AFTER = {"Retry-After": "5"}
+
+
+def make_context(config: Config) -> Context:
+    """The parts of one api process; nothing is connected yet."""
+    url = config.database_url.get_secret_value()
+    return Context(
+        config=config,
+        database=Database(url),
+        # psycopg's own connections know no driver part in a URL.
+        hub=Hub(url.replace("postgresql+psycopg://", "postgresql://", 1)),
+        sessions=Sessions(config.session_secret.get_secret_value(), config.api_url),
+        signer=TokenSigner(
+            issuer=f"api.{config.host}",
+            service=config.registry,
+            key_pem=config.token_key_pem.get_secret_value(),
+            certificate_pem=config.token_certificate_pem,
+        ),
+        instance=secrets.token_hex(6),
+    )
+
+
+def create_app(context: Context) -> FastAPI:
+    """The application; its database must be prepared."""
+    app = FastAPI(
+        title="Gantry api", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan
+    )
+    app.state.context = context
+    app.add_middleware(BodyLimit)
+    for module in (general, accounts, devices, registry, services, odata):
+        app.include_router(module.router)
+    _add_handlers(app)
+    return app
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    context: Context = app.state.context
+    tasks = [
+        asyncio.create_task(context.hub.run()),
+        asyncio.create_task(streams.keep_leases(context.database, context.hub, context.instance)),
+        asyncio.create_task(streams.keep_sweeping(context.database)),
+    ]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        context.database.close()
+
+
+def _add_handlers(app: FastAPI) -> None:
+    @app.exception_handler(ApiError)
+    async def known(_: Request, error: ApiError) -> JSONResponse:
+        return JSONResponse({"error": error.sentence}, error.status, headers=error.headers)
+
+    @app.exception_handler(HTTPException)
+    async def http(_: Request, error: HTTPException) -> JSONResponse:
+        return JSONResponse(
+            {"error": str(error.detail)}, error.status_code, headers=dict(error.headers or {})
+        )
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        return JSONResponse({"error": _sentence(error)}, 400)
+
+    @app.exception_handler(DBAPIError)
+    async def database(request: Request, error: DBAPIError) -> JSONResponse:
+        return _database_answer(request, error)
+
+    @app.exception_handler(PoolTimeoutError)
+    async def busy(_: Request, __: PoolTimeoutError) -> JSONResponse:
+        return JSONResponse({"error": "the api is busy: try again"}, 503, headers=RETRY_AFTER)
+
+    @app.exception_handler(Exception)
+    async def unknown(request: Request, error: Exception) -> JSONResponse:
+        return _internal(request, error)
+
+
+def _database_answer(request: Request, error: DBAPIError) -> JSONResponse:
+    if isinstance(error, OperationalError) or error.connection_invalidated:
+        log.warning("%s %s: no database: %s", request.method, request.url.path, reason(error))
+        return JSONResponse(
+            {"error": "the database does not answer: try again"}, 503, headers=RETRY_AFTER
+        )
+    if isinstance(error, IntegrityError):
+        # Services say most of it in better words before; this is for what came in between.
+        return JSONResponse({"error": f"this is at odds with what is there: {reason(error)}"}, 409)
+    if isinstance(error, DataError):
+        return JSONResponse({"error": f"a value does not fit: {reason(error)}"}, 400)
+    return _internal(request, error)
+
+
+def _internal(request: Request, error: Exception) -> JSONResponse:
+    incident = secrets.token_hex(4)
+    log.error(
+        "internal error %s at %s %s", incident, request.method, request.url.path, exc_info=error
+    )
+    return JSONResponse(
+        {"error": f"an internal error happened; the api's log has it under {incident}"}, 500
+    )
+
+
+def _sentence(error: RequestValidationError) -> str:
+    faults = []
+    for fault in error.errors()[:5]:
+        place = ".".join(str(part) for part in fault["loc"])
+        faults.append(f"{place}: {fault['msg']}")
+    return "the request is not valid: " + "; ".join(faults)

@@ -1,0 +1,110 @@
+"""The api's configuration: one JSON file, checked whole before anything is started."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509 import load_pem_x509_certificate
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from gantry.contracts.device_types import device_type
+
+DEFAULT_PATH = Path("/etc/gantry/api.json")
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class ConfigError(Exception):
+    """The configuration file is missing or wrong; the message names the file and each fault."""
+
+
+class ServiceKeys(BaseModel):
+    """The secrets by which the fleet's own services prove who they are."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    git: SecretStr = Field(min_length=16)
+    builder: SecretStr = Field(min_length=16)
+    logs: SecretStr = Field(min_length=16)
+
+
+class Config(BaseModel):
+    """What one fleet's api needs to know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    fleet: str = Field(pattern=r"^[a-z][a-z0-9-]{3,62}$")
+    host: str = Field(min_length=1)
+    https_port: Port
+    git_port: Port
+    device_type: str
+    database_url: SecretStr
+    admin_username: str
+    admin_password: SecretStr = Field(min_length=8)
+    session_secret: SecretStr = Field(min_length=32)
+    token_key_pem: SecretStr
+    token_certificate_pem: str
+    ca_certificate_pem: str
+    service_keys: ServiceKeys
+    listen_host: str = "0.0.0.0"  # noqa: S104 - inside a container, on the fleet's own network
+    listen_port: Port = 8080
+
+    @field_validator("device_type")
+    @classmethod
+    def _known_device_type(cls, slug: str) -> str:
+        return device_type(slug).slug
+
+    @field_validator("token_key_pem")
+    @classmethod
+    def _p256_key(cls, pem: SecretStr) -> SecretStr:
+        key = load_pem_private_key(pem.get_secret_value().encode(), password=None)
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
+            raise ValueError("must be an EC private key on the curve P-256")
+        return pem
+
+    @field_validator("token_certificate_pem", "ca_certificate_pem")
+    @classmethod
+    def _certificate(cls, pem: str) -> str:
+        load_pem_x509_certificate(pem.encode())
+        return pem
+
+    def _at(self, name: str) -> str:
+        # 443 is left out, as every client writes it: image names must be equal to the letter.
+        port = "" if self.https_port == 443 else f":{self.https_port}"
+        return f"{name}.{self.host}{port}"
+
+    @property
+    def api_url(self) -> str:
+        """Where devices and people reach the api."""
+        return f"https://{self._at('api')}"
+
+    @property
+    def registry(self) -> str:
+        """The registry's name and port, the beginning of every image name."""
+        return self._at("registry")
+
+    def url(self, name: str) -> str:
+        """The URL of another public name below the fleet's host."""
+        return f"https://{self._at(name)}"
+
+
+def load(path: Path | None = None) -> Config:
+    """The configuration in `path`, else in GANTRY_CONFIG, else in /etc/gantry/api.json.
+
+    Raises:
+        ConfigError: no such file, not JSON, or a key that is missing, unknown or wrong.
+    """
+    source = path or Path(os.environ.get("GANTRY_CONFIG", DEFAULT_PATH))
+    try:
+        return Config.model_validate_json(source.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {source}: {error.strerror}") from error
+    except ValidationError as error:
+        # The faults alone: pydantic's own text would quote the values, and some are secret.
+        faults = "; ".join(
+            f"{'.'.join(str(part) for part in fault['loc']) or 'file'}: {fault['msg']}"
+            for fault in error.errors(include_input=False, include_url=False)
+        )
+        raise ConfigError(f"the configuration {source} is wrong: {faults}") from None

@@ -1,0 +1,124 @@
+"""What a running api is made of, handed to the routes."""
+
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from gantry.api.actors import (
+    Actor,
+    DeviceActor,
+    ProvisioningActor,
+    ServiceActor,
+    UserActor,
+)
+from gantry.api.config import Config
+from gantry.api.database import Database
+from gantry.api.errors import ForbiddenError, UnauthorizedError
+from gantry.api.events import Hub
+from gantry.api.services.registry_tokens import TokenSigner
+from gantry.api.services.secrets import same
+from gantry.api.services.sessions import Sessions
+
+
+@dataclass(frozen=True)
+class Context:
+    """The parts of one api process."""
+
+    config: Config
+    database: Database
+    hub: Hub
+    sessions: Sessions
+    signer: TokenSigner
+    # Names this process among the replicas: its streams' leases bear it.
+    instance: str
+
+    def actor(self, credential: str) -> Actor | None:
+        """Who holds this session token or API key."""
+        with self.database.transaction() as session:
+            return self.sessions.actor(session, credential)
+
+    def service(self, credential: str) -> ServiceActor | None:
+        """Which of the fleet's own services holds this key."""
+        keys = self.config.service_keys
+        found = None
+        # All are compared, whichever it is.
+        for name in ("git", "builder", "logs"):
+            if same(getattr(keys, name).get_secret_value(), credential):
+                found = ServiceActor(name)
+        return found
+
+
+def of_request(request: Request) -> Context:
+    """The context of the application that serves this request."""
+    return cast(Context, request.app.state.context)
+
+
+Ctx = Annotated[Context, Depends(of_request)]
+
+
+def bearer(header: str | None) -> str:
+    """The credential of an `Authorization: Bearer` header.
+
+    Raises:
+        UnauthorizedError: no header, or another scheme.
+    """
+    scheme, _, credential = (header or "").partition(" ")
+    if scheme.lower() != "bearer" or not credential.strip():
+        raise UnauthorizedError(
+            "this needs `Authorization: Bearer …` with a session token or an API key",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+    return credential.strip()
+
+
+def _actor(request: Request, ctx: Ctx) -> Actor:
+    # The family's clients send API keys as ?apikey= too.
+    key = request.query_params.get("apikey")
+    header = request.headers.get("authorization")
+    actor = ctx.actor(key if key and not header else bearer(header))
+    if actor is None:
+        raise UnauthorizedError(
+            "the session token or API key is not valid (any more): log in again",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+    return actor
+
+
+def _user(actor: Annotated[Actor, Depends(_actor)]) -> UserActor:
+    if not isinstance(actor, UserActor):
+        raise ForbiddenError("this is for users: log in, or use a user's API key")
+    return actor
+
+
+def _device(actor: Annotated[Actor, Depends(_actor)]) -> DeviceActor:
+    if not isinstance(actor, DeviceActor):
+        raise ForbiddenError("this is for devices, with their own key")
+    return actor
+
+
+def _provisioning(actor: Annotated[Actor, Depends(_actor)]) -> ProvisioningActor:
+    if not isinstance(actor, ProvisioningActor):
+        raise ForbiddenError("registering needs a provisioning key of the application")
+    return actor
+
+
+CurrentActor = Annotated[Actor, Depends(_actor)]
+CurrentUser = Annotated[UserActor, Depends(_user)]
+CurrentDevice = Annotated[DeviceActor, Depends(_device)]
+CurrentProvisioning = Annotated[ProvisioningActor, Depends(_provisioning)]
+
+
+class ServiceOnly:
+    """A dependency: the caller must be the service of this name."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __call__(self, request: Request, ctx: Ctx) -> ServiceActor:
+        service = ctx.service(bearer(request.headers.get("authorization")))
+        if service is None:
+            raise UnauthorizedError("this needs the key of one of the fleet's own services")
+        if service.name != self._name:
+            raise ForbiddenError(f"this is for the service {self._name}, not for {service.name}")
+        return service

@@ -1,0 +1,54 @@
+"""No request body larger than the api means to read."""
+
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+BODY_LIMIT = 512 * 1024
+# Our own builder sends whole build logs.
+SERVICES_BODY_LIMIT = 32 * 1024 * 1024
+
+
+class BodyTooLargeError(Exception):
+    """The body went on beyond its limit."""
+
+
+class BodyLimit:
+    """ASGI middleware: 413 for a body over its limit, before or while it is read."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        limit = SERVICES_BODY_LIMIT if scope["path"].startswith("/services/") else BODY_LIMIT
+        refusal = JSONResponse(
+            {"error": f"the request's body is larger than {limit // 1024} kB"}, 413
+        )
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        if length.isdigit() and int(length) > limit:
+            await refusal(scope, receive, send)
+            return
+        received = 0
+        started = False
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > limit:
+                raise BodyTooLargeError
+            return message
+
+        async def noted(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, counted, noted)
+        except BodyTooLargeError:
+            if not started:
+                await refusal(scope, receive, send)

@@ -1,0 +1,87 @@
+"""Who acts: people, their keys, and the counter of failed logins."""
+
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import CheckConstraint, ForeignKey, UniqueConstraint, false, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from gantry.api.models.base import Base, CreatedAt, Key
+
+USERNAME_PATTERN = "^[a-z][a-z0-9_-]{1,30}$"
+
+
+class KeyRole(StrEnum):
+    """What an API key stands for."""
+
+    USER = "user"
+    DEVICE = "device"
+    PROVISIONING = "provisioning"
+
+
+class Actor(Base):
+    """Someone who acts: a user, a device or an application (by its provisioning keys)."""
+
+    __tablename__ = "actor"
+
+    id: Mapped[Key]
+
+
+class User(Base):
+    """An account of the platform, and a login name of the fleet's git server."""
+
+    __tablename__ = "user"
+    __table_args__ = (CheckConstraint(f"username ~ '{USERNAME_PATTERN}'", name="username"),)
+
+    id: Mapped[Key]
+    created_at: Mapped[CreatedAt]
+    actor: Mapped[int] = mapped_column(ForeignKey("actor.id"), unique=True)
+    username: Mapped[str] = mapped_column(unique=True)
+    email: Mapped[str | None]
+    password_hash: Mapped[str]
+    is_administrator: Mapped[bool] = mapped_column(server_default=false())
+    # Part of every session token: a new password makes a new one, and old sessions end.
+    session_epoch: Mapped[int] = mapped_column(server_default=text("1"))
+
+
+class PublicKey(Base):
+    """An SSH key that opens the git server under its user's name."""
+
+    __tablename__ = "user__has__public_key"
+    __table_args__ = (UniqueConstraint("user", "fingerprint"),)
+
+    id: Mapped[Key]
+    created_at: Mapped[CreatedAt]
+    user: Mapped[int] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"))
+    title: Mapped[str]
+    public_key: Mapped[str]
+    fingerprint: Mapped[str]
+
+
+class ApiKey(Base):
+    """A key for programs and devices: only its SHA-256 is kept."""
+
+    __tablename__ = "api_key"
+    __table_args__ = (CheckConstraint("role in ('user', 'device', 'provisioning')", name="role"),)
+
+    id: Mapped[Key]
+    created_at: Mapped[CreatedAt]
+    key_hash: Mapped[str] = mapped_column(unique=True)
+    role: Mapped[str]
+    is_of__actor: Mapped[int] = mapped_column(
+        ForeignKey("actor.id", ondelete="CASCADE"), index=True
+    )
+    name: Mapped[str | None]
+    description: Mapped[str | None]
+    expiry_date: Mapped[datetime | None]
+
+
+class LoginAttempt(Base):
+    """Failed logins of one name from one address, counted over replicas."""
+
+    __tablename__ = "login_attempt"
+
+    username: Mapped[str] = mapped_column(primary_key=True)
+    address: Mapped[str] = mapped_column(primary_key=True)
+    failures: Mapped[int]
+    last_failure_at: Mapped[datetime]

@@ -1,0 +1,160 @@
+"""Fleets and their devices."""
+
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import (
+    CheckConstraint,
+    Float,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    UniqueConstraint,
+    false,
+    text,
+    true,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+
+from gantry.api.models.base import Base, CreatedAt, Key
+
+UUID_PATTERN = "^[0-9a-f]{32}([0-9a-f]{30})?$"
+APP_NAME_PATTERN = "^[A-Za-z][A-Za-z0-9_-]{3,99}$"
+
+
+class HeartbeatState(StrEnum):
+    """What the api knows of a device's connection, under the family's names."""
+
+    UNKNOWN = "unknown"
+    ONLINE = "online"
+    TIMEOUT = "timeout"
+    OFFLINE = "offline"
+
+
+class CpuArchitecture(Base):
+    """A CPU architecture that images are built for."""
+
+    __tablename__ = "cpu_architecture"
+
+    id: Mapped[Key]
+    slug: Mapped[str] = mapped_column(unique=True)
+
+
+class DeviceType(Base):
+    """A kind of board."""
+
+    __tablename__ = "device_type"
+
+    id: Mapped[Key]
+    slug: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str]
+    is_of__cpu_architecture: Mapped[int] = mapped_column(ForeignKey("cpu_architecture.id"))
+
+
+class Application(Base):
+    """A fleet: devices of one type that run the same release."""
+
+    __tablename__ = "application"
+    __table_args__ = (
+        UniqueConstraint("belongs_to__user", "app_name"),
+        # A target is a release of this very application.
+        ForeignKeyConstraint(
+            ["id", "should_be_running__release"],
+            ["release.belongs_to__application", "release.id"],
+            name="fk_application_should_be_running__release",
+            ondelete="SET NULL (should_be_running__release)",
+            use_alter=True,
+        ),
+        CheckConstraint(f"app_name ~ '{APP_NAME_PATTERN}'", name="app_name"),
+        CheckConstraint("uuid ~ '^[0-9a-f]{32}$'", name="uuid"),
+        CheckConstraint("is_of__class in ('fleet', 'block', 'app')", name="is_of__class"),
+    )
+
+    id: Mapped[Key]
+    created_at: Mapped[CreatedAt]
+    actor: Mapped[int] = mapped_column(ForeignKey("actor.id"), unique=True)
+    belongs_to__user: Mapped[int] = mapped_column(ForeignKey("user.id"))
+    app_name: Mapped[str]
+    slug: Mapped[str] = mapped_column(unique=True)
+    uuid: Mapped[str] = mapped_column(unique=True)
+    is_for__device_type: Mapped[int] = mapped_column(ForeignKey("device_type.id"))
+    is_of__class: Mapped[str] = mapped_column(server_default="fleet")
+    is_host: Mapped[bool] = mapped_column(server_default=false())
+    should_track_latest_release: Mapped[bool] = mapped_column(server_default=true())
+    should_be_running__release: Mapped[int | None] = mapped_column(index=True)
+
+
+class Device(Base):
+    """A device of a fleet, what it should run, and what it last said of itself."""
+
+    __tablename__ = "device"
+    __table_args__ = (
+        # A pin is a release of the device's own fleet.
+        ForeignKeyConstraint(
+            ["belongs_to__application", "is_pinned_on__release"],
+            ["release.belongs_to__application", "release.id"],
+            name="fk_device_is_pinned_on__release",
+            ondelete="SET NULL (is_pinned_on__release)",
+        ),
+        CheckConstraint(f"uuid ~ '{UUID_PATTERN}'", name="uuid"),
+        CheckConstraint("length(device_name) between 1 and 255", name="device_name"),
+        CheckConstraint(
+            "api_heartbeat_state in ('unknown', 'online', 'timeout', 'offline')",
+            name="api_heartbeat_state",
+        ),
+        # The sweep looks for those whose time is over among those that are not offline yet.
+        Index(
+            "ix_device_heartbeat",
+            "heartbeat_expires_at",
+            postgresql_where=text("api_heartbeat_state in ('online', 'timeout')"),
+        ),
+    )
+
+    id: Mapped[Key]
+    created_at: Mapped[CreatedAt]
+    modified_at: Mapped[CreatedAt]
+    actor: Mapped[int] = mapped_column(ForeignKey("actor.id"), unique=True)
+    uuid: Mapped[str] = mapped_column(unique=True)
+    device_name: Mapped[str]
+    note: Mapped[str | None]
+    belongs_to__user: Mapped[int] = mapped_column(ForeignKey("user.id"), index=True)
+    belongs_to__application: Mapped[int] = mapped_column(
+        ForeignKey("application.id", ondelete="CASCADE"), index=True
+    )
+    is_of__device_type: Mapped[int] = mapped_column(ForeignKey("device_type.id"))
+    is_pinned_on__release: Mapped[int | None] = mapped_column(index=True)
+    is_running__release: Mapped[int | None] = mapped_column(
+        ForeignKey("release.id", ondelete="SET NULL"), index=True
+    )
+    is_active: Mapped[bool] = mapped_column(server_default=true())
+
+    # The connection. A stream's lease is renewed by the process that serves it.
+    is_online: Mapped[bool] = mapped_column(server_default=false())
+    api_heartbeat_state: Mapped[str] = mapped_column(server_default="unknown")
+    last_connectivity_event: Mapped[datetime | None]
+    heartbeat_expires_at: Mapped[datetime | None]
+    event_stream: Mapped[str | None]
+    event_stream_expires_at: Mapped[datetime | None]
+
+    # What the device says of itself.
+    status: Mapped[str | None]
+    update_status: Mapped[str | None]
+    os_version: Mapped[str | None]
+    os_variant: Mapped[str | None]
+    supervisor_version: Mapped[str | None]
+    ip_address: Mapped[str | None]
+    mac_address: Mapped[str | None]
+    provisioning_progress: Mapped[int | None]
+    provisioning_state: Mapped[str | None]
+    download_progress: Mapped[int | None]
+    cpu_usage: Mapped[int | None]
+    cpu_temp: Mapped[int | None]
+    cpu_id: Mapped[str | None]
+    is_undervolted: Mapped[bool | None]
+    memory_usage: Mapped[int | None]
+    memory_total: Mapped[int | None]
+    storage_block_device: Mapped[str | None]
+    storage_usage: Mapped[int | None]
+    storage_total: Mapped[int | None]
+    latitude: Mapped[float | None] = mapped_column(Float)
+    longitude: Mapped[float | None] = mapped_column(Float)

@@ -1,0 +1,128 @@
+"""What fleets run: releases, their services and images."""
+
+from datetime import datetime
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text, true
+from sqlalchemy.orm import Mapped, mapped_column
+
+from gantry.api.models.base import Base, CreatedAt, JsonObject, Key
+
+STATUSES = "('running', 'success', 'failed', 'cancelled')"
+
+
+class Release(Base):
+    """One build of a fleet's application, under its commit."""
+
+    __tablename__ = "release"
+    __table_args__ = (
+        # For the foreign keys of targets and pins, which hold the application too.
+        UniqueConstraint("belongs_to__application", "id"),
+        Index(
+            "uq_release_success_commit",
+            "belongs_to__application",
+            "commit",
+            unique=True,
+            postgresql_where=text("status = 'success'"),
+        ),
+        Index(
+            "uq_release_revision",
+            "belongs_to__application",
+            "semver",
+            "revision",
+            unique=True,
+            postgresql_where=text("revision is not null"),
+        ),
+        CheckConstraint("commit ~ '^[0-9a-f]{7,64}$'", name="commit"),
+        CheckConstraint(f"status in {STATUSES}", name="status"),
+        CheckConstraint(
+            "phase in ('next', 'current', 'sunset', 'end-of-life')",
+            name="phase",
+        ),
+        CheckConstraint(
+            r"semver ~ '^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$'",
+            name="semver",
+        ),
+    )
+
+    id: Mapped[Key]
+    created_at: Mapped[CreatedAt]
+    belongs_to__application: Mapped[int] = mapped_column(
+        ForeignKey("application.id", ondelete="CASCADE")
+    )
+    is_created_by__user: Mapped[int | None] = mapped_column(
+        ForeignKey("user.id", ondelete="SET NULL")
+    )
+    commit: Mapped[str]
+    composition: Mapped[JsonObject]
+    status: Mapped[str] = mapped_column(server_default="running")
+    phase: Mapped[str | None]
+    source: Mapped[str]
+    semver: Mapped[str] = mapped_column(server_default="0.0.0")
+    revision: Mapped[int | None]
+    is_final: Mapped[bool] = mapped_column(server_default=true())
+    start_timestamp: Mapped[CreatedAt]
+    end_timestamp: Mapped[datetime | None]
+    update_timestamp: Mapped[CreatedAt]
+    build_log: Mapped[str | None]
+    error_message: Mapped[str | None]
+    note: Mapped[str | None]
+    # The builder that works on it; what it left behind is told by this name.
+    builder: Mapped[str | None]
+
+
+class Service(Base):
+    """A container of a fleet's composition, over all releases."""
+
+    __tablename__ = "service"
+    __table_args__ = (
+        UniqueConstraint("application", "service_name"),
+        CheckConstraint("service_name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$'", name="service_name"),
+        CheckConstraint("repository ~ '^v2/[0-9a-f]{32}$'", name="repository"),
+    )
+
+    id: Mapped[Key]
+    created_at: Mapped[CreatedAt]
+    application: Mapped[int] = mapped_column(ForeignKey("application.id", ondelete="CASCADE"))
+    service_name: Mapped[str]
+    # The same for all releases, so that they share layers in the registry and on devices.
+    repository: Mapped[str] = mapped_column(unique=True)
+
+
+class Image(Base):
+    """One service as one release built it."""
+
+    __tablename__ = "image"
+    __table_args__ = (
+        CheckConstraint(f"status in {STATUSES}", name="status"),
+        CheckConstraint("content_hash ~ '^sha256:[0-9a-f]{64}$'", name="content_hash"),
+        CheckConstraint("status <> 'success' or content_hash is not null", name="success"),
+    )
+
+    id: Mapped[Key]
+    created_at: Mapped[CreatedAt]
+    is_a_build_of__service: Mapped[int] = mapped_column(
+        ForeignKey("service.id", ondelete="CASCADE"), index=True
+    )
+    is_stored_at__image_location: Mapped[str]
+    content_hash: Mapped[str | None]
+    image_size: Mapped[int | None]
+    status: Mapped[str] = mapped_column(server_default="running")
+    project_type: Mapped[str | None]
+    dockerfile: Mapped[str | None]
+    labels: Mapped[JsonObject] = mapped_column(server_default=text("'{}'::jsonb"))
+    start_timestamp: Mapped[CreatedAt]
+    push_timestamp: Mapped[datetime | None]
+    end_timestamp: Mapped[datetime | None]
+    build_seconds: Mapped[float | None]
+
+
+class ReleaseImage(Base):
+    """That an image is part of a release."""
+
+    __tablename__ = "release_image"
+    __table_args__ = (UniqueConstraint("is_part_of__release", "image"),)
+
+    id: Mapped[Key]
+    created_at: Mapped[CreatedAt]
+    image: Mapped[int] = mapped_column(ForeignKey("image.id", ondelete="CASCADE"), index=True)
+    is_part_of__release: Mapped[int] = mapped_column(ForeignKey("release.id", ondelete="CASCADE"))

@@ -1,0 +1,100 @@
+"""How a resource is declared: fields, navigations, and who sees which rows."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, cast
+
+from sqlalchemy import BigInteger, Boolean, ColumnElement, DateTime, Float, Text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.sql.schema import Column, Table
+
+from gantry.api.actors import Actor
+from gantry.api.models import Base
+
+# An aliased table's entity: SQLAlchemy has no type for it that says more.
+Row = Any
+
+
+class Kind(StrEnum):
+    """What a field's values are."""
+
+    INTEGER = "a number"
+    FLOAT = "a decimal number"
+    TEXT = "a text"
+    BOOLEAN = "true or false"
+    TIME = "a time"
+    JSON = "JSON"
+
+
+_KINDS: tuple[tuple[type, Kind], ...] = (
+    (BigInteger, Kind.INTEGER),
+    (Boolean, Kind.BOOLEAN),
+    (DateTime, Kind.TIME),
+    (Float, Kind.FLOAT),
+    (JSONB, Kind.JSON),
+    (Text, Kind.TEXT),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field: its expression over a row, and its kind.
+
+    `reference` fields are read as `{"__id": …}`; `heavy` ones only when `$select` names them.
+    """
+
+    name: str
+    kind: Kind
+    expression: Callable[[Row], ColumnElement[Any]]
+    is_reference: bool = False
+    is_heavy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Navigation:
+    """From a row to rows of another resource, by a condition over both."""
+
+    target: str
+    condition: Callable[[Row, Row], ColumnElement[bool]]
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A table as clients see it."""
+
+    name: str
+    model: type[Base]
+    visible: Callable[[Row, Actor], ColumnElement[bool]]
+    hidden: frozenset[str] = frozenset()
+    heavy: frozenset[str] = frozenset()
+    natural_keys: frozenset[str] = frozenset()
+    navigations: Mapping[str, Navigation] = field(default_factory=dict)
+    computed: tuple[Field, ...] = ()
+
+    @property
+    def fields(self) -> dict[str, Field]:
+        """All fields by name, the id first."""
+        columns = [
+            _field(column, is_heavy=column.key in self.heavy)
+            for column in cast(Table, self.model.__table__).columns
+            if column.key not in self.hidden
+        ]
+        return {each.name: each for each in (*columns, *self.computed)}
+
+
+def _field(column: Column[Any], *, is_heavy: bool) -> Field:
+    name = column.key
+    kind = next(kind for type_, kind in _KINDS if isinstance(column.type, type_))
+    is_reference = bool(column.foreign_keys) and not column.primary_key
+    return Field(name, kind, lambda row: getattr(row, name), is_reference, is_heavy)
+
+
+def refers(column: str) -> Callable[[Row, Row], ColumnElement[bool]]:
+    """The row's `column` names the other row."""
+    return lambda row, other: getattr(row, column) == other.id
+
+
+def referred_by(column: str) -> Callable[[Row, Row], ColumnElement[bool]]:
+    """The other row's `column` names the row."""
+    return lambda row, other: getattr(other, column) == row.id

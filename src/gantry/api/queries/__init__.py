@@ -1,0 +1,1 @@
+"""What is asked of the database: one module a resource, and nowhere else."""

@@ -1,0 +1,1 @@
+"""HTTP: takes requests apart, calls a service, puts the answer together."""

@@ -1,0 +1,56 @@
+"""What devices call: registering, their target, their reports, the stream of announcements."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
+
+from gantry.api.context import Ctx, CurrentActor, CurrentDevice, CurrentProvisioning
+from gantry.api.services import devices, registration, reports, streams
+from gantry.api.services.target_state import etag_matches
+
+router = APIRouter()
+
+
+@router.post("/device/register", status_code=201)
+def register(
+    ctx: Ctx,
+    actor: CurrentProvisioning,
+    body: registration.Registration,
+    response: Response,
+) -> dict[str, Any]:
+    """A new device; 200 and the same answer when it registers again with the same key."""
+    with ctx.database.transaction() as session:
+        made = registration.register(session, actor, body)
+    if not made.is_new:
+        response.status_code = 200
+    return {"id": made.id, "uuid": made.uuid, "api_key": made.api_key}
+
+
+@router.get("/device/v3/{uuid}/state")
+def state(ctx: Ctx, actor: CurrentActor, uuid: str, request: Request) -> Response:
+    """What the device should run. 304 when `If-None-Match` names the current ETag."""
+    target = devices.target(ctx.database, actor, uuid)
+    if etag_matches(target.etag, request.headers.get("if-none-match")):
+        return Response(status_code=304, headers={"ETag": target.etag})
+    return Response(target.body, media_type="application/json", headers={"ETag": target.etag})
+
+
+@router.patch("/device/v3/state")
+def report(ctx: Ctx, actor: CurrentDevice, body: dict[str, reports.DeviceReport]) -> Response:
+    """What the device says of itself."""
+    devices.report(ctx.database, actor, body)
+    return Response("OK", media_type="text/plain")
+
+
+@router.get("/device/v3/{uuid}/events")
+async def events(ctx: Ctx, actor: CurrentDevice, uuid: str) -> StreamingResponse:
+    """An event at connect and at each change of the device's target."""
+    await run_in_threadpool(devices.own, ctx.database, actor, uuid)
+    stream = streams.announcements(ctx.database, ctx.hub, actor, ctx.instance)
+    return StreamingResponse(
+        stream,
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+    )

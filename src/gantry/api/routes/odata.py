@@ -1,0 +1,63 @@
+"""`/v7/<resource>` and `/v6/<resource>`, which are the same here."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Request, Response
+from fastapi.responses import JSONResponse
+
+from gantry.api.context import Ctx, CurrentActor
+from gantry.api.services.resources import Page, Resources
+
+router = APIRouter()
+
+_PATHS = ("/v7/{path:path}", "/v6/{path:path}")
+
+
+def read(ctx: Ctx, actor: CurrentActor, request: Request, path: str) -> JSONResponse:
+    """Rows under `d`, as the family has it."""
+    with ctx.database.snapshot() as session:
+        found = Resources(session, actor).read(path, request.query_params.multi_items())
+    if not isinstance(found, Page):
+        return JSONResponse({"d": found})
+    answer: dict[str, Any] = {"d": found.rows}
+    if found.count is not None:
+        answer["@odata.count"] = found.count
+    if found.next_skip is not None:
+        query = request.url.include_query_params(**{"$skip": found.next_skip})
+        answer["@odata.nextLink"] = f"{ctx.config.api_url}{query.path}?{query.query}"
+    return JSONResponse(answer)
+
+
+def create(
+    ctx: Ctx, actor: CurrentActor, path: str, body: Annotated[dict[str, Any], Body()]
+) -> JSONResponse:
+    """A new row."""
+    with ctx.database.transaction() as session:
+        return JSONResponse(Resources(session, actor).create(path, body), 201)
+
+
+def update(
+    ctx: Ctx,
+    actor: CurrentActor,
+    request: Request,
+    path: str,
+    body: Annotated[dict[str, Any], Body()],
+) -> Response:
+    """Changed rows."""
+    with ctx.database.transaction() as session:
+        Resources(session, actor).update(path, request.query_params.multi_items(), body)
+    return Response("OK", media_type="text/plain")
+
+
+def delete(ctx: Ctx, actor: CurrentActor, request: Request, path: str) -> Response:
+    """Removed rows."""
+    with ctx.database.transaction() as session:
+        Resources(session, actor).delete(path, request.query_params.multi_items())
+    return Response("OK", media_type="text/plain")
+
+
+for _path in _PATHS:
+    router.add_api_route(_path, read, methods=["GET"])
+    router.add_api_route(_path, create, methods=["POST"])
+    router.add_api_route(_path, update, methods=["PATCH"])
+    router.add_api_route(_path, delete, methods=["DELETE"])

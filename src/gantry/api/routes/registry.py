@@ -1,0 +1,87 @@
+"""Tokens for the registry, and the keys that open the git server."""
+
+import base64
+import binascii
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import PlainTextResponse
+
+from gantry.api.actors import Actor, DeviceActor, ProvisioningActor, ServiceActor, UserActor
+from gantry.api.context import Context, Ctx, ServiceOnly
+from gantry.api.errors import BadRequestError, UnauthorizedError
+from gantry.api.queries import accounts
+from gantry.api.services import registry_tokens
+
+router = APIRouter()
+
+
+@router.get("/auth/v1/token")
+def token(
+    ctx: Ctx,
+    request: Request,
+    service: str | None = None,
+    scope: Annotated[list[str] | None, Query()] = None,
+) -> dict[str, Any]:
+    """A token for what the caller may have of what is asked; nothing for nobody."""
+    if service is not None and service != ctx.config.registry:
+        raise BadRequestError(
+            f"there is no registry {service[:100]!r}: it is {ctx.config.registry}"
+        )
+    name, actor = _caller(ctx, request.headers.get("authorization"))
+    asked = registry_tokens.parse_scopes(scope or [])
+    with ctx.database.transaction() as session:
+        granted = registry_tokens.grant(session, actor, asked)
+    return ctx.signer.sign(name, granted)
+
+
+def _caller(ctx: Context, header: str | None) -> tuple[str, Actor | ServiceActor | None]:
+    """Who asks, from HTTP Basic: a name, and the key that must belong to it."""
+    if header is None:
+        return "", None
+    name, key = _basic(header)
+    actor: Actor | ServiceActor | None = ctx.service(key) if name == "builder" else ctx.actor(key)
+    if actor is None or not _is_named(actor, name):
+        raise UnauthorizedError(
+            f"the key does not belong to {name[:80]!r}",
+            headers={"WWW-Authenticate": 'Basic realm="registry"'},
+        )
+    return name, actor
+
+
+def _is_named(actor: Actor | ServiceActor, name: str) -> bool:
+    match actor:
+        case DeviceActor(uuid=uuid):
+            return name == f"d_{uuid}"
+        case UserActor(username=username):
+            return name == username
+        case ProvisioningActor():
+            return name == "provisioning"
+        case ServiceActor(name=service):
+            return name == service
+
+
+def _basic(header: str) -> tuple[str, str]:
+    scheme, _, encoded = header.partition(" ")
+    try:
+        name, colon, key = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        colon = ""
+    if scheme.lower() != "basic" or not colon:
+        raise UnauthorizedError(
+            "this needs HTTP Basic with a name and a key",
+            headers={"WWW-Authenticate": 'Basic realm="registry"'},
+        )
+    return name, key
+
+
+@router.get(
+    "/auth/v1/public-keys/{username}",
+    response_class=PlainTextResponse,
+    dependencies=[Depends(ServiceOnly("git"))],
+)
+def public_keys(ctx: Ctx, username: str) -> str:
+    """The keys that open the git server under this name, one a line; nothing for nobody."""
+    with ctx.database.transaction() as session:
+        keys = accounts.public_keys(session, username)
+    return "".join(f"{key.public_key} {key.title}\n" for key in keys)

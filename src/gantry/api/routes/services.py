@@ -1,0 +1,100 @@
+"""What only the fleet's own services call. The proxy lets nobody else in here."""
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Request, Response
+from pydantic import BaseModel, ConfigDict
+
+from gantry.api.context import Ctx, ServiceOnly, bearer
+from gantry.api.errors import BadRequestError, UnauthorizedError
+from gantry.api.queries import accounts
+from gantry.api.services import access, builds
+from gantry.api.services.target_state import canonical, etag_matches, etag_of
+
+router = APIRouter(prefix="/services")
+
+Git = Depends(ServiceOnly("git"))
+Builder = Depends(ServiceOnly("builder"))
+Logs = Depends(ServiceOnly("logs"))
+
+
+class Authorize(BaseModel):
+    """Who wants to do what with which repository."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    username: str
+    owner: str
+    application: str
+    action: access.GitAction
+
+
+class Recover(BaseModel):
+    """Which builder has just started."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    builder: str
+
+
+@router.get("/git/accounts", dependencies=[Git])
+def git_accounts(ctx: Ctx, request: Request) -> Response:
+    """All login names."""
+    with ctx.database.transaction() as session:
+        body = canonical(accounts.usernames(session))
+    etag = etag_of(body)
+    if etag_matches(etag, request.headers.get("if-none-match")):
+        return Response(status_code=304, headers={"ETag": etag})
+    return Response(body, media_type="application/json", headers={"ETag": etag})
+
+
+@router.post("/git/authorize", dependencies=[Git])
+def git_authorize(ctx: Ctx, body: Authorize) -> dict[str, Any]:
+    """Whether a user may pull from or push to a repository."""
+    with ctx.database.transaction() as session:
+        return asdict(
+            access.authorize_git(session, body.username, body.owner, body.application, body.action)
+        )
+
+
+@router.post("/builder/releases", dependencies=[Builder], status_code=201)
+def start_release(ctx: Ctx, body: builds.NewRelease, response: Response) -> dict[str, Any]:
+    """A release that is about to be built; 200 with `already` when its commit was built before."""
+    with ctx.database.transaction() as session:
+        made = builds.start(session, ctx.config.registry, body)
+    if made.already:
+        response.status_code = 200
+    return asdict(made)
+
+
+@router.patch("/builder/releases/{release_id}", dependencies=[Builder])
+def finish_release(ctx: Ctx, release_id: int, body: builds.FinishedRelease) -> dict[str, Any]:
+    """How a build ended. A success becomes the fleet's target."""
+    with ctx.database.transaction() as session:
+        builds.finish(session, release_id, body)
+    return {"release_id": release_id, "status": body.status}
+
+
+@router.post("/builder/recover", dependencies=[Builder])
+def recover(ctx: Ctx, body: Recover) -> dict[str, Any]:
+    """Fail what this builder left running before it was started anew."""
+    with ctx.database.transaction() as session:
+        return {"failed": builds.recover(session, body.builder)}
+
+
+@router.get("/logs/authorize", dependencies=[Logs])
+def logs_authorize(
+    ctx: Ctx,
+    device: str,
+    action: str,
+    x_gantry_authorization: Annotated[str | None, Header()] = None,
+) -> dict[str, Any]:
+    """Whether the caller of the logs service may read or write a device's logs."""
+    if action not in ("read", "write"):
+        raise BadRequestError(f"the action {action[:40]!r} is neither read nor write")
+    actor = ctx.actor(bearer(x_gantry_authorization))
+    if actor is None:
+        raise UnauthorizedError("the session token or API key is not valid (any more)")
+    with ctx.database.transaction() as session:
+        return asdict(access.authorize_logs(session, actor, device, action))

@@ -1,0 +1,1 @@
+"""What the api decides. Routes call these; they call the queries."""

@@ -1,0 +1,122 @@
+"""What new devices need: provisioning keys and config.json."""
+
+import base64
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.orm import Session
+
+from gantry.api.actors import UserActor
+from gantry.api.config import Config
+from gantry.api.errors import BadRequestError
+from gantry.api.models import ApiKey, Application, KeyRole
+from gantry.api.queries import applications
+from gantry.api.services.applications import owned
+from gantry.api.services.registration import fits
+from gantry.api.services.secrets import hash_key, new_key
+from gantry.contracts.device_types import DEVICE_TYPES
+
+POLL_INTERVAL_MS = 900_000
+SUPERVISOR_PORT = 48484
+
+
+class ConfigRequest(BaseModel):
+    """What `/download-config` is asked for. The poll interval is in minutes, as clients send it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    appId: int  # noqa: N815 - the wire's name
+    deviceType: str | None = None  # noqa: N815
+    appUpdatePollInterval: Annotated[float, Field(ge=1, le=1440)] | None = None  # noqa: N815
+    provisioningKeyName: str | None = None  # noqa: N815
+    provisioningKeyExpiryDate: datetime | None = None  # noqa: N815
+    developmentMode: bool | None = None  # noqa: N815
+
+
+def provisioning_key(
+    session: Session,
+    application: Application,
+    name: str | None,
+    description: str | None = None,
+    expiry: datetime | None = None,
+) -> str:
+    """A new key that registers devices in this application. It is shown this once."""
+    key = new_key()
+    session.add(
+        ApiKey(
+            key_hash=hash_key(key),
+            role=KeyRole.PROVISIONING,
+            is_of__actor=application.actor,
+            name=name,
+            description=description,
+            expiry_date=expiry,
+        )
+    )
+    session.flush()
+    return key
+
+
+def device_config(
+    session: Session, config: Config, user: UserActor, asked: ConfigRequest
+) -> dict[str, Any]:
+    """A config.json under the family's keys; its API key registers devices, and nothing else.
+
+    Raises:
+        NotFoundError: no such application of this user.
+        BadRequestError: a device type that does not run what the application builds.
+    """
+    application = owned(session, user.user_id, asked.appId)
+    own = applications.device_type_by_id(session, application.is_for__device_type)
+    slug = asked.deviceType or (own.slug if own else config.device_type)
+    if applications.device_type_by_slug(session, slug) is None:
+        raise BadRequestError(f"unknown device type {slug[:80]!r}")
+    if own and not fits(slug, own.slug):
+        raise BadRequestError(
+            f"a {slug} does not run what {application.slug} builds for {own.slug}"
+        )
+    name = asked.provisioningKeyName or f"config.json of {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    key = provisioning_key(session, application, name, expiry=asked.provisioningKeyExpiryDate)
+    minutes = asked.appUpdatePollInterval
+    made: dict[str, Any] = {
+        "applicationId": application.id,
+        "applicationName": application.app_name,
+        "apiKey": key,
+        "userId": user.user_id,
+        "username": user.username,
+        "deviceType": slug,
+        "apiEndpoint": config.api_url,
+        "registryEndpoint": config.registry,
+        "deltaEndpoint": config.url("delta"),
+        "logsEndpoint": config.url("logs"),
+        "listenPort": SUPERVISOR_PORT,
+        "appUpdatePollInterval": int(minutes * 60_000) if minutes else POLL_INTERVAL_MS,
+        "balenaRootCA": base64.b64encode(config.ca_certificate_pem.encode()).decode(),
+        # Old supervisors ask for these; Gantry uses neither service.
+        "pubnubSubscribeKey": "",
+        "pubnubPublishKey": "",
+        "mixpanelToken": "",
+    }
+    if asked.developmentMode is not None:
+        made["developmentMode"] = asked.developmentMode
+    return made
+
+
+def fleet_config(config: Config) -> dict[str, Any]:
+    """Where the fleet's parts are, for clients that know only the api."""
+    return {
+        "fleet": config.fleet,
+        "apiUrl": config.api_url,
+        "deltaUrl": config.url("delta"),
+        "registry": config.registry,
+        "logsUrl": config.url("logs"),
+        "builderUrl": config.url("builder"),
+        "dashboardUrl": config.url("dashboard"),
+        "deviceUrlsBase": f"devices.{config.host}",
+        "gitServerUrl": config.host,
+        "gitServerPort": config.git_port,
+        "deviceTypes": [
+            {"slug": each.slug, "name": each.name, "arch": each.architecture}
+            for each in DEVICE_TYPES
+        ],
+    }

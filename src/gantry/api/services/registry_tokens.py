@@ -1,0 +1,122 @@
+"""Tokens for the registry (the distribution project's token specification, ES256 with `x5c`)."""
+
+import base64
+import re
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import load_pem_x509_certificate
+from sqlalchemy.orm import Session
+
+from gantry.api.actors import Actor, DeviceActor, ProvisioningActor, ServiceActor, UserActor
+from gantry.api.errors import BadRequestError
+from gantry.api.queries import releases
+
+LIFETIME = timedelta(hours=4)
+PULL, PUSH = "pull", "push"
+_SCOPE = re.compile(
+    r"^repository(?:\([a-z0-9-]+\))?:(?P<name>[a-z0-9][a-z0-9._/-]*):(?P<actions>[a-z*,]*)$"
+)
+_SUPERVISOR = re.compile(r"^gantry/[a-z0-9]+-supervisor$")
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What one token allows on one repository."""
+
+    name: str
+    actions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TokenSigner:
+    """Signs registry tokens with the fleet's key; the registry trusts its certificate."""
+
+    issuer: str
+    service: str
+    key_pem: str
+    certificate_pem: str
+
+    def sign(self, subject: str, access: Iterable[Access]) -> dict[str, Any]:
+        """The answer of the token endpoint: token, times, all as the specification has it."""
+        certificate = load_pem_x509_certificate(self.certificate_pem.encode())
+        now = datetime.now(UTC)
+        token = jwt.encode(
+            {
+                "iss": self.issuer,
+                "sub": subject,
+                "aud": self.service,
+                "iat": now,
+                # Clocks differ a little between machines.
+                "nbf": now - timedelta(seconds=30),
+                "exp": now + LIFETIME,
+                "jti": secrets.token_hex(16),
+                "access": [
+                    {"type": "repository", "name": each.name, "actions": list(each.actions)}
+                    for each in access
+                ],
+            },
+            self.key_pem,
+            algorithm="ES256",
+            headers={"x5c": [base64.b64encode(certificate.public_bytes(Encoding.DER)).decode()]},
+        )
+        return {
+            "token": token,
+            "access_token": token,
+            "expires_in": int(LIFETIME.total_seconds()),
+            "issued_at": now.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        }
+
+
+def parse_scopes(scopes: Iterable[str]) -> list[Access]:
+    """What is asked for. Other types than repositories are left out: nobody is granted them.
+
+    Raises:
+        BadRequestError: a scope for a repository that is not `repository:NAME:ACTIONS`.
+    """
+    asked: list[Access] = []
+    for scope in (part for value in scopes for part in value.split()):
+        if not scope.startswith("repository"):
+            continue
+        match = _SCOPE.match(scope)
+        if match is None:
+            raise BadRequestError(
+                f"the scope {scope[:100]!r} is not of the form repository:NAME:pull,push"
+            )
+        asked.append(Access(match["name"], tuple(match["actions"].split(","))))
+    return asked
+
+
+def grant(
+    session: Session, actor: Actor | ServiceActor | None, asked: Iterable[Access]
+) -> list[Access]:
+    """The part of what is asked that `actor` may have."""
+    granted = []
+    for each in asked:
+        allowed = _allowed(session, actor, each.name)
+        actions = tuple(action for action in (PULL, PUSH) if action in each.actions)
+        actions = tuple(action for action in actions if action in allowed)
+        if actions:
+            granted.append(Access(each.name, actions))
+    return granted
+
+
+def _allowed(session: Session, actor: Actor | ServiceActor | None, name: str) -> tuple[str, ...]:
+    match actor:
+        case ServiceActor(name="builder"):
+            return (PULL, PUSH)
+        case ProvisioningActor() if _SUPERVISOR.match(name):
+            return (PULL,)
+        case DeviceActor() | UserActor() if name.startswith("gantry/"):
+            return (PULL,)
+        case DeviceActor(application_id=application_id):
+            return (PULL,) if releases.has_repository(session, application_id, name) else ()
+        case UserActor(user_id=user_id):
+            return (PULL,) if releases.owns_repository(session, user_id, name) else ()
+        case _:
+            return ()

@@ -1,0 +1,278 @@
+"""What each resource of the model takes: accounts, applications, variables."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, StringConstraints
+from sqlalchemy.orm import Session
+
+from gantry.api.actors import UserActor
+from gantry.api.errors import BadRequestError, ConflictError, ForbiddenError, NotFoundError
+from gantry.api.models import (
+    ApiKey,
+    Application,
+    ApplicationVariable,
+    DeviceVariable,
+    PublicKey,
+    User,
+)
+from gantry.api.queries import accounts, applications, devices, records
+from gantry.api.services import applications as application_service
+from gantry.api.services import ssh_keys, variables
+from gantry.api.services.bootstrap import create_user
+from gantry.api.services.fleet_writers import DEVICE, RELEASE, newest_success, wanted_release
+from gantry.api.services.records import Body, Reference, Writer
+from gantry.api.services.secrets import hash_password
+
+Line = Annotated[str, StringConstraints(strip_whitespace=True, max_length=255)]
+
+
+class NewUser(Body):
+    """A new account; only the administrator makes them."""
+
+    username: str
+    password: str
+    email: Line | None = None
+
+
+class ChangedUser(Body):
+    """One's own account."""
+
+    email: Line | None = None
+    password: str | None = None
+
+
+def _create_user(session: Session, actor: UserActor, body: NewUser) -> int:
+    if not actor.is_administrator:
+        raise ForbiddenError("only the administrator makes accounts")
+    if accounts.user_by_name(session, body.username) is not None:
+        raise ConflictError(f"the account {body.username!r} exists already")
+    return create_user(session, body.username, body.password, email=body.email).id
+
+
+def _update_user(session: Session, actor: UserActor, ids: Sequence[int], body: ChangedUser) -> None:
+    if list(ids) != [actor.user_id]:
+        raise ForbiddenError("an account is changed by its user only")
+    sent = body.sent()
+    if "email" in sent:
+        records.by_id(session, User, actor.user_id).email = body.email
+    if body.password is not None:
+        if len(body.password) < 8:
+            raise BadRequestError("the password is too short: use 8 characters and more")
+        accounts.set_password(session, actor.user_id, hash_password(body.password))
+
+
+class NewPublicKey(Body):
+    """One line of a `.pub` file, and what to call it."""
+
+    public_key: Annotated[str, StringConstraints(max_length=16_384)]
+    title: Line | None = None
+    user: Reference | None = None
+
+
+def _create_public_key(session: Session, actor: UserActor, body: NewPublicKey) -> int:
+    if body.user not in (None, actor.user_id):
+        raise NotFoundError(f"there is no user {body.user}")
+    key = ssh_keys.parse(body.public_key)
+    known = accounts.public_key_by_fingerprint(session, actor.user_id, key.fingerprint)
+    if known is not None:
+        raise ConflictError(
+            f"this SSH key ({key.fingerprint}) is in your account already, as {known.title!r}"
+        )
+    title = body.title or key.comment or key.fingerprint
+    if not title.isprintable():
+        raise BadRequestError("the title holds characters that cannot be printed")
+    return records.add(
+        session,
+        PublicKey(
+            user=actor.user_id, title=title, public_key=key.line, fingerprint=key.fingerprint
+        ),
+    )
+
+
+def _delete_public_keys(session: Session, _: UserActor, ids: Sequence[int]) -> None:
+    records.delete(session, PublicKey, ids)
+
+
+class ChangedApiKey(Body):
+    """What a key is called."""
+
+    name: Line | None = None
+    description: Line | None = None
+
+
+def _update_api_keys(
+    session: Session, _: UserActor, ids: Sequence[int], body: ChangedApiKey
+) -> None:
+    records.change(session, ApiKey, ids, body.sent())
+
+
+def _delete_api_keys(session: Session, _: UserActor, ids: Sequence[int]) -> None:
+    records.delete(session, ApiKey, ids)
+
+
+def _type_or_id(value: object) -> object:
+    return value["__id"] if isinstance(value, dict) and value.keys() == {"__id"} else value
+
+
+class NewApplication(Body):
+    """A new fleet; `is_for__device_type` is an id or a slug."""
+
+    app_name: str
+    is_for__device_type: Annotated[int | str, BeforeValidator(_type_or_id)]
+
+
+class ChangedApplication(Body):
+    """A fleet's name and target."""
+
+    app_name: str | None = None
+    should_track_latest_release: bool | None = None
+    should_be_running__release: Reference | None = None
+
+
+def _create_application(session: Session, actor: UserActor, body: NewApplication) -> int:
+    owner = accounts.user_by_id(session, actor.user_id)
+    if owner is None:
+        raise NotFoundError("this account is gone")
+    kind = body.is_for__device_type
+    if isinstance(kind, int):
+        found = applications.device_type_by_id(session, kind)
+        if found is None:
+            raise BadRequestError(f"there is no device type {kind}")
+        kind = found.slug
+    return application_service.create(session, owner, body.app_name, kind).id
+
+
+def _update_applications(
+    session: Session, actor: UserActor, ids: Sequence[int], body: ChangedApplication
+) -> None:
+    sent = body.sent()
+    for each in ids:
+        application = applications.application_by_id(session, each, lock=True)
+        if application is None:
+            continue
+        if body.app_name is not None:
+            _rename(session, actor, application, body.app_name)
+        if body.should_track_latest_release is not None:
+            application.should_track_latest_release = body.should_track_latest_release
+        if "should_be_running__release" in sent:
+            application.should_be_running__release = wanted_release(
+                session, application, body.should_be_running__release
+            )
+        elif body.should_track_latest_release:
+            application.should_be_running__release = newest_success(session, application)
+        session.flush()
+
+
+def _rename(session: Session, actor: UserActor, application: Application, name: str) -> None:
+    application_service.check_name(name)
+    slug = application_service.slug_of(actor.username, name)
+    other = applications.application_by_slug(session, slug)
+    if other is not None and other.id != application.id:
+        raise ConflictError(f"the application {slug} exists already")
+    application.app_name, application.slug = name, slug
+
+
+def _delete_applications(session: Session, _: UserActor, ids: Sequence[int]) -> None:
+    records.delete_with_actors(session, Application, ids)
+
+
+class NewApplicationVariable(Body):
+    """A variable of a fleet."""
+
+    application: Reference
+    name: str
+    value: str
+
+
+class NewDeviceVariable(Body):
+    """A variable of a device."""
+
+    device: Reference
+    name: str
+    value: str
+
+
+class ChangedVariable(Body):
+    """A variable's new value; its name stays."""
+
+    value: str
+
+
+def _create_application_variable(
+    session: Session, actor: UserActor, body: NewApplicationVariable
+) -> int:
+    application = application_service.owned(session, actor.user_id, body.application)
+    variables.check(body.name, body.value)
+    if body.name in applications.application_variables(session, application.id):
+        raise ConflictError(f"{application.slug} has a variable {body.name} already: change it")
+    return records.add(
+        session,
+        ApplicationVariable(application=application.id, name=body.name, value=body.value),
+    )
+
+
+def _create_device_variable(session: Session, actor: UserActor, body: NewDeviceVariable) -> int:
+    device = devices.owned_device_by_id(session, actor.user_id, body.device)
+    if device is None:
+        raise NotFoundError(f"there is no device {body.device}")
+    variables.check(body.name, body.value)
+    if body.name in applications.device_variables(session, device.id):
+        raise ConflictError(
+            f"device {device.uuid[:7]} has a variable {body.name} already: change it"
+        )
+    return records.add(session, DeviceVariable(device=device.id, name=body.name, value=body.value))
+
+
+def _variable(
+    model: type[ApplicationVariable | DeviceVariable], new: type[Body], create: Any
+) -> Writer:
+    def update(session: Session, _: UserActor, ids: Sequence[int], body: ChangedVariable) -> None:
+        variables.check("value", body.value)
+        records.change(session, model, ids, {"value": body.value})
+
+    def delete(session: Session, _: UserActor, ids: Sequence[int]) -> None:
+        records.delete(session, model, ids)
+
+    return Writer((new, create), (ChangedVariable, update), delete)
+
+
+def _configuration_only(create: Any) -> Any:
+    def checked(session: Session, actor: UserActor, body: Any) -> int:
+        if not variables.is_configuration(body.name):
+            raise BadRequestError(
+                f"{body.name[:100]!r} configures nothing: names of configuration variables begin "
+                "with RESIN_HOST_, RESIN_SUPERVISOR_ or the BALENA_ forms"
+            )
+        made: int = create(session, actor, body)
+        return made
+
+    return checked
+
+
+WRITERS: Mapping[str, Writer] = {
+    "user": Writer((NewUser, _create_user), (ChangedUser, _update_user)),
+    "user__has__public_key": Writer((NewPublicKey, _create_public_key), None, _delete_public_keys),
+    "api_key": Writer(None, (ChangedApiKey, _update_api_keys), _delete_api_keys),
+    "application": Writer(
+        (NewApplication, _create_application),
+        (ChangedApplication, _update_applications),
+        _delete_applications,
+    ),
+    "device": DEVICE,
+    "release": RELEASE,
+    "application_environment_variable": _variable(
+        ApplicationVariable, NewApplicationVariable, _create_application_variable
+    ),
+    "application_config_variable": _variable(
+        ApplicationVariable,
+        NewApplicationVariable,
+        _configuration_only(_create_application_variable),
+    ),
+    "device_environment_variable": _variable(
+        DeviceVariable, NewDeviceVariable, _create_device_variable
+    ),
+    "device_config_variable": _variable(
+        DeviceVariable, NewDeviceVariable, _configuration_only(_create_device_variable)
+    ),
+}

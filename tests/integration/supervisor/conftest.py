@@ -1,0 +1,463 @@
+"""A real engine, a real registry, a real supervisor process; the cloud side is a small HTTP server
+that speaks the api's contract, since here the supervisor alone is tested and the api is to fail on
+command. The whole platform together is tested in tests/e2e."""
+
+import asyncio
+import hashlib
+import io
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import docker
+import httpx2
+import pytest
+import uvicorn
+from docker.models.containers import Container
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+ROOT = Path(__file__).parents[3]
+REGISTRY_CONFIG = """version: 0.1
+storage: {filesystem: {rootdirectory: /tmp/registry}, delete: {enabled: true}}
+http: {addr: ":5000"}
+"""
+
+
+def wait_until(what: str, check: Callable[[], Any], seconds: float = 30.0) -> Any:
+    """The first true answer of `check`."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if answer := check():
+            return answer
+        time.sleep(0.1)
+    raise AssertionError(f"not within {seconds:.0f} s: {what}")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Cloud:
+    """The cloud side of one device, in a thread. It can be stopped and started at its port."""
+
+    def __init__(self, ssl: dict[str, str] | None = None) -> None:
+        self.port = free_port()
+        self.ssl = ssl or {}
+        self.url = f"{'https' if ssl else 'http'}://localhost:{self.port}"
+        self.provisioning_key = secrets.token_hex(8)
+        self.devices: dict[str, str] = {}
+        self.registrations: list[dict[str, Any]] = []
+        self.apps: dict[str, Any] = {}
+        self.config: dict[str, str] = {}
+        self.polls: list[int] = []
+        self.reports: list[dict[str, Any]] = []
+        self.lines: list[dict[str, Any]] = []
+        self.status: int | None = None  # answer every request of a device with this instead
+        self.retry_after: str | None = None
+        self.streams = True
+        self.after_register: Callable[[], None] = lambda: None
+        self._server: uvicorn.Server | None = None
+
+    def start(self) -> None:
+        config = uvicorn.Config(
+            Starlette(routes=self._routes()),
+            host="127.0.0.1",
+            port=self.port,
+            log_config=None,
+            ws="none",
+            timeout_graceful_shutdown=0,
+            **self.ssl,  # type: ignore[arg-type]
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, daemon=True)
+        self._thread.start()
+        wait_until("the cloud's start", lambda: self._server and self._server.started)
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self._server.should_exit = True
+            self._server.force_exit = True
+            self._thread.join(10)
+            self._server = None
+
+    def target(self, uuid: str) -> dict[str, Any]:
+        return {uuid: {"name": "quiet-robot", "config": self.config, "apps": self.apps}}
+
+    def etag(self, uuid: str) -> str:
+        content = json.dumps(self.target(uuid), sort_keys=True).encode()
+        return f'"{hashlib.sha256(content).hexdigest()[:16]}"'
+
+    def messages(self, **wanted: Any) -> list[str]:
+        """Messages of log lines with these fields."""
+        return [
+            line["message"]
+            for line in self.lines
+            if all(line.get(key) == value for key, value in wanted.items())
+        ]
+
+    def reported(self) -> dict[str, Any]:
+        """What the api knows of the device: all reports on top of each other."""
+        known: dict[str, Any] = {}
+        for report in self.reports:
+            known |= next(iter(report.values()))
+        return known
+
+    def _routes(self) -> list[Route]:
+        return [
+            Route("/device/register", self._register, methods=["POST"]),
+            Route("/device/v3/{uuid}/state", self._state),
+            Route("/device/v3/{uuid}/events", self._events),
+            Route("/device/v3/state", self._report, methods=["PATCH"]),
+            Route("/device/v2/{uuid}/log-stream", self._logs, methods=["POST"]),
+        ]
+
+    def _refusal(self, request: Request) -> Response | None:
+        if self.status is not None:
+            headers = {"Retry-After": self.retry_after} if self.retry_after else {}
+            return JSONResponse({"error": "as the test asks"}, self.status, headers=headers)
+        key = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if key not in self.devices.values():
+            return JSONResponse({"error": "unknown key"}, 401)
+        return None
+
+    async def _register(self, request: Request) -> Response:
+        key = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if self.status is not None:
+            return JSONResponse({"error": "as the test asks"}, self.status)
+        if key != self.provisioning_key:
+            return JSONResponse({"error": "unknown provisioning key"}, 401)
+        body = await request.json()
+        self.registrations.append(body)
+        if self.devices.setdefault(body["uuid"], body["api_key"]) != body["api_key"]:
+            return JSONResponse({"error": "registered with another key"}, 409)
+        await asyncio.to_thread(self.after_register)
+        answer = {"id": 77, "uuid": body["uuid"], "api_key": body["api_key"]}
+        return JSONResponse(answer, 201)
+
+    async def _state(self, request: Request) -> Response:
+        if refusal := self._refusal(request):
+            self.polls.append(refusal.status_code)
+            return refusal
+        uuid = request.path_params["uuid"]
+        etag = self.etag(uuid)
+        if request.headers.get("If-None-Match") == etag:
+            self.polls.append(304)
+            return Response(status_code=304, headers={"ETag": etag})
+        self.polls.append(200)
+        return JSONResponse(self.target(uuid), headers={"ETag": etag})
+
+    async def _events(self, request: Request) -> Response:
+        if not self.streams:
+            return JSONResponse({"error": "no such thing"}, 404)
+        if refusal := self._refusal(request):
+            return refusal
+        uuid = request.path_params["uuid"]
+
+        async def events() -> Any:
+            told = ""
+            while self._server is not None and not self._server.should_exit:
+                if (etag := self.etag(uuid)) != told:
+                    told = etag
+                    yield f"event: target\ndata: {json.dumps({'etag': etag})}\n\n"
+                await asyncio.sleep(0.05)
+
+        return StreamingResponse(events(), media_type="text/event-stream")
+
+    async def _report(self, request: Request) -> Response:
+        if refusal := self._refusal(request):
+            return refusal
+        self.reports.append(await request.json())
+        return Response(status_code=200)
+
+    async def _logs(self, request: Request) -> Response:
+        if refusal := self._refusal(request):
+            return refusal
+        inflate = zlib.decompressobj(wbits=31)
+        rest = b""
+        async for piece in request.stream():
+            *lines, rest = (rest + inflate.decompress(piece)).split(b"\n")
+            self.lines += [json.loads(line) for line in lines]
+        return Response(status_code=201)
+
+
+class Registry:
+    """A registry with images of applications in it."""
+
+    def __init__(self, engine: docker.DockerClient, address: str) -> None:
+        self.engine = engine
+        self.address = address
+        self._repository = hashlib.sha256(os.urandom(8)).hexdigest()[:32]
+        self.pushed: list[str] = []
+
+    def push(self, script: str, ballast: int = 0, repository: str | None = None) -> str:
+        """An image that runs this shell script; its name by digest. It is not left in the engine."""
+        name = f"{self.address}/v2/{repository or self._repository}"
+        dockerfile = (
+            'FROM supervisor-test/busybox\nCOPY run ballast /\nCMD ["/bin/sh", "/run"]\n'
+        )
+        context = io.BytesIO()
+        with tarfile.open(fileobj=context, mode="w") as archive:
+            content = {"Dockerfile": dockerfile.encode(), "run": script.encode()}
+            content["ballast"] = os.urandom(ballast)
+            for path, data in content.items():
+                member = tarfile.TarInfo(path)
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
+        context.seek(0)
+        self.engine.images.build(
+            fileobj=context, custom_context=True, tag=f"{name}:push", rm=True, nocache=True
+        )
+        digest = ""
+        for message in self.engine.images.push(name, tag="push", stream=True, decode=True):
+            assert "error" not in message, message
+            digest = (message.get("aux") or {}).get("Digest", digest)
+        reference = f"{name}@{digest}"
+        for each in (f"{name}:push", reference):
+            with suppress(docker.errors.ImageNotFound):
+                self.engine.images.remove(each, force=True)
+        self.pushed.append(reference)
+        return reference
+
+
+class Device:
+    """A supervisor process with its own boot and data directories."""
+
+    def __init__(self, home: Path, engine: docker.DockerClient, cloud: Cloud, registry: str) -> None:
+        self.home = home
+        self.engine = engine
+        self.cloud = cloud
+        self.app_id = int.from_bytes(os.urandom(3), "big") + 1_000_000
+        self.instance = f"test-{self.app_id}"
+        self.port = free_port()
+        self.boot = home / "boot"
+        self.boot.mkdir()
+        self.process: subprocess.Popen[bytes] | None = None
+        self.write_config(
+            {
+                "applicationId": str(self.app_id),
+                "apiKey": cloud.provisioning_key,
+                "userId": "1",
+                "deviceType": "generic-amd64",
+                "apiEndpoint": cloud.url,
+                "registryEndpoint": registry,
+                "mixpanelToken": "never used",
+                "somethingNew": {"kept": True},
+            }
+        )
+
+    def write_config(self, document: dict[str, Any]) -> None:
+        (self.boot / "config.json").write_text(json.dumps(document))
+
+    @property
+    def config(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads((self.boot / "config.json").read_text())
+        return document
+
+    def start(self) -> None:
+        environment = os.environ | {
+            "CONFIG_MOUNT_POINT": str(self.boot),
+            "DATA_DIRECTORY": str(self.home / "data"),
+            "HOST_RUNTIME_DIRECTORY": str(self.home / "runtime"),
+            "LISTEN_PORT": str(self.port),
+            "LISTEN_ADDRESS": "127.0.0.1",
+            "GANTRY_INSTANCE": self.instance,
+            "PYTHONPATH": str(ROOT / "src"),
+            "PYTHONWARNINGS": "error",
+        }
+        with (self.home / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "gantry.supervisor"],
+                env=environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def signal(self, number: int) -> int:
+        """End the process with a signal; its exit status."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(15)
+
+    def log(self) -> str:
+        return (self.home / "log").read_text()
+
+    def get(self, path: str, **how: Any) -> httpx2.Response:
+        return httpx2.get(f"http://127.0.0.1:{self.port}{path}", **how)
+
+    def containers(self, running: bool = False) -> list[Container]:
+        filters = {"label": f"io.gantry.instance={self.instance}"}
+        return list(self.engine.containers.list(all=not running, filters=filters))
+
+    def service(self, name: str = "main") -> Container | None:
+        """The running container of a service."""
+        for each in self.containers(running=True):
+            if each.labels["io.balena.service-name"] == name and each.status == "running":
+                return each
+        return None
+
+    def app(self, commit: str, services: dict[str, dict[str, Any]], **more: Any) -> dict[str, Any]:
+        """`apps` of a target with this one application."""
+        number = int(hashlib.sha256(commit.encode()).hexdigest()[:6], 16)
+        return {
+            f"uuid{self.app_id}": {
+                "id": self.app_id,
+                "name": "bots",
+                "slug": "admin/bots",
+                "class": "fleet",
+                "is_host": False,
+                "releases": {
+                    commit: {
+                        "id": number,
+                        "services": {
+                            name: {
+                                "id": index + 1,
+                                "image_id": number + index,
+                                "environment": {},
+                                "labels": {},
+                                "running": True,
+                                "composition": {"restart": "always"},
+                                **service,
+                            }
+                            for index, (name, service) in enumerate(services.items())
+                        },
+                        "volumes": {},
+                        "networks": {},
+                        **more,
+                    }
+                },
+            }
+        }
+
+    def clean_up(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait(10)
+        for each in self.containers():
+            each.remove(force=True, v=True)
+        filters = {"label": f"io.gantry.instance={self.instance}"}
+        for network in self.engine.networks.list(filters=filters):
+            network.remove()
+        for volume in self.engine.volumes.list(filters=filters):
+            volume.remove(force=True)
+
+
+def remove_images(engine: docker.DockerClient, address: str) -> None:
+    """Every image of this registry."""
+    for image in engine.images.list():
+        digests = image.attrs.get("RepoDigests") or []
+        for name in [*image.tags, *digests]:
+            if name.startswith(f"{address}/"):
+                with suppress(docker.errors.ImageNotFound):
+                    engine.images.remove(name, force=True)
+
+
+def import_busybox(engine: docker.DockerClient, work: Path) -> None:
+    """The image that all test applications are made of: Debian's static busybox and nothing else."""
+    if engine.images.list(name="supervisor-test/busybox"):
+        return
+    subprocess.run(
+        ["apt-get", "download", "-q", "-o", "APT::Sandbox::User=root", "busybox-static"],
+        cwd=work,
+        check=True,
+    )
+    package = next(work.glob("busybox-static*.deb"))
+    subprocess.run(["dpkg-deb", "--extract", package, work / "root"], check=True)
+    busybox = next(work.glob("root/**/bin/busybox")).read_bytes()
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        member = tarfile.TarInfo("bin/busybox")
+        member.size, member.mode = len(busybox), 0o755
+        archive.addfile(member, io.BytesIO(busybox))
+        for name in ("sh", "sleep", "env", "cat", "date", "true", "false", "seq", "wget", "httpd"):
+            link = tarfile.TarInfo(f"bin/{name}")
+            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+            archive.addfile(link)
+    engine.api.import_image_from_data(
+        content.getvalue(), repository="supervisor-test/busybox", tag="latest"
+    )
+
+
+def run_registry(engine: docker.DockerClient) -> tuple[Container, str]:
+    """A registry in a container, and its address."""
+    from gantry.deployment.images import build_image
+
+    image = build_image("registry", lambda *_: None)
+    container = engine.containers.create(
+        image.tag,
+        ["docker-registry", "serve", "/tmp/registry.yml"],
+        name=f"supervisor-test-registry-{secrets.token_hex(4)}",
+        ports={"5000/tcp": ("127.0.0.1", None)},
+        healthcheck={"test": ["NONE"]},
+    )
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        member = tarfile.TarInfo("registry.yml")
+        member.size = len(REGISTRY_CONFIG)
+        tar.addfile(member, io.BytesIO(REGISTRY_CONFIG.encode()))
+    container.put_archive("/tmp", archive.getvalue())
+    container.start()
+    container.reload()
+    address = f"127.0.0.1:{container.ports['5000/tcp'][0]['HostPort']}"
+
+    def answers() -> bool:
+        with suppress(httpx2.HTTPError):
+            return httpx2.get(f"http://{address}/v2/").status_code == 200
+        return False
+
+    wait_until("the registry's start", answers)
+    return container, address
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[docker.DockerClient]:
+    client = docker.from_env()
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def registry(
+    engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Registry]:
+    import_busybox(engine, tmp_path_factory.mktemp("busybox"))
+    container, address = run_registry(engine)
+    try:
+        yield Registry(engine, address)
+    finally:
+        container.remove(force=True, v=True)
+        remove_images(engine, address)
+
+
+@pytest.fixture
+def cloud() -> Iterator[Cloud]:
+    one = Cloud()
+    one.start()
+    yield one
+    one.stop()
+
+
+@pytest.fixture
+def device(
+    tmp_path: Path, engine: docker.DockerClient, cloud: Cloud, registry: Registry
+) -> Iterator[Device]:
+    one = Device(tmp_path, engine, cloud, registry.address)
+    yield one
+    print(one.log() if (tmp_path / "log").exists() else "never started")
+    one.clean_up()

@@ -14,6 +14,10 @@ from gantry.deployment.engine.state import Resource
 from gantry.deployment.engine.values import EngineError, Properties, holds_unknown, reveal
 
 UPDATE_KEYS = ("RestartPolicy", "CpuShares", "CpusetCpus", "Memory", "MemoryReservation")
+HEALTHCHECK = {"interval": "0s", "retries": 0, "startInterval": "0s"} | {
+    "startPeriod": "0s",
+    "timeout": "0s",
+}
 
 
 class ContainerProvider(DockerProvider):
@@ -180,18 +184,38 @@ class ContainerProvider(DockerProvider):
         ]
         state, config, host = found["State"], found["Config"], found["HostConfig"]
         filled = {
+            "containerReadRefreshTimeoutMilliseconds": 15000,
             "hostname": config["Hostname"],
-            "command": config["Cmd"],
-            "entrypoints": config["Entrypoint"],
+            "command": config["Cmd"] or [],
+            "entrypoints": config["Entrypoint"] or [],
+            "envs": [],
+            "labels": [],
             "logDriver": host["LogConfig"]["Type"],
+            "memoryReservation": host["MemoryReservation"] // 2**20,
             "runtime": host["Runtime"],
             "ipcMode": host["IpcMode"],
+            "securityOpts": host["SecurityOpt"] or [],
             "shmSize": host["ShmSize"] // 2**20,
         }
-        known = {key: value for key, value in filled.items() if value is not None} | inputs
-        return known | {
+        outputs = filled | inputs
+        if health := reveal(inputs).get("healthcheck"):
+            outputs["healthcheck"] = HEALTHCHECK | health
+        if found["NetworkSettings"]["Ports"] and "ports" in inputs:
+            outputs["ports"] = _ports(found["NetworkSettings"]["Ports"])
+        return outputs | {
             "bridge": found["NetworkSettings"].get("Bridge", ""),
             "networkDatas": networks,
             "mustRun": reveal(inputs)["mustRun"] and (state["Running"] or state["Restarting"]),
             "exitCode": state["ExitCode"],
         }
+
+
+def _ports(bound: dict[str, Any]) -> list[Properties]:
+    """Ports as they really are: one that Docker chose has its number."""
+    found: list[Properties] = []
+    for key in sorted(bound, key=lambda port: int(port.split("/")[0])):
+        internal, protocol = key.split("/")
+        for binding in bound[key] or []:
+            outside = {"external": int(binding["HostPort"] or 0), "ip": binding["HostIp"]}
+            found.append({"internal": int(internal), "protocol": protocol} | outside)
+    return found

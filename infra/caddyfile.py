@@ -4,6 +4,12 @@ PROBE_HOST = "127.0.0.1"
 PROBE_PORT = 2020
 API, LOGS, REGISTRY, BUILDER = "api:8080", "logs:8080", "registry:5000", "builder:8080"
 # Query values that may be secrets: what the family's clients send as keys and tokens.
+SECRET_FIELDS = (
+    "request>headers>Authorization",
+    "request>headers>Cookie",
+    "request>headers>X-Gantry-Authorization",
+    "resp_headers>Set-Cookie",
+)
 SECRET_PARAMETERS = ("apikey", "api_key", "token", "access_token", "password")
 
 
@@ -13,7 +19,6 @@ def caddyfile(host: str, port: int) -> str:
     return f"""\
 {{
 	admin off
-	persist_config off
 	auto_https off
 	http_port {PROBE_PORT}
 	https_port {port}
@@ -25,10 +30,10 @@ def caddyfile(host: str, port: int) -> str:
 			idle 5m
 		}}
 	}}
+	# Errors quote the request too.
 	log default {{
 		output stdout
-		format json
-		level INFO
+{_log_format()}
 	}}
 }}
 
@@ -45,18 +50,7 @@ def caddyfile(host: str, port: int) -> str:
 	}}
 	log {{
 		output stdout
-		format filter {{
-			wrap json
-			fields {{
-				request>headers>Authorization delete
-				request>headers>Cookie delete
-				request>headers>X-Gantry-Authorization delete
-				resp_headers>Set-Cookie delete
-				request>uri query {{
-{_redactions()}
-				}}
-			}}
-		}}
+{_log_format()}
 	}}
 }}
 
@@ -110,5 +104,16 @@ http://{PROBE_HOST}:{PROBE_PORT} {{
 """
 
 
-def _redactions() -> str:
-    return "\n".join(f"\t\t\t\t\treplace {each} REDACTED" for each in SECRET_PARAMETERS)
+def _log_format() -> str:
+    headers = "\n".join(f"\t\t\t\t{each} delete" for each in SECRET_FIELDS)
+    values = "\n".join(f"\t\t\t\t\treplace {each} REDACTED" for each in SECRET_PARAMETERS)
+    return f"""\
+		format filter {{
+			wrap json
+			fields {{
+{headers}
+				request>uri query {{
+{values}
+				}}
+			}}
+		}}"""

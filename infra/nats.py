@@ -11,10 +11,13 @@ from service import Attachment, Service, Spec, http_probe
 
 URL = "nats://nats:4222"
 MONITORING_PORT = 8222
+MIB = 1024**2
 
 
 def nats_config(token: str, memory: int) -> str:
     """The server's configuration, in the JSON that its own format contains; `memory` in MiB.
+
+    Sizes are numbers: in JSON, a size with a unit would be a text.
 
     Keys: https://docs.nats.io/running-a-nats-service/configuration
     """
@@ -23,12 +26,12 @@ def nats_config(token: str, memory: int) -> str:
         "listen": "0.0.0.0:4222",
         # Health only, and inside the container only.
         "http": f"127.0.0.1:{MONITORING_PORT}",
-        "max_payload": "1MB",
+        "max_payload": MIB,
         "authorization": {"token": token},
         "jetstream": {
             "store_dir": "/var/lib/nats",
-            "max_memory_store": f"{memory // 4}MB",
-            "max_file_store": "10GB",
+            "max_memory_store": memory * MIB // 4,
+            "max_file_store": 10 * 1024 * MIB,
         },
     }
     return json.dumps(document, indent=2) + "\n"

@@ -134,7 +134,7 @@ class Service(pulumi.ComponentResource):
                 tests=list(spec.probe),
                 interval="5s",
                 timeout="5s",
-                start_period="60s",
+                start_period="1m0s",
                 retries=6,
             ),
             destroy_grace_seconds=spec.stop_seconds,

@@ -25,6 +25,7 @@ class BuildCgroups:
         self.name = name
         self._root = root
         self._unified = (root / "cgroup.controllers").is_file()
+        self._kills: dict[str, int] = {}
 
     @property
     def parent(self) -> str:
@@ -58,27 +59,31 @@ class BuildCgroups:
             if self._unified:
                 (folder / "memory.max").write_text(str(memory_bytes))
                 self._try_write(folder / "memory.swap.max", "0")
+                self._kills[path] = self._field(folder / "memory.events", "oom_kill")
             else:
                 # memsw may never be lower than the limit: lift it, set the limit, lower it.
                 self._try_write(folder / "memory.memsw.limit_in_bytes", "-1")
                 (folder / "memory.limit_in_bytes").write_text(str(memory_bytes))
                 self._try_write(folder / "memory.memsw.limit_in_bytes", str(memory_bytes))
+                self._try_write(folder / "memory.max_usage_in_bytes", "0")
         except OSError as error:
             raise CgroupError(f"the memory limit of {path} cannot be set: {error}") from error
         return path
 
-    def oom_kills(self, path: str) -> int:
-        """How many processes were killed in the group for want of memory, ever.
+    def ran_out(self, path: str) -> bool:
+        """Whether the limit was met since `limited`.
 
-        Version 1 counts a kill where its process was, in a group that is gone by then: there it
-        is how often the group's limit was hit that is counted.
+        Version 1 counts kills where the killed process was, in a group that is gone by then:
+        there the highest use is looked at. That is met by cached files too, which are given up
+        without a kill: ask this only of a build that was killed.
         """
         folder = self._memory(path)
         if self._unified:
-            return self._field(folder / "memory.events", "oom_kill")
+            return self._field(folder / "memory.events", "oom_kill") > self._kills.get(path, 0)
         with contextlib.suppress(OSError, ValueError):
-            return int((folder / "memory.failcnt").read_text())
-        return 0
+            highest = int((folder / "memory.max_usage_in_bytes").read_text())
+            return highest >= 0.98 * int((folder / "memory.limit_in_bytes").read_text())
+        return False
 
     def kill(self, path: str) -> None:
         """Kill all that still runs in the group."""

@@ -97,13 +97,14 @@ def raise_fence() -> None:
     Raises:
         ContainerError: NET_ADMIN is missing.
     """
-    for rule in fence_rules(_own_networks()):
+    # Inserted, last one first: DOCKER-USER ends in a RETURN of the engine's own.
+    for rule in reversed(fence_rules(_own_networks())):
         if subprocess.run(["iptables", "-w", "-C", *rule], capture_output=True).returncode:
-            _run(["iptables", "-w", "-A", *rule])
+            _run(["iptables", "-w", "-I", *rule])
 
 
 def fence_rules(networks: Iterable[str]) -> list[list[str]]:
-    """The rules, as iptables takes them behind `-A`; `networks` are the container's own."""
+    """The rules, in order, as iptables takes them behind `-A`; `networks` are the container's own."""
     reject = ["-j", "REJECT"]
     rules = [["DOCKER-USER", "-i", BRIDGE, "-d", each, *reject] for each in networks]
     incoming = ["INPUT", "-i", BRIDGE]

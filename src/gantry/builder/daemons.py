@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from gantry.builder.container import BRIDGE_ADDRESS, BRIDGE_NETWORK
+from gantry.builder.container import BRIDGE, BRIDGE_ADDRESS, BRIDGE_NETWORK
 from gantry.builder.engine import Engine
 
 START_SECONDS = 60.0
@@ -86,8 +86,8 @@ def name_server() -> Daemon:
         "--keep-in-foreground",
         "--conf-file=/dev/null",
         "--no-hosts",
-        "--bind-interfaces",
-        f"--listen-address={BRIDGE_ADDRESS}",
+        "--bind-dynamic",
+        f"--interface={BRIDGE}",
         "--except-interface=lo",
         "--cache-size=1000",
         "--pid-file=",

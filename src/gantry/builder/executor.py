@@ -161,13 +161,11 @@ class Executor:
             no_cache=order.no_cache,
             cgroup_parent=group,
         )
-        kills = self._cgroups.oom_kills(group)
         started = time.monotonic()
         try:
             await self._buildx.build(job, _speaker(report, build.service), folder)
         except BuildFailedError as error:
-            short_of_memory = self._cgroups.oom_kills(group) > kills
-            reason = self._explain(str(error), short_of_memory=short_of_memory)
+            reason = self._explain(str(error), short_of_memory=self._cgroups.ran_out(group))
             raise BuildError(f"service {build.service}: {reason}") from error
         return Made(image, reference, round(time.monotonic() - started, 3), build.content)
 

@@ -1,0 +1,204 @@
+"""Pushes that become images in the registry, and pushes that do not."""
+
+import threading
+import time
+from typing import Any
+
+import httpx2
+import pytest
+
+from gantry.contracts.build import BuildMessage, BuildResult, Phase, ReleaseStatus
+
+USER_TOKEN = "token-of-a-user"
+BASE = "FROM gantry/amd64-raspios:bookworm\n"
+HELLO = {
+    "Dockerfile.template": (
+        "FROM gantry/%%RESIN_ARCH%%-raspios:bookworm\n"
+        "RUN echo built for %%BALENA_MACHINE_NAME%% on $(uname -m)\n"
+        "COPY hello.sh /hello.sh\n"
+        'CMD ["sh", "/hello.sh"]\n'
+    ),
+    "hello.sh": "echo hello one\n",
+}
+Rig = Any
+
+
+@pytest.fixture(scope="module")
+def first(rig: Rig) -> tuple[BuildResult, list[str]]:
+    result, lines = rig.result(HELLO, commit="c0ffee01" * 5)
+    assert result.status is ReleaseStatus.SUCCESS, [result.error, *lines]
+    return result, lines
+
+
+def test_a_template_becomes_a_release(rig: Rig, first: tuple[BuildResult, list[str]]) -> None:
+    result, lines = first
+    assert result.services == ["main"]
+    assert result.size > 10_000_000
+    assert set(result.seconds) == {each.value for each in Phase}
+    assert "[main] built for generic-amd64 on x86_64" in lines
+    release = rig.api.releases[result.release_id]
+    assert release["status"] == "success"
+    assert release["composition"]["services"]["main"]["privileged"] is True
+    [image] = release["images"]
+    assert image["digest"].startswith("sha256:")
+    assert image["size"] == result.size
+    assert "gantry/amd64-raspios" in image["dockerfile"]
+    assert "built for generic-amd64" in release["build_log"]
+
+
+def test_a_changed_line_builds_from_the_cache(rig: Rig) -> None:
+    rig.settled()
+    one, _ = rig.result(HELLO)
+    two, lines = rig.result({**HELLO, "hello.sh": "echo hello two\n"})
+    assert two.status is ReleaseStatus.SUCCESS, [two.error, *lines]
+    assert any("RUN echo built for" in each and "(cached)" in each for each in lines)
+    print(two.seconds)
+    assert sum(two.seconds.values()) < 5
+    digests = [rig.api.releases[each.release_id]["images"][0]["digest"] for each in (one, two)]
+    assert digests[0] != digests[1]
+
+
+def test_the_log_is_kept_for_those_who_may_see_the_release(
+    rig: Rig, first: tuple[BuildResult, list[str]]
+) -> None:
+    url = f"{rig.url}/v3/builds/{first[0].release_id}/log"
+    answer = httpx2.get(url, headers={"Authorization": f"Bearer {USER_TOKEN}"})
+    assert answer.status_code == 200
+    assert "built for generic-amd64 on x86_64" in answer.text
+    assert httpx2.get(url).status_code == 401
+    assert httpx2.get(url, headers={"Authorization": "Bearer other"}).status_code == 401
+
+
+def test_services_of_a_composition_are_built_and_named(rig: Rig) -> None:
+    files = {
+        "docker-compose.yml": (
+            "services:\n"
+            "  web: {build: ./web, ports: ['80:8080'], depends_on: [db], pull_policy: always}\n"
+            "  db: {image: 'gantry/amd64-raspios:bookworm', command: sleep infinity}\n"
+        ),
+        "web/Dockerfile": f"{BASE}RUN echo in $(cat /etc/debian_version)\n",
+    }
+    result, lines = rig.result(files, application_id=2)
+    assert result.status is ReleaseStatus.SUCCESS, [result.error, *lines]
+    assert result.services == ["web", "db"]
+    assert any("pull_policy has no meaning" in each for each in lines)
+    assert any(each.startswith("[web] in 12.") for each in lines)
+    release = rig.api.releases[result.release_id]
+    assert {each["digest"] for each in release["images"]} != {""}
+    assert release["composition"]["services"]["web"]["ports"] == ["80:8080"]
+
+
+def test_a_failing_step_fails_the_release_with_its_reason(rig: Rig) -> None:
+    result, lines = rig.result({"Dockerfile": f"{BASE}RUN echo oh no >&2; exit 3\n"})
+    assert result.status is ReleaseStatus.FAILED
+    assert result.error is not None
+    assert "exit code: 3" in result.error
+    assert "[main] oh no" in lines
+    release = rig.api.releases[result.release_id]
+    assert release["status"] == "failed"
+    assert "exit code: 3" in release["error"]
+    assert "oh no" in release["build_log"]
+
+
+def test_nothing_to_build_is_rejected_with_what_is_accepted(rig: Rig) -> None:
+    before = len(rig.api.releases)
+    result, _ = rig.result({"README.md": "hello\n"})
+    assert result.status is ReleaseStatus.FAILED
+    assert result.error is not None
+    assert "README.md" in result.error
+    assert "Dockerfile.template" in result.error
+    assert "requirements.txt" in result.error
+    assert len(rig.api.releases) == before
+
+
+def test_a_step_that_takes_too_much_memory_is_named(rig: Rig) -> None:
+    hungry = f'{BASE}RUN python3 -c "x = bytearray(600 * 1024**2); print(len(x))"\n'
+    result, lines = rig.result({"Dockerfile": hungry}, application_id=3)
+    assert result.status is ReleaseStatus.FAILED, lines
+    assert result.error is not None
+    assert "256 MiB of memory" in result.error
+
+
+def test_hanging_up_ends_the_build(rig: Rig) -> None:
+    events = rig.build({"Dockerfile": f"{BASE}RUN sleep 987\n"}, application_id=4)
+    for event in events:
+        if isinstance(event, BuildMessage) and "RUN sleep 987" in event.message:
+            break
+    time.sleep(0.5)
+    assert "sleep 987" in rig.sh("ps ax -o args || cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
+    events.close()
+    deadline = time.monotonic() + 10
+    release = list(rig.api.releases.values())[-1]
+    while time.monotonic() < deadline and release["status"] == "running":
+        time.sleep(0.1)
+    assert release["status"] == "cancelled"
+    assert "sleep 987" not in rig.sh("cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '; true")
+
+
+def test_a_second_push_waits_and_says_for_what(rig: Rig) -> None:
+    slow = {"Dockerfile": f"{BASE}RUN sleep 4\n"}
+    results = []
+    started = threading.Event()
+
+    def push() -> None:
+        for event in rig.build(slow, application_id=5, commit="a" * 40, username="anna"):
+            started.set()
+            results.append(event)
+
+    thread = threading.Thread(target=push)
+    thread.start()
+    assert started.wait(10)
+    result, lines = rig.result(
+        {"Dockerfile": f"{BASE}RUN true\n"}, application_id=5, commit="b" * 40
+    )
+    thread.join()
+    assert result.status is ReleaseStatus.SUCCESS, [result.error, *lines]
+    assert any("waiting for another push to this fleet: aaaaaaaaaaaa of anna" in e for e in lines)
+    assert result.seconds["queue"] > 1
+    assert results[-1].status is ReleaseStatus.SUCCESS
+
+
+def test_a_refusing_api_is_quoted(rig: Rig) -> None:
+    rig.api.refusal = "this commit has a release already"
+    try:
+        result, _ = rig.result(HELLO)
+    finally:
+        rig.api.refusal = ""
+    assert result.status is ReleaseStatus.FAILED
+    assert result.release_id is None
+    assert "this commit has a release already" in result.error
+
+
+def test_builds_reach_the_internet_but_not_the_fleet(rig: Rig) -> None:
+    address = rig.url.removeprefix("http://")
+    host, port = address.split(":")
+    script = (
+        "import socket\\n"
+        "socket.create_connection(('deb.debian.org', 80), 10); print('archive reached')\\n"
+        f"for name, port in (('{host}', {port}), ('198.18.0.1', {port}), ('{rig.gateway}', "
+        f"{rig.api_port})):\\n"
+        "    try: socket.create_connection((name, port), 2); print('REACHED', name)\\n"
+        "    except OSError: pass"
+    )
+    result, lines = rig.result(
+        {"Dockerfile": f'{BASE}RUN printf "{script}" > /t.py && python3 /t.py\n'},
+        application_id=6,
+        nocache=1,
+    )
+    assert result.status is ReleaseStatus.SUCCESS, [result.error, *lines]
+    assert "[main] archive reached" in lines
+    assert not [each for each in lines if each.startswith("[main] REACHED")]
+
+
+def test_only_services_may_ask(rig: Rig) -> None:
+    answer = httpx2.post(f"{rig.url}/v3/build", headers={"Authorization": "Bearer guess"})
+    assert answer.status_code == 401
+    assert "key" in answer.json()["error"]
+
+
+def test_it_has_exactly_the_capabilities_that_it_names(rig: Rig) -> None:
+    host = rig.container.attrs["HostConfig"]
+    assert set(host["CapAdd"]) == {"SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE", "MKNOD"}
+    assert not host["Privileged"]
+    assert [each for each in rig.container.attrs["Mounts"] if "docker.sock" in str(each)] == []
+    assert rig.api.recovered == [f"builder.{rig.host}"]

@@ -18,6 +18,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from gantry.contracts.device_types import device_type
+from gantry.registry.bucket import BucketError, keys_of_environment
 from gantry.registry.config import S3Storage
 
 NAMESPACE = "gantry"
@@ -49,24 +50,39 @@ class VolumeStorage(_Settings):
 
 
 class BucketStorage(_Settings):
-    """Blobs on S3-compatible storage. Without `endpoint` it is Amazon's own."""
+    """Blobs on S3-compatible storage. Without `endpoint` it is Amazon's own.
+
+    Without the keys they are those that boto3 finds: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY,
+    or a profile of ~/.aws. The built-in engine reads no secure values, so this is its way.
+    """
 
     kind: Literal["s3"]
     bucket: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
     region: str = "us-east-1"
     endpoint: str | None = Field(default=None, pattern=r"^https?://[^/\s]+$")
-    access_key: SecretStr
-    secret_key: SecretStr
+    access_key: SecretStr | None = None
+    secret_key: SecretStr | None = None
+
+    @model_validator(mode="after")
+    def _both_keys(self) -> "BucketStorage":
+        if (self.access_key is None) != (self.secret_key is None):
+            raise ValueError("accessKey and secretKey go together: give both, or none")
+        return self
 
     def as_registry_storage(self) -> S3Storage:
-        """The same, as the registry's configuration takes it."""
-        return S3Storage(
-            bucket=self.bucket,
-            region=self.region,
-            endpoint=self.endpoint,
-            access_key=self.access_key.get_secret_value(),
-            secret_key=self.secret_key.get_secret_value(),
-        )
+        """The same, as the registry's configuration takes it.
+
+        Raises:
+            StackConfigError: it names no keys, and boto3 finds none.
+        """
+        if self.access_key and self.secret_key:
+            keys = (self.access_key.get_secret_value(), self.secret_key.get_secret_value())
+        else:
+            try:
+                keys = keys_of_environment()
+            except BucketError as error:
+                raise StackConfigError(f"gantry:storage: {error}") from error
+        return S3Storage(self.bucket, self.region, *keys, endpoint=self.endpoint)
 
 
 class Memory(_Settings):
@@ -150,6 +166,15 @@ class StackConfig(_Settings):
             object.__setattr__(self, "host", f"{self.fleet}.gantry.internal")
         return self
 
+    def bucket(self) -> S3Storage | None:
+        """The bucket for the registry's blobs, or None when they are on a volume.
+
+        Raises:
+            StackConfigError: it has no keys, and none are in the environment.
+        """
+        storage = self.storage
+        return storage.as_registry_storage() if isinstance(storage, BucketStorage) else None
+
     def authority(self, name: str = "") -> str:
         """Host and port of a name below the host, as URLs and image names have it."""
         host = f"{name}.{self.host}" if name else self.host
@@ -176,7 +201,9 @@ def load(fleet: str, values: Mapping[str, str]) -> StackConfig:
         if namespace == NAMESPACE:
             own[name] = _parsed(name, text)
     try:
-        return StackConfig.model_validate(own)
+        config = StackConfig.model_validate(own)
+        config.bucket()
+        return config
     except ValidationError as error:
         faults = [
             f"  {_where(fault['loc'])}: {_reason(fault)}"

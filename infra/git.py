@@ -42,6 +42,8 @@ class Git(Service):
                 Attachment(networks.internal, ("git",)),
                 Attachment(networks.edge, (config.host,)),
             ),
+            # It starts an interpreter, so less often than the others.
+            probe_seconds=10,
             data="/data",
             files={
                 "git.json": document,

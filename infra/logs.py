@@ -33,11 +33,12 @@ class Logs(Service):
                 "retention_days": config.logs.days,
             }
         )
+        # /healthy, not /ping: without JetStream no line is kept.
         spec = Spec(
             name="logs",
             user=PYTHON_USER,
             memory=config.memory.logs,
-            probe=http_probe("http://127.0.0.1:8080/ping"),
+            probe=http_probe("http://127.0.0.1:8080/healthy"),
             attachments=(Attachment(networks.internal, ("logs",)),),
             files={"logs.json": document},
         )

@@ -2,7 +2,7 @@
 
 import pulumi
 
-from config import BucketStorage, StackConfig
+from config import StackConfig
 from gantry.deployment.resources.bucket import Bucket
 from gantry.registry.config import DATA_FOLDER, LISTEN_PORT, TokenAuth, registry_config
 from identity import Identity
@@ -20,8 +20,7 @@ class Registry(Service):
         identity: Identity,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        bucket = config.storage if isinstance(config.storage, BucketStorage) else None
-        storage = bucket.as_registry_storage() if bucket else None
+        storage = config.bucket()
         auth = TokenAuth(
             realm=f"{config.url('api')}/auth/v1/token",
             service=config.authority("registry"),

@@ -57,7 +57,7 @@ class Powers:
 class Spec:
     """How one service runs. `probe` is a command; `data` the folder that its volume is mounted at.
 
-    `memory` is in MiB; `stop_seconds` is how long it may take to end before it is killed.
+    `memory` is in MiB; `probe_seconds` is the time between two health checks; `stop_seconds` is how long it may take to end before it is killed.
     """
 
     name: str
@@ -71,6 +71,7 @@ class Spec:
     ports: Mapping[int, int] = field(default_factory=dict)
     tmpfs: Mapping[str, str] = field(default_factory=dict)
     powers: Powers = Powers()
+    probe_seconds: int = 5
     stop_seconds: int = 30
     wait_seconds: int = WAIT_SECONDS
 
@@ -132,7 +133,7 @@ class Service(pulumi.ComponentResource):
             ],
             healthcheck=docker.ContainerHealthcheckArgs(
                 tests=list(spec.probe),
-                interval="5s",
+                interval=f"{spec.probe_seconds}s",
                 timeout="5s",
                 start_period="1m0s",
                 retries=6,

@@ -16,6 +16,22 @@ class BucketError(Exception):
     """The bucket can neither be used nor made; the message says which and why."""
 
 
+def keys_of_environment() -> tuple[str, str]:
+    """The access key and secret key that boto3 finds in the environment or in ~/.aws.
+
+    Raises:
+        BucketError: none, or only ones that expire: the registry could not renew them.
+    """
+    found = boto3.Session().get_credentials()
+    keys = found.get_frozen_credentials() if found else None
+    if keys is None or keys.token:
+        raise BucketError(
+            "no lasting keys for the bucket: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+            "or accessKey and secretKey of the stack"
+        )
+    return str(keys.access_key), str(keys.secret_key)
+
+
 def ensure_bucket(storage: S3Storage) -> bool:
     """Make the bucket exist, private; say whether it was made now.
 

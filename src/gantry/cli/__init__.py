@@ -1,0 +1,1 @@
+"""The `gantry` command: what people type, over the fleet's public interfaces."""

@@ -1,0 +1,406 @@
+"""The one doorway to a fleet's api (and, over it, to its logs and builds).
+
+Used by the commands and by whoever else acts for a user: `ApiClient(url)` with a token, or
+`open_fleet(name)` with the session that `gantry login` kept.
+"""
+
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx2
+
+from gantry import __version__
+from gantry.cli import records, session
+from gantry.cli.errors import (
+    CliError,
+    NotAuthorisedError,
+    NotFoundError,
+    UnreachableError,
+    UsageError,
+)
+from gantry.cli.records import Application, Device, FleetConfig, PublicKey, Release, User, Variable
+
+TIMEOUT_SECONDS = 30.0
+REFRESH_SECONDS = 24 * 3600.0
+_STREAM_SILENCE = 45.0
+_APPLICATION = {
+    "$select": "id,app_name,slug,uuid",
+    "$expand": "is_for__device_type($select=slug),should_be_running__release($select=commit),"
+    "owns__device($select=id,is_online)",
+    "$orderby": "slug asc",
+}
+_DEVICE = {
+    "$select": "id,uuid,device_name,is_online,overall_status,overall_progress,ip_address,"
+    "os_version,supervisor_version,last_connectivity_event",
+    "$expand": "is_of__device_type($select=slug),belongs_to__application($select=slug),"
+    "is_running__release($select=commit),should_be_running__release($select=commit)",
+    "$orderby": "device_name asc",
+}
+_RELEASE = {
+    "$select": "id,commit,status,raw_version,created_at,end_timestamp,error_message",
+    "$expand": "belongs_to__application($select=slug,should_be_running__release)",
+    "$orderby": "id desc",
+}
+
+
+class ApiClient:
+    """A connection to one fleet's api, for one user.
+
+    Every method raises UnreachableError when the server does not answer, NotAuthorisedError when it
+    refuses this user, NotFoundError when it has no such thing, CliError for other refusals.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        ca_file: Path | None = None,
+        *,
+        logs_url: str | None = None,
+        builder_url: str | None = None,
+        fleet: str | None = None,
+    ) -> None:
+        """`ca_file`: the certificate authority to trust besides the system's.
+
+        Raises:
+            CliError: that file cannot be read as certificates.
+        """
+        self.url = url.rstrip("/")
+        self._logs_url = (logs_url or self.url).rstrip("/")
+        self._builder_url = builder_url
+        self._fleet = fleet
+        self._http = httpx2.Client(
+            verify=_trust(ca_file),
+            timeout=TIMEOUT_SECONDS,
+            headers={"User-Agent": f"gantry/{__version__}"},
+        )
+        self.token = token
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection."""
+        self._http.close()
+
+    def login(self, username: str, password: str) -> str:
+        """A session token, which this client uses from now on."""
+        body = {"username": username, "password": password}
+        self.token = self._request("POST", "/login_", json=body).text.strip()
+        return self.token
+
+    def refresh_token(self) -> str:
+        """A new session token in place of one that grows old."""
+        self.token = self._request("GET", "/user/v1/refresh-token").text.strip()
+        return self.token
+
+    def whoami(self) -> User:
+        """The user whose token this is."""
+        fields = self._request("GET", "/user/v1/whoami").json()
+        return User(fields["id"], fields["username"], fields.get("email"))
+
+    def fleet_config(self) -> FleetConfig:
+        """Where the fleet's parts are."""
+        fields = self._request("GET", "/config").json()
+        return FleetConfig(
+            fleet=fields["fleet"],
+            host=fields["gitServerUrl"],
+            git_port=fields["gitServerPort"],
+            builder_url=fields["builderUrl"],
+            logs_url=fields["logsUrl"],
+        )
+
+    def keys(self) -> list[PublicKey]:
+        """The SSH keys of this user."""
+        query = {"$select": "id,title,fingerprint,created_at", "$orderby": "id asc"}
+        return [
+            PublicKey(row["id"], row["title"], row["fingerprint"], row["created_at"])
+            for row in self._rows("user__has__public_key", query)
+        ]
+
+    def ensure_key(self, public_key: str, title: str | None = None) -> bool:
+        """Adds an SSH key (one line of a `.pub` file); False: the account had it already."""
+        body = {"public_key": public_key.strip()} | ({"title": title} if title else {})
+        answer = self._request("POST", "/v7/user__has__public_key", json=body, accept=(409,))
+        return answer.status_code != 409
+
+    def remove_key(self, key_id: int) -> None:
+        """Removes an SSH key."""
+        if all(each.id != key_id for each in self.keys()):
+            raise NotFoundError(f"no SSH key {key_id}: `gantry key list` has yours")
+        self._request("DELETE", f"/v7/user__has__public_key({key_id})")
+
+    def applications(self) -> list[Application]:
+        """All applications that this user sees."""
+        return [records.application(row) for row in self._rows("application", _APPLICATION)]
+
+    def application(self, name: str) -> Application:
+        """The application of this name, slug (`user/name`), uuid or id."""
+        text = _quoted(name)
+        wanted = f"app_name eq {text} or slug eq {text} or uuid eq {text}{_or_id(name)}"
+        rows = self._rows("application", _APPLICATION | {"$filter": wanted})
+        found = [records.application(row) for row in rows]
+        exact = [each for each in found if name in (each.slug, each.uuid)] or found
+        if not exact:
+            raise NotFoundError(f"no application {name!r}: `gantry fleets` has those that you see")
+        if len(exact) > 1:
+            slugs = ", ".join(each.slug for each in exact)
+            raise UsageError(f"several applications are called {name!r}: use one of {slugs}")
+        return exact[0]
+
+    def create_application(self, name: str, device_type: str) -> Application:
+        """A new application for devices of this type (a slug, such as `raspberrypi3-64`)."""
+        body = {"app_name": name, "is_for__device_type": device_type}
+        made = self._request("POST", "/v7/application", json=body).json()
+        return self.application(str(made["id"]))
+
+    def devices(self, application: Application | None = None) -> list[Device]:
+        """All devices that this user sees, or those of one application."""
+        query = dict(_DEVICE)
+        if application:
+            query["$filter"] = f"belongs_to__application eq {application.id}"
+        return [records.device(row) for row in self._rows("device", query)]
+
+    def device(self, reference: str) -> Device:
+        """The device of this name, id, uuid, or the only one whose uuid begins so."""
+        text = _quoted(reference)
+        wanted = f"device_name eq {text}{_or_id(reference)}"
+        if reference and set(reference) <= set("0123456789abcdef"):
+            wanted += f" or startswith(uuid,{text})"
+        found = [records.device(row) for row in self._rows("device", _DEVICE | {"$filter": wanted})]
+        exact = [each for each in found if reference in (each.name, str(each.id), each.uuid)]
+        found = exact or found
+        if not found:
+            raise NotFoundError(f"no device {reference!r}: `gantry devices` has those that you see")
+        if len(found) > 1:
+            uuids = ", ".join(each.uuid[:12] for each in found)
+            raise UsageError(f"{reference!r} is not one device: use more of a uuid ({uuids})")
+        return found[0]
+
+    def releases(
+        self, application: Application | None = None, limit: int | None = None
+    ) -> list[Release]:
+        """Releases, the newest first."""
+        query = dict(_RELEASE)
+        if application:
+            query["$filter"] = f"belongs_to__application eq {application.id}"
+        return [records.release(row) for row in self._rows("release", query, limit)]
+
+    def build_log(self, release_id: int) -> str:
+        """The whole output of a release's build."""
+        base = self._builder_url or self.fleet_config().builder_url
+        return self._request("GET", f"{base.rstrip('/')}/v3/builds/{release_id}/log").text
+
+    def variables(self, owner: Application | Device) -> list[Variable]:
+        """The variables of an application or of a device alone, by name."""
+        resource, field = _variables_of(owner)
+        query = {
+            "$select": "id,name,value",
+            "$filter": f"{field} eq {owner.id}",
+            "$orderby": "name asc",
+        }
+        is_device = isinstance(owner, Device)
+        return [
+            Variable(
+                id=row["id"],
+                name=row["name"],
+                value=row["value"],
+                application=None if is_device else owner.name,
+                device=owner.name if is_device else None,
+            )
+            for row in self._rows(resource, query)
+        ]
+
+    def set_variable(self, owner: Application | Device, name: str, value: str) -> bool:
+        """Gives a variable this value; False: it had it already."""
+        resource, field = _variables_of(owner)
+        known = next((each for each in self.variables(owner) if each.name == name), None)
+        if known is None:
+            body = {field: owner.id, "name": name, "value": value}
+            self._request("POST", f"/v7/{resource}", json=body)
+        elif known.value == value:
+            return False
+        else:
+            self._request("PATCH", f"/v7/{resource}({known.id})", json={"value": value})
+        return True
+
+    def remove_variable(self, owner: Application | Device, name: str) -> None:
+        """Removes a variable."""
+        resource, _ = _variables_of(owner)
+        known = next((each for each in self.variables(owner) if each.name == name), None)
+        if known is None:
+            raise NotFoundError(f"{owner.name} has no variable {name!r} of its own")
+        self._request("DELETE", f"/v7/{resource}({known.id})")
+
+    def download_config(
+        self, application: Application, device_type: str | None = None
+    ) -> dict[str, Any]:
+        """A config.json for new devices, with a provisioning key of its own: a secret."""
+        body: dict[str, Any] = {"appId": application.id}
+        if device_type:
+            body["deviceType"] = device_type
+        config: dict[str, Any] = self._request("POST", "/download-config", json=body).json()
+        return config
+
+    def log_history(self, device: Device, query: Mapping[str, str | int]) -> list[dict[str, Any]]:
+        """Lines of a device, oldest first; `query` as the endpoint takes it."""
+        url = f"{self._logs_url}/device/v2/{device.uuid}/logs"
+        lines: list[dict[str, Any]] = self._request("GET", url, params=dict(query)).json()
+        return lines
+
+    def log_stream(self, device: Device, query: Mapping[str, str | int]) -> Iterator[str]:
+        """Lines as NDJSON, for as long as the connection holds."""
+        url = f"{self._logs_url}/device/v2/{device.uuid}/logs"
+        timeout = httpx2.Timeout(TIMEOUT_SECONDS, read=_STREAM_SILENCE)
+        with (
+            self._explained(url),
+            self._http.stream(
+                "GET",
+                url,
+                params={**query, "stream": "1"},
+                headers=self._headers(),
+                timeout=timeout,
+            ) as answer,
+        ):
+            if answer.status_code != 200:
+                answer.read()
+                raise self._refusal(answer)
+            yield from answer.iter_lines()
+
+    def _rows(
+        self, resource: str, query: Mapping[str, str], limit: int | None = None
+    ) -> list[dict[str, Any]]:
+        """All rows; the api gives them in pages."""
+        rows: list[dict[str, Any]] = []
+        params: dict[str, str | int] = dict(query)
+        if limit is not None:
+            params["$top"] = limit
+        while True:
+            if rows:
+                params["$skip"] = len(rows)
+            answer = self._request("GET", f"/v7/{resource}", params=params).json()
+            rows += answer["d"]
+            if limit is not None or "@odata.nextLink" not in answer or not answer["d"]:
+                return rows
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
+
+    def _request(
+        self, method: str, path: str, accept: tuple[int, ...] = (), **how: Any
+    ) -> httpx2.Response:
+        url = path if path.startswith("http") else f"{self.url}{path}"
+        with self._explained(url):
+            answer = self._http.request(method, url, headers=self._headers(), **how)
+        if answer.is_success or answer.status_code in accept:
+            return answer
+        raise self._refusal(answer)
+
+    @contextmanager
+    def _explained(self, url: str) -> Iterator[None]:
+        """What a connection dies of, as a sentence."""
+        where = url.split("/device/")[0].split("/v3/")[0] if "/" in url else url
+        try:
+            yield
+        except httpx2.ConnectError as error:
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                raise UnreachableError(
+                    f"{self.url}: its certificate is not trusted: give the fleet's CA with "
+                    "`gantry login --ca FILE`"
+                ) from error
+            raise UnreachableError(
+                f"{where} cannot be reached ({error}): is the fleet up, and its name known here?"
+            ) from error
+        except httpx2.TimeoutException as error:
+            raise UnreachableError(f"{where} does not answer in time: try again") from error
+        except (httpx2.TransportError, httpx2.StreamError, httpx2.InvalidURL) as error:
+            reason = str(error) or type(error).__name__
+            raise UnreachableError(f"the connection to {where} broke: {reason}") from error
+
+    def _refusal(self, answer: httpx2.Response) -> CliError:
+        """An answer that is no success, as an error with its code."""
+        sentence = _sentence(answer)
+        fleet = f" --fleet {self._fleet}" if self._fleet else ""
+        if answer.status_code == 401 and answer.request.url.path == "/login_":
+            return NotAuthorisedError(f"{sentence}: check user name and password")
+        if answer.status_code == 401:
+            return NotAuthorisedError(f"{sentence}: log in again with `gantry login{fleet}`")
+        if answer.status_code == 403:
+            return NotAuthorisedError(f"{sentence} (not allowed for this user)")
+        if answer.status_code == 404:
+            return NotFoundError(sentence)
+        if answer.status_code >= 500:
+            return UnreachableError(f"{answer.request.url.host} is not able to answer: {sentence}")
+        return CliError(sentence)
+
+
+def open_fleet(fleet: str) -> ApiClient:
+    """A client with the session of `gantry login`, renewed when it is a day old.
+
+    Raises:
+        NotAuthorisedError: nobody is logged in to this fleet.
+    """
+    kept = session.load(fleet)
+    certificate = session.ca_path(fleet)
+    client = ApiClient(
+        kept.url,
+        kept.token,
+        certificate if certificate.exists() else None,
+        logs_url=kept.logs_url,
+        builder_url=kept.builder_url,
+        fleet=fleet,
+    )
+    if session.age(fleet) > REFRESH_SECONDS:
+        try:
+            session.save(fleet, replace(kept, token=client.refresh_token()))
+        except CliError:
+            client.token = kept.token  # the command itself says what is wrong
+    return client
+
+
+def _trust(ca_file: Path | None) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if ca_file:
+        try:
+            context.load_verify_locations(ca_file)
+        except OSError as error:
+            raise CliError(f"{ca_file} holds no certificate that can be read: {error}") from error
+    return context
+
+
+def _variables_of(owner: Application | Device) -> tuple[str, str]:
+    kind = "device" if isinstance(owner, Device) else "application"
+    return f"{kind}_environment_variable", kind
+
+
+def _quoted(text: str) -> str:
+    """An OData string: quotes are doubled."""
+    doubled = text.replace("'", "''")
+    return f"'{doubled}'"
+
+
+def _or_id(text: str) -> str:
+    return f" or id eq {text}" if text.isdecimal() and len(text) < 18 else ""
+
+
+def _sentence(answer: httpx2.Response) -> str:
+    try:
+        fields = answer.json()
+        return str(fields.get("error") or fields["detail"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        text = answer.text.strip().splitlines()
+        detail = f": {text[0][:200]}" if text and "<" not in text[0] else ""
+        return f"HTTP {answer.status_code}{detail}"

@@ -1,0 +1,31 @@
+"""Commands whose modules take long to import (docker, pulumi) are imported when they are called."""
+
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+_PASS_ON = {
+    "allow_extra_args": True,
+    "ignore_unknown_options": True,
+    "allow_interspersed_args": False,  # what follows the first word is passed on untouched
+}
+
+
+def mount(
+    app: typer.Typer, name: str, summary: str, load: Callable[[], typer.Typer], panel: str
+) -> None:
+    """A command that stands for another: `load()` gives it, and it gets the arguments as they are.
+
+    `load` returns an app that has a command or a group called `name`. `panel` is the part of the
+    help where it is listed.
+    """
+
+    def run(ctx: typer.Context) -> Any:
+        program = ctx.parent.info_name if ctx.parent else None
+        return load()([name, *ctx.args], prog_name=program)
+
+    settings = _PASS_ON | {"help_option_names": []}
+    app.command(
+        name, help=summary, context_settings=settings, add_help_option=False, rich_help_panel=panel
+    )(run)

@@ -1,0 +1,127 @@
+"""A device's lines, each once and in order, over as many connections as it takes.
+
+Every line bears a cursor; a new connection asks for what follows the last one that was seen.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from gantry.cli.errors import CliError, UnreachableError
+from gantry.cli.records import Device
+
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """A line; `timestamp` in milliseconds since the epoch, by the device's clock."""
+
+    timestamp: int
+    message: str
+    service: str
+    is_system: bool
+    is_error: bool
+    cursor: int
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which lines: the last `count` (None: all), since a time, of one service."""
+
+    count: int | None = None
+    since_ms: int | None = None
+    service: str | None = None
+
+    def takes(self, line: LogLine) -> bool:
+        """Whether a line is of the service that is wanted."""
+        return self.service in (None, line.service)
+
+
+class LogSource(Protocol):
+    """Where lines are read: an ApiClient."""
+
+    def log_history(
+        self, device: Device, query: Mapping[str, str | int]
+    ) -> list[dict[str, Any]]: ...
+
+    def log_stream(self, device: Device, query: Mapping[str, str | int]) -> Iterator[str]: ...
+
+
+def history(source: LogSource, device: Device, wanted: Selection) -> list[LogLine]:
+    """The lines that are there."""
+    return _past(source, device, wanted)[0]
+
+
+def follow(
+    source: LogSource, device: Device, wanted: Selection, notice: Callable[[str], None]
+) -> Iterator[LogLine]:
+    """The lines that are there, then those that come. `notice` hears of broken connections.
+
+    Raises:
+        CliError: the first connection failed, or a later one was refused.
+    """
+    past, cursor = _past(source, device, wanted)
+    yield from past
+    pause = FIRST_PAUSE
+    while True:
+        reason = "the server ended it"
+        try:
+            for text in source.log_stream(device, {"after": cursor}):
+                pause = FIRST_PAUSE
+                if text:
+                    line = parse(json.loads(text))
+                    cursor = line.cursor
+                    if wanted.takes(line):
+                        yield line
+        except UnreachableError as error:
+            reason = str(error)
+        except ValueError as error:
+            reason = f"a line that is not JSON: {error}"
+        notice(f"{reason}; trying again in {pause:.0f} s" if pause > 1 else f"{reason}; again")
+        time.sleep(pause)
+        pause = min(pause * 2, LONGEST_PAUSE)
+
+
+def parse(fields: Mapping[str, Any]) -> LogLine:
+    """A line as the log service writes it.
+
+    Raises:
+        CliError: it lacks a field.
+    """
+    service = fields.get("serviceName")
+    if not service and fields.get("serviceId") is not None:
+        service = f"service {fields['serviceId']}"
+    try:
+        return LogLine(
+            timestamp=int(fields["timestamp"]),
+            message=str(fields["message"]),
+            service=str(service or ""),
+            is_system=bool(fields.get("isSystem")),
+            is_error=bool(fields.get("isStdErr")),
+            cursor=int(fields["cursor"]),
+            fields=fields,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise CliError(f"the log service sent a line without {error}: is it of Gantry?") from error
+
+
+def _past(source: LogSource, device: Device, wanted: Selection) -> tuple[list[LogLine], int]:
+    """The lines that are there and are wanted, and the cursor of the last one that is there."""
+    newest = [parse(each) for each in source.log_history(device, {"count": 1})]
+    cursor = newest[-1].cursor if newest else 0
+    if wanted.count == 0:
+        return [], cursor
+    # A service's last lines may be far back: all are asked for, and counted here.
+    count = wanted.count if wanted.service is None and wanted.count is not None else "all"
+    query: dict[str, str | int] = {"count": count}
+    if wanted.since_ms is not None:
+        query["start"] = wanted.since_ms
+    lines = [parse(each) for each in source.log_history(device, query)]
+    cursor = max(cursor, lines[-1].cursor if lines else 0)
+    lines = [line for line in lines if wanted.takes(line)]
+    return lines if wanted.count is None else lines[-wanted.count :], cursor

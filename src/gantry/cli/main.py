@@ -1,0 +1,120 @@
+"""The `gantry` command: one typer app of all commands, and how errors end."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from gantry import __version__
+from gantry.cli import account, config, devices, env, fleets, lazy, logs, releases
+from gantry.cli.context import Globals
+from gantry.cli.errors import CliError, ExitCode
+
+STACK_COMMANDS = {
+    "up": "Deploy a fleet's cloud side, or bring it up to date.",
+    "preview": "Show what `up` would change. Changes nothing.",
+    "refresh": "Look at what is deployed and correct the state.",
+    "destroy": "Remove a fleet's cloud side; data volumes stay.",
+    "outputs": "What the deployment tells: URLs, names, ports.",
+    "export": "A deployment for `pulumi stack import`.",
+}
+
+app = typer.Typer(
+    name="gantry",
+    help="A fleet of Raspberry Pis: git push, and every device runs it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"gantry {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    ctx: typer.Context,
+    fleet: Annotated[
+        str | None,
+        typer.Option(
+            "--fleet",
+            "-f",
+            metavar="NAME",
+            help="The fleet's cloud side; default: GANTRY_FLEET, else the one that you are logged "
+            "in to, else devbots.",
+        ),
+    ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say it and end.")
+    ] = False,
+) -> None:
+    """Options for all commands."""
+    ctx.obj = Globals(fleet)
+    if fleet:
+        os.environ["GANTRY_FLEET"] = fleet  # for `device`, which has options of its own
+
+
+def _stack() -> typer.Typer:
+    from gantry.cli import stack
+
+    found = typer.Typer(pretty_exceptions_enable=False)
+    stack.register(found)
+    return found
+
+
+def _device() -> typer.Typer:
+    from gantry.cli import device
+
+    found = typer.Typer(pretty_exceptions_enable=False)
+    found.add_typer(device.app, name="device")
+    found.callback()(lambda: None)
+    return found
+
+
+for _module in (account, fleets, devices, releases, env, logs, config):
+    _module.register(app)
+lazy.mount(
+    app,
+    "device",
+    "Virtual devices: containers on this machine that stand in for a Pi.",
+    _device,
+    "This machine",
+)
+for _name, _summary in STACK_COMMANDS.items():
+    lazy.mount(app, _name, _summary, _stack, "Deployment")
+
+
+def main() -> None:
+    """Run the command; ends the process with one of the codes of `ExitCode`."""
+    debug = os.environ.get("GANTRY_DEBUG") == "1"
+    try:
+        app(prog_name="gantry")
+    except CliError as error:
+        if debug:
+            raise
+        _end(f"gantry: {error}", error.code)
+    except BrokenPipeError:
+        # Whoever read our output has enough of it. Python would complain when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(ExitCode.OK)
+    except Exception as error:
+        if debug:
+            raise
+        kind = type(error).__name__
+        _end(
+            f"gantry: this should not happen: {kind}: {error} (GANTRY_DEBUG=1 shows where)",
+            ExitCode.FAILED,
+        )
+
+
+def _end(sentence: str, code: ExitCode) -> None:
+    print(sentence, file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

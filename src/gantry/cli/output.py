@@ -1,0 +1,64 @@
+"""What people and programs read: tables and colours here, JSON there."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+def console() -> Console:
+    """Where results go."""
+    return Console(highlight=False)
+
+
+def say(message: str) -> None:
+    """A line that is no result: on stderr."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def print_json(value: Any) -> None:
+    """Records (or anything that is JSON) for programs."""
+    if isinstance(value, list):
+        value = [_plain(each) for each in value]
+    print(json.dumps(_plain(value), indent=2, ensure_ascii=False))
+
+
+def _plain(value: Any) -> Any:
+    return asdict(value) if hasattr(value, "__dataclass_fields__") else value
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], empty: str) -> None:
+    """A table for people; without rows, the sentence `empty` on stderr."""
+    table = Table(*columns, box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for row in rows:
+        # A Text each: what people named is not to be read as markup.
+        table.add_row(*(each if isinstance(each, Text) else Text(each) for each in row))
+    if not table.row_count:
+        say(empty)
+        return
+    out = console()
+    if not out.is_terminal:
+        # As wide as it is: a pipe cuts no name.
+        out = Console(highlight=False, width=10_000)
+        table.expand = False
+    out.print(table, soft_wrap=not out.is_terminal)
+
+
+def moment(iso: str | None) -> str:
+    """A time of the api in local time."""
+    if not iso:
+        return ""
+    parsed = datetime.fromisoformat(iso)
+    aware = parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+    return aware.astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def coloured(text: str, colours: dict[str, str]) -> Text:
+    """A state in its colour."""
+    return Text(text, style=colours.get(text, ""))

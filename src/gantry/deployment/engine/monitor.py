@@ -202,7 +202,7 @@ class Monitor:
             EngineError: one of them is protected.
         """
         left = [r for r in self._state.everything() if r.delete or r.urn not in self.seen]
-        self.steps += [removal(resource) for resource in left]
+        self.steps += [removal(resource) for resource in left if not resource.delete]
         return left
 
 

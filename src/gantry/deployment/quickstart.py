@@ -76,7 +76,7 @@ def up(stack: str) -> None:
     outputs: dict[str, Any] = json.loads(
         _captured(_command("outputs", stack, "--json", "--show-secrets"))
     )
-    fleet = _fleet(stack, outputs)
+    fleet = fleet_of(stack, outputs)
     with step(f"names, host key and login of {stack} on this machine", say):
         introduce(fleet, outputs)
     with step(f"a virtual device, {fleet.device}", say):
@@ -126,7 +126,7 @@ def introduce(fleet: Fleet, outputs: Mapping[str, Any]) -> None:
     _gantry("--fleet", fleet.name, "key", "add", str(identity.public))
 
 
-def _fleet(stack: str, outputs: Mapping[str, Any]) -> Fleet:
+def fleet_of(stack: str, outputs: Mapping[str, Any]) -> Fleet:
     return Fleet(
         name=stack,
         host=str(outputs["host"]),
@@ -146,7 +146,7 @@ def _device_names(stack: str) -> list[str]:
 
 
 def _ensure_device(fleet: Fleet) -> None:
-    running = [each["name"] for each in _devices(fleet.name) if each["state"] == "running"]
+    running = [each["name"] for each in _devices(fleet.name) if each["status"] == "running"]
     if not running:
         _gantry("device", "run", "--fleet", fleet.name, "--name", fleet.device)
 
@@ -191,11 +191,11 @@ def _wait_for_device(fleet: Fleet, commit: str, tell: Any) -> None:
             _captured(_command("--fleet", fleet.name, "devices", "--json"))
         )
         for each in seen:
-            if commit.startswith(str(each.get("release") or "none")) and each["online"]:
+            if each["commit"] == commit and each["is_online"]:
                 return
-            line = f"{each['name']}: {each.get('status') or 'starting'}"
-            if (progress := each.get("progress")) is not None:
-                line += f", {progress} %"
+            line = f"{each['name']}: {each['status'] or 'starting'}"
+            if each["progress"] is not None:
+                line += f", {each['progress']} %"
             if line != last:
                 tell(line)
                 last = line

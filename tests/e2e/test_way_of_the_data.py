@@ -1,0 +1,274 @@
+"""The whole way, once, with everything real: what a user does, in the order that they do it.
+
+The tests build on one another: each goes on with the fleet as the one before left it.
+"""
+
+import json
+import re
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from tests.e2e.applications import write_ballast, write_broken, write_ticker
+from tests.e2e.conftest import quickstart
+from tests.e2e.fleet_under_test import FleetUnderTest, Repository, wait_for
+
+DEVICE = "alphabots-1"
+LATE = "alphabots-2"
+PROTOCOL = """
+from opentrons import protocol_api
+metadata = {"apiLevel": "2.13"}
+def run(protocol: protocol_api.ProtocolContext):
+    plate = protocol.load_labware("corning_96_wellplate_360ul_flat", "2")
+    tips = protocol.load_labware("opentrons_96_tiprack_300ul", "1")
+    pipette = protocol.load_instrument("p300_single", "right", tip_racks=[tips])
+    pipette.transfer(100, plate["A1"], plate["B1"])
+"""
+# Run inside the device, where the application's port is.
+POST = """
+import sys, urllib.request
+url = "http://127.0.0.1:31950/simulate"
+request = urllib.request.Request(url, sys.stdin.buffer.read(), {"Content-Type": "text/x-python"})
+sys.stdout.write(urllib.request.urlopen(request, timeout=300).read().decode())
+"""
+
+
+@pytest.fixture(scope="module")
+def ticker(alpha: FleetUnderTest) -> Repository:
+    return alpha.repository("ticker")
+
+
+def application_container(fleet: FleetUnderTest, device: str, service: str = "main") -> str:
+    """The id of the service's container in the device; empty while there is none."""
+    command = ("docker", "ps", "-q", "--filter", f"label=io.balena.service-name={service}")
+    return fleet.in_device(device, *command, check=False).strip()
+
+
+def logged(fleet: FleetUnderTest, device: str, lines: int = 5000) -> list[str]:
+    rows: list[dict[str, Any]] = [
+        json.loads(line)
+        for line in fleet.gantry("logs", device, "-n", str(lines), "--json").splitlines()
+    ]
+    return [str(row["message"]) for row in rows if not row.get("isSystem")]
+
+
+def ticks(messages: list[str], version: str) -> list[int]:
+    """The numbers that the ticker of this version printed, from its last start on."""
+    start = max(n for n, line in enumerate(messages) if line.startswith(f"version {version} "))
+    found = (re.fullmatch(r"tick (\d+)", line) for line in messages[start:])
+    return [int(match[1]) for match in found if match]
+
+
+def test_one_command_brings_a_fleet_a_device_and_the_example(alpha: FleetUnderTest) -> None:
+    output = quickstart(alpha, "up")
+    assert f"admin@{alpha.host}:admin/alphabots.git" in output
+    assert f"ssh://admin@{alpha.host}:{alpha.git_port}/admin/alphabots.git" in output
+    assert "git push alphabots main" in output
+    password = (alpha.workspace / "config" / "alphabots" / "admin-password").read_text().strip()
+    assert len(password) >= 16
+    assert password not in output
+    assert alpha.device(DEVICE)["is_online"]
+
+
+def test_the_application_runs_on_aarch64(alpha: FleetUnderTest) -> None:
+    container = application_container(alpha, DEVICE)
+    assert alpha.in_device(DEVICE, "docker", "exec", container, "uname", "-m").strip() == "aarch64"
+
+
+def test_a_posted_protocol_is_simulated(alpha: FleetUnderTest) -> None:
+    script = f"cat > /tmp/post.py <<'END'\n{POST}\nEND\ncat > /tmp/p.py <<'END'\n{PROTOCOL}\nEND\n"
+    alpha.in_device(DEVICE, "sh", "-c", script)
+
+    def post() -> str | None:
+        command = ("sh", "-c", "python3 /tmp/post.py < /tmp/p.py")
+        answer = alpha.in_device(DEVICE, *command, check=False)
+        return answer if answer.startswith("{") else None
+
+    answer = wait_for("the simulation's answer", post, 240, every=5)
+    assert "Transferring 100.0 from A1" in answer
+    assert "Picking up tip" in answer
+
+
+def test_a_second_up_changes_nothing(alpha: FleetUnderTest) -> None:
+    ids = ("docker", "ps", "--no-trunc", "-q", "--filter", f"label=gantry.fleet={alpha.name}")
+    before = alpha.run(*ids).stdout
+    started = time.monotonic()
+    output = quickstart(alpha, "up")
+    print(f"second up: {time.monotonic() - started:.1f} s")
+    assert "pushed already" in output
+    assert alpha.run(*ids).stdout == before
+
+
+def test_a_variable_restarts_the_service_with_it(alpha: FleetUnderTest) -> None:
+    before = application_container(alpha, DEVICE)
+    alpha.gantry("env", "set", "OT_SMOOTHIE_ID=smoothie-e2e")
+
+    def changed() -> str | None:
+        container = application_container(alpha, DEVICE)
+        return container if container and container != before else None
+
+    container = wait_for("a new container", changed, 120)
+    environment = alpha.in_device(DEVICE, "docker", "exec", container, "env").splitlines()
+    assert "OT_SMOOTHIE_ID=smoothie-e2e" in environment
+    uuid = alpha.device(DEVICE)["uuid"]
+    assert {f"RESIN_DEVICE_UUID={uuid}", f"BALENA_DEVICE_UUID={uuid}"} <= set(environment)
+
+
+def test_a_second_push_replaces_the_release(alpha: FleetUnderTest, ticker: Repository) -> None:
+    write_ticker(ticker.folder, "one")
+    commit = ticker.commit("one")
+    output = ticker.push("--force")
+    assert commit[:7] in output
+    alpha.wait_until_runs(DEVICE, commit)
+    wait_for("the ticker's lines", lambda: "tick 3" in logged(alpha, DEVICE), 60)
+    first = next(line for line in logged(alpha, DEVICE) if line.startswith("version one"))
+    assert "on aarch64" in first
+    assert alpha.device(DEVICE)["uuid"] in first
+
+
+def test_a_failing_push_is_rejected_and_changes_nothing(
+    alpha: FleetUnderTest, ticker: Repository
+) -> None:
+    before = application_container(alpha, DEVICE)
+    target = alpha.device(DEVICE)["target_commit"]
+    write_broken(ticker.folder)
+    broken = ticker.commit("broken")
+    output = ticker.push(check=False)
+    assert "the flux capacitor is missing" in output
+    assert "rejected" in output
+    ticker.git("reset", "-q", "--hard", "HEAD~1")
+    assert ticker.git("ls-remote", alpha.name, "main").split()[0] == target != broken
+    releases = {each["commit"]: each["status"] for each in alpha.gantry_json("releases")}
+    assert releases[broken] == "failed"
+    assert alpha.device(DEVICE)["target_commit"] == target
+    assert application_container(alpha, DEVICE) == before
+
+
+def test_a_device_that_joins_late_downloads_at_boot(
+    alpha: FleetUnderTest, ticker: Repository
+) -> None:
+    alpha.gantry("device", "run", "--fleet", alpha.name, "--name", LATE)
+    alpha.wait_until_runs(LATE, ticker.git("rev-parse", "HEAD"), seconds=300)
+    wait_for("its lines", lambda: "tick 3" in logged(alpha, LATE), 60)
+
+
+def test_a_device_killed_in_mid_download_finishes_after_its_start(
+    alpha: FleetUnderTest, ticker: Repository
+) -> None:
+    write_ticker(ticker.folder, "two")
+    write_ballast(ticker.folder, 150)
+    commit = ticker.commit("two, with ballast")
+    journal = ("journalctl", "-u", "gantry-supervisor", "--no-pager", "-o", "cat")
+    seen = alpha.in_device(LATE, *journal).count("Downloading")
+    pusher = threading.Thread(target=ticker.push)
+    pusher.start()
+    wait_for(
+        "the download to begin",
+        lambda: alpha.in_device(LATE, *journal).count("Downloading") > seen,
+        600,
+        every=0.2,
+    )
+    alpha.run("docker", "kill", f"gantry-device-{LATE}")
+    pusher.join()
+    assert alpha.device(LATE)["commit"] != commit
+    alpha.run("docker", "start", f"gantry-device-{LATE}")
+    alpha.wait_until_runs(LATE, commit, seconds=300)
+    alpha.wait_until_runs(DEVICE, commit, seconds=60)
+    alpha.gantry("device", "stop", LATE)
+
+
+def test_api_and_logs_killed_come_back_and_no_line_is_lost(
+    alpha: FleetUnderTest, ticker: Repository
+) -> None:
+    wait_for("the ticker", lambda: len(ticks(logged(alpha, DEVICE), "two")) > 20, 60)
+    before = application_container(alpha, DEVICE)
+    for service in ("api", "logs"):
+        name = f"gantry-{alpha.name}-{service}"
+        pid = alpha.run("docker", "inspect", "-f", "{{.State.Pid}}", name).stdout.strip()
+        alpha.run("kill", "-9", pid)
+    alpha.run("docker", "stop", f"gantry-{alpha.name}-logs")
+    time.sleep(10)
+    alpha.run("docker", "start", f"gantry-{alpha.name}-logs")
+    reached = time.monotonic()
+    last = max(ticks(logged_when_back(alpha), "two"))
+
+    def caught_up() -> bool:
+        return max(ticks(logged_when_back(alpha), "two")) > last + 100
+
+    wait_for("the lines of the outage", caught_up, 120, every=3)
+    numbers = ticks(logged(alpha, DEVICE), "two")
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    print(f"caught up {time.monotonic() - reached:.0f} s after the logs came back")
+    assert application_container(alpha, DEVICE) == before
+    # What is pushed after the outage arrives: state and streams are whole again.
+    write_ticker(ticker.folder, "three")
+    (ticker.folder / "ballast.bin").unlink()
+    commit = ticker.commit("three")
+    ticker.push()
+    alpha.wait_until_runs(DEVICE, commit)
+
+
+def logged_when_back(fleet: FleetUnderTest) -> list[str]:
+    """The log, as soon as the service answers."""
+
+    def attempt() -> list[str] | None:
+        done = fleet.gantry("logs", DEVICE, "-n", "5000", "--json", check=False)
+        if not done.startswith("{"):
+            return None
+        return logged(fleet, DEVICE)
+
+    return wait_for("the log service", attempt, 60)
+
+
+def test_two_fleets_do_not_see_each_other(alpha: FleetUnderTest, beta: FleetUnderTest) -> None:
+    beta.gantry("up", beta.name)
+    outputs = json.loads(beta.gantry("outputs", beta.name, "--json", "--show-secrets"))
+    introduce = (
+        "import json, sys; from gantry.deployment import quickstart as q; "
+        "o = json.load(sys.stdin); q.introduce(q.fleet_of(o['fleet'], o), o)"
+    )
+    beta.run_with_input(json.dumps(outputs), introduce)
+    beta.gantry("device", "run", "--fleet", beta.name, "--name", "betabots-1")
+    repository = beta.repository("ticker")
+    write_ticker(repository.folder, "beta")
+    commit = repository.commit("beta")
+    repository.push()
+    beta.wait_until_runs("betabots-1", commit, seconds=300)
+    assert [each["name"] for each in beta.gantry_json("devices")] == ["betabots-1"]
+    assert DEVICE in [each["name"] for each in alpha.gantry_json("devices")]
+    assert "betabots-1" not in [each["name"] for each in alpha.gantry_json("devices")]
+    assert commit not in [each["commit"] for each in alpha.gantry_json("releases")]
+    assert not any("version beta" in line for line in logged(alpha, DEVICE))
+    # The keys of one fleet open nothing of the other.
+    image = beta.in_device("betabots-1", "docker", "ps", "--format", "{{.Image}}").splitlines()
+    foreign = next(each for each in image if "/v2/" in each)
+    alpha.run("docker", "network", "connect", f"gantry-{beta.name}-edge", f"gantry-device-{DEVICE}")
+    refused = alpha.in_device(DEVICE, "docker", "pull", foreign, check=False)
+    assert "unauthorized" in refused or "x509" in refused or "denied" in refused, refused
+    session = json.loads((alpha.workspace / "config" / alpha.name / "session.json").read_text())
+    answer = beta.ask("/v7/device", token=session["token"])
+    assert answer == 401
+
+
+def test_the_state_survives_destroy_and_up(alpha: FleetUnderTest, ticker: Repository) -> None:
+    uuid = alpha.device(DEVICE)["uuid"]
+    alpha.gantry("destroy", alpha.name, "--yes")
+    left = ("--filter", f"label=gantry.fleet={alpha.name}")
+    services = alpha.run("docker", "ps", "-aq", *left, "--filter", "label=gantry.service").stdout
+    assert services == ""
+    output = quickstart(alpha, "up")
+    assert "left as it is" in output
+    found = alpha.device(DEVICE)
+    assert found["uuid"] == uuid
+    assert found["commit"] == ticker.git("rev-parse", "HEAD")
+    assert any("version three" in line for line in logged(alpha, DEVICE))
+
+
+def test_down_leaves_only_the_data(alpha: FleetUnderTest) -> None:
+    quickstart(alpha, "down")
+    left = ("--filter", f"label=gantry.fleet={alpha.name}")
+    assert alpha.run("docker", "ps", "-aq", *left).stdout == ""
+    assert alpha.run("docker", "network", "ls", "-q", *left).stdout == ""
+    assert alpha.run("docker", "volume", "ls", "-q", *left).stdout != ""

@@ -1,6 +1,7 @@
 """A real PostgreSQL and real api processes for the tests of the api."""
 
 import contextlib
+import io
 import json
 import os
 import secrets
@@ -9,13 +10,15 @@ import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import docker
 import httpx2 as httpx
 import psycopg
 import pytest
@@ -24,6 +27,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+
+from gantry.deployment.images import ImageError, build_image
+from gantry.deployment.progress import line_printer
 
 SOURCES = Path(__file__).parents[3] / "src"
 HOST = "devbots.gantry.internal"
@@ -45,10 +51,9 @@ def _local_programs() -> Path | None:
 
 
 @contextlib.contextmanager
-def _local_postgres(programs: Path, folder: Path) -> Iterator[str]:
-    user = "postgres" if os.geteuid() == 0 else None
-    folder.chmod(0o755)
+def _local_postgres(programs: Path) -> Iterator[str]:
     # PostgreSQL refuses to run as root; all folders above must let its user through.
+    user = "postgres" if os.geteuid() == 0 else None
     home = Path("/tmp") / f"gantry-api-pg-{secrets.token_hex(4)}"
     home.mkdir(mode=0o700)
     if user:
@@ -71,30 +76,37 @@ def _local_postgres(programs: Path, folder: Path) -> Iterator[str]:
 @contextlib.contextmanager
 def _container_postgres() -> Iterator[str]:
     """The project's own image, under a name of its own, on a port that Docker picks."""
-    import docker
-
-    from gantry.deployment.images import build_image
-
-    client = docker.from_env()
+    client = docker.from_env(timeout=600)
     password = secrets.token_hex(16)
     container = client.containers.create(
-        build_image("postgres").tag,
+        build_image("postgres", line_printer(), client=client).tag,
         name=f"api-test-postgres-{secrets.token_hex(4)}",
-        environment={
-            "POSTGRES_USER": "gantry",
-            "POSTGRES_DB": "gantry",
-            "POSTGRES_PASSWORD": password,
-        },
         ports={"5432/tcp": ("127.0.0.1", None)},
     )
     try:
+        container.put_archive("/", _password_file(password))
         container.start()
         container.reload()
         port = container.attrs["NetworkSettings"]["Ports"]["5432/tcp"][0]["HostPort"]
-        yield f"postgresql://gantry:{password}@127.0.0.1:{port}/gantry"
+        url = f"postgresql://gantry:{password}@127.0.0.1:{port}/gantry"
+        _answers(url, 60)
+        # The fleet's role makes no databases; that of these tests makes one a test.
+        allow = ["psql", "-U", "postgres", "-c", "alter role gantry createdb"]
+        assert container.exec_run(allow).exit_code == 0
+        yield url
     finally:
         container.remove(force=True, v=True)
         client.close()
+
+
+def _password_file(password: str) -> bytes:
+    """What the image reads: `/etc/gantry/postgres-password`, for its user alone."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        entry = tarfile.TarInfo("etc/gantry/postgres-password")
+        entry.size, entry.mode, entry.uid, entry.gid = len(password), 0o400, 10002, 10002
+        archive.addfile(entry, io.BytesIO(password.encode()))
+    return buffer.getvalue()
 
 
 def _answers(url: str, seconds: float) -> None:
@@ -110,12 +122,19 @@ def _answers(url: str, seconds: float) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A URL of a PostgreSQL server of this test run's own, whose user may make databases."""
-    programs = _local_programs()
-    folder = tmp_path_factory.mktemp("postgres")
-    server = _local_postgres(programs, folder) if programs else _container_postgres()
-    with server as url:
+def postgres() -> Iterator[str]:
+    """A URL of a PostgreSQL server of this test run's own, whose user may make databases.
+
+    The project's own image; where it cannot be had, the machine's PostgreSQL.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            url = stack.enter_context(_container_postgres())
+        except (docker.errors.DockerException, ImageError, FileNotFoundError):
+            programs = _local_programs()
+            if programs is None:
+                raise
+            url = stack.enter_context(_local_postgres(programs))
         _answers(url, 60)
         yield url
 
@@ -349,15 +368,35 @@ class Fleet:
         return made
 
 
+@pytest.fixture(scope="module")
+def make_fleet(shared_api: Api) -> Callable[[], Fleet]:
+    """Makes a new application of a new user."""
+    admin = shared_api.login()
+
+    def make() -> Fleet:
+        name = f"user{secrets.token_hex(4)}"
+        made = admin.post("/v7/user", json={"username": name, "password": "long enough"})
+        assert made.status_code == 201, made.text
+        user = shared_api.login(name, "long enough")
+        body = {"app_name": "testing", "is_for__device_type": "raspberrypi3-64"}
+        answer = user.post("/v7/application", json=body)
+        assert answer.status_code == 201, answer.text
+        return Fleet(shared_api, user, f"{name}/testing")
+
+    return make
+
+
 @pytest.fixture
-def fleet(shared_api: Api) -> Fleet:
+def fleet(make_fleet: Callable[[], Fleet]) -> Fleet:
     """A new application of a new user."""
-    name = f"user{secrets.token_hex(4)}"
-    made = shared_api.login().post("/v7/user", json={"username": name, "password": "long enough"})
-    assert made.status_code == 201, made.text
-    user = shared_api.login(name, "long enough")
-    answer = user.post(
-        "/v7/application", json={"app_name": "testing", "is_for__device_type": "raspberrypi3-64"}
-    )
-    assert answer.status_code == 201, answer.text
-    return Fleet(shared_api, user, f"{name}/testing")
+    return make_fleet()
+
+
+@pytest.fixture(scope="module")
+def shared_three(make_fleet: Callable[[], Fleet]) -> Fleet:
+    """An application with three devices, for tests that only read."""
+    fleet = make_fleet()
+    devices = [fleet.register(device_name=name) for name in ("alpha", "beta", "it's gamma")]
+    variable = {"device": devices[0].id, "name": "A", "value": "1"}
+    assert fleet.user.post("/v7/device_environment_variable", json=variable).status_code == 201
+    return fleet

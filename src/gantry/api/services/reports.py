@@ -114,13 +114,17 @@ def _applications(session: Session, device: Device, apps: dict[str, ApplicationR
     kept: list[int] = []
     progress: list[int] = []
     for commit, release in said.releases.items():
-        device.update_status = release.update_status or device.update_status
         kept += _services(session, device, application.id, commit, release)
         progress += [
             each.download_progress
             for each in release.services.values()
             if each.download_progress is not None and each.status == "Downloading"
         ]
+    statuses = [each.update_status for each in said.releases.values() if each.update_status]
+    # The old release is `done` while the new one is on its way: the latter is the news.
+    device.update_status = next((each for each in statuses if each != "done"), None) or (
+        statuses[-1] if statuses else device.update_status
+    )
     device.download_progress = sum(progress) // len(progress) if progress else None
     releases.forget_installs(session, device.id, kept)
 

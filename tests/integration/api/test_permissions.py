@@ -1,0 +1,270 @@
+"""Who may do what: every endpoint, every role, one's own and the other's."""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2 as httpx
+import pytest
+
+from gantry.api.odata.resources import RESOURCES
+
+from .conftest import Api, Device, Fleet
+
+OWN_ROWS = (
+    "application",
+    "device",
+    "release",
+    "image",
+    "service",
+    "release_image",
+    "application_environment_variable",
+    "application_config_variable",
+    "device_environment_variable",
+    "device_config_variable",
+    "service_install",
+    "image_install",
+    "user__has__public_key",
+    "api_key",
+)
+PUBLIC = ("device_type", "cpu_architecture")
+
+
+@dataclass
+class Tenant:
+    """One user with one of everything."""
+
+    fleet: Fleet
+    device: Device
+    release: dict[str, Any]
+    provisioning: str
+
+
+def make_tenant(api: Api, make_fleet: Callable[[], Fleet]) -> Tenant:
+    fleet = make_fleet()
+    device = fleet.register()
+    release = fleet.release()
+    fleet.user.patch(
+        f"/v7/device({device.id})", json={"is_pinned_on__release": release["release_id"]}
+    )
+    for resource, owner in (("application", fleet.id), ("device", device.id)):
+        for name in ("A", "RESIN_HOST_CONFIG_A"):
+            body = {resource: owner, "name": name, "value": "secret"}
+            answer = fleet.user.post(f"/v7/{resource}_environment_variable", json=body)
+            assert answer.status_code == 201, answer.text
+    key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA" + "IOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
+    assert fleet.user.post("/v7/user__has__public_key", json={"public_key": key}).is_success
+    state = device.client.get(f"/device/v3/{device.uuid}/state").json()[device.uuid]
+    image = state["apps"][fleet.uuid]["releases"][release["commit"]]["services"]["main"]["image"]
+    services = {"main": {"image": image, "status": "Running"}}
+    app = {"releases": {release["commit"]: {"services": services}}}
+    report = {device.uuid: {"apps": {fleet.uuid: app}}}
+    assert device.client.patch("/device/v3/state", json=report).status_code == 200
+    return Tenant(fleet, device, release, fleet.provisioning_key())
+
+
+@pytest.fixture(scope="module")
+def tenants(shared_api: Api, make_fleet: Callable[[], Fleet]) -> tuple[Tenant, Tenant]:
+    return make_tenant(shared_api, make_fleet), make_tenant(shared_api, make_fleet)
+
+
+def ids(client: httpx.Client, resource: str) -> set[int]:
+    answer = client.get(f"/v7/{resource}?$select=id")
+    assert answer.status_code == 200, answer.text
+    return {each["id"] for each in answer.json()["d"]}
+
+
+@pytest.mark.parametrize("resource", OWN_ROWS)
+def test_users_see_their_own_and_nothing_of_others(
+    tenants: tuple[Tenant, Tenant], resource: str
+) -> None:
+    mine, theirs = tenants
+    own, foreign = ids(mine.fleet.user, resource), ids(theirs.fleet.user, resource)
+    assert own
+    assert foreign
+    assert not own & foreign
+    # Being the administrator opens nobody's fleet.
+    assert not ids(mine.fleet.api.login(), resource) & (own | foreign)
+    for row in foreign:
+        path = f"/v7/{resource}({row})"
+        assert mine.fleet.user.get(path).status_code == 404
+        assert mine.fleet.user.patch(path, json={}).status_code == 404
+        assert mine.fleet.user.delete(path).status_code == 404
+    listed = ",".join(str(row) for row in foreign)
+    bulk = f"/v7/{resource}?$filter=id in ({listed})"
+    assert mine.fleet.user.get(bulk).json() == {"d": []}
+    mine.fleet.user.delete(bulk)
+    assert ids(theirs.fleet.user, resource) == foreign
+
+
+@pytest.mark.parametrize("resource", OWN_ROWS)
+def test_devices_see_themselves_and_change_nothing(
+    tenants: tuple[Tenant, Tenant], resource: str
+) -> None:
+    mine, theirs = tenants
+    seen = ids(mine.device.client, resource)
+    assert seen <= ids(mine.fleet.user, resource)
+    assert not seen & ids(theirs.fleet.user, resource)
+    for row in seen:
+        path = f"/v7/{resource}({row})"
+        assert mine.device.client.delete(path).status_code in (403, 405)
+        assert mine.device.client.patch(path, json={}).status_code in (403, 405, 400)
+    assert ids(mine.device.client, resource) == seen
+
+
+def test_a_device_sees_one_device_and_the_release_that_concerns_it(
+    tenants: tuple[Tenant, Tenant],
+) -> None:
+    mine, _ = tenants
+    mine.fleet.register()
+    mine.fleet.finish_release(mine.fleet.start_release(), "failed")
+    assert ids(mine.device.client, "device") == {mine.device.id}
+    assert ids(mine.device.client, "release") == {mine.release["release_id"]}
+    assert ids(mine.device.client, "user") == set()
+    assert ids(mine.device.client, "user__has__public_key") == set()
+
+
+@pytest.mark.parametrize("resource", sorted(RESOURCES))
+def test_provisioning_keys_see_nothing(tenants: tuple[Tenant, Tenant], resource: str) -> None:
+    client = tenants[0].fleet.api.client(tenants[0].provisioning)
+    assert client.get(f"/v7/{resource}").status_code == 403
+    assert client.patch(f"/v7/{resource}?$filter=id eq 1", json={}).status_code == 403
+    assert client.delete(f"/v7/{resource}?$filter=id eq 1").status_code == 403
+    assert client.post(f"/v7/{resource}", json={}).status_code == 403
+
+
+def test_all_resources_are_in_this_table() -> None:
+    assert set(RESOURCES) == {*OWN_ROWS, *PUBLIC, "user"}
+
+
+@pytest.mark.parametrize("resource", PUBLIC)
+def test_what_is_public_is_changed_by_nobody(tenants: tuple[Tenant, Tenant], resource: str) -> None:
+    user = tenants[0].fleet.user
+    row = min(ids(user, resource))
+    assert ids(tenants[0].device.client, resource) == ids(user, resource)
+    assert user.patch(f"/v7/{resource}({row})", json={}).status_code == 405
+    assert user.delete(f"/v7/{resource}({row})").status_code == 405
+    assert user.post(f"/v7/{resource}", json={}).status_code == 405
+
+
+def test_accounts(tenants: tuple[Tenant, Tenant]) -> None:
+    mine, theirs = tenants
+    admin = mine.fleet.api.login()
+    (own,) = ids(mine.fleet.user, "user")
+    (other,) = ids(theirs.fleet.user, "user")
+    assert {own, other} < ids(admin, "user")
+    new = {"username": f"new{secrets.token_hex(4)}", "password": "long enough"}
+    assert mine.fleet.user.post("/v7/user", json=new).status_code == 403
+    assert admin.post("/v7/user", json={**new, "username": "git"}).status_code == 400
+    assert admin.post("/v7/user", json={**new, "username": "d_x"}).status_code == 400
+    assert admin.post("/v7/user", json={**new, "password": "short"}).status_code == 400
+    assert admin.post("/v7/user", json={**new, "username": "admin"}).status_code == 409
+    answer = admin.post("/v7/user", json=new)
+    assert answer.status_code == 201
+    assert "password" not in answer.text
+    client = mine.fleet.api.login(**new)
+    change = {"password": "another long one"}
+    mine_id = answer.json()["id"]
+    assert admin.patch(f"/v7/user({mine_id})", json=change).status_code == 403
+    assert client.patch(f"/v7/user({mine_id})", json=change).status_code == 200
+    # A new password ends the sessions.
+    assert client.get("/user/v1/whoami").status_code == 401
+
+
+def test_nested_expansions_and_filters_leak_nothing(tenants: tuple[Tenant, Tenant]) -> None:
+    mine, theirs = tenants
+    # A target that names a foreign row cannot be made; so ask along what leads to others.
+    expand = (
+        "is_for__device_type($expand=is_of__cpu_architecture($expand=is_supported_by__device_type))"
+    )
+    assert mine.fleet.user.get(f"/v7/application?$expand={expand}").status_code == 200
+    path = (
+        f"/v7/device?$filter=belongs_to__application/slug eq '{theirs.fleet.application['slug']}'"
+    )
+    assert mine.fleet.user.get(path).json() == {"d": []}
+    admin = mine.fleet.api.login()
+    answer = admin.get("/v7/user?$expand=owns__application($expand=owns__device)").json()["d"]
+    for row in answer:
+        assert row["username"] == "admin" or row["owns__application"] == []
+    peek = "/v7/user?$filter=owns__application/any(a:a/app_name eq 'testing')"
+    assert admin.get(peek).json() == {"d": []}
+
+
+def test_references_to_foreign_rows_are_refused(tenants: tuple[Tenant, Tenant]) -> None:
+    mine, theirs = tenants
+    user = mine.fleet.user
+    variable = {"name": "B", "value": "1"}
+    for resource, owner in (("application", theirs.fleet.id), ("device", theirs.device.id)):
+        answer = user.post(
+            f"/v7/{resource}_environment_variable", json={resource: owner, **variable}
+        )
+        assert answer.status_code == 404
+    device = f"/v7/device({mine.device.id})"
+    move = {"belongs_to__application": theirs.fleet.id}
+    assert user.patch(device, json=move).status_code == 404
+    pin = {"is_pinned_on__release": theirs.release["release_id"]}
+    assert user.patch(device, json=pin).status_code == 400
+    target = {"should_be_running__release": theirs.release["release_id"]}
+    assert user.patch(f"/v7/application({mine.fleet.id})", json=target).status_code == 400
+    assert (
+        user.post(f"/api-key/application/{theirs.fleet.id}/provisioning", json={}).status_code
+        == 404
+    )
+
+
+def test_device_endpoints(tenants: tuple[Tenant, Tenant]) -> None:
+    mine, theirs = tenants
+    api = mine.fleet.api
+    provisioning = api.client(mine.provisioning)
+    state = f"/device/v3/{mine.device.uuid}/state"
+    events = f"/device/v3/{mine.device.uuid}/events"
+    report = {mine.device.uuid: {"status": "Idle"}}
+    assert mine.device.client.get(state).status_code == 200
+    assert mine.fleet.user.get(state).status_code == 200
+    for client, reads, streams, reports in (
+        (theirs.device.client, 404, 404, 404),
+        (theirs.fleet.user, 404, 403, 403),
+        (provisioning, 404, 403, 403),
+        (api.login(), 404, 403, 403),
+        (api.service("builder"), 401, 401, 401),
+        (api.client(), 401, 401, 401),
+    ):
+        assert client.get(state).status_code == reads
+        assert client.get(events).status_code == streams
+        assert client.patch("/device/v3/state", json=report).status_code == reports
+    assert mine.fleet.user.patch("/device/v3/state", json=report).status_code == 403
+    body = {"application": mine.fleet.id, "uuid": secrets.token_hex(16)}
+    for client in (mine.fleet.user, mine.device.client, api.login()):
+        assert client.post("/device/register", json=body).status_code == 403
+    other = {**body, "application": theirs.fleet.id}
+    assert provisioning.post("/device/register", json=other).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "service"),
+    [
+        ("GET", "/services/git/accounts", "git"),
+        ("POST", "/services/git/authorize", "git"),
+        ("GET", "/auth/v1/public-keys/admin", "git"),
+        ("POST", "/services/builder/releases", "builder"),
+        ("PATCH", "/services/builder/releases/1", "builder"),
+        ("POST", "/services/builder/recover", "builder"),
+        ("GET", "/services/logs/authorize?device=x&action=read", "logs"),
+    ],
+)
+def test_service_endpoints(
+    tenants: tuple[Tenant, Tenant], method: str, path: str, service: str
+) -> None:
+    mine, _ = tenants
+    api = mine.fleet.api
+    for client in (
+        mine.fleet.user,
+        mine.device.client,
+        api.client(mine.provisioning),
+        api.client(),
+    ):
+        assert client.request(method, path, json={}).status_code == 401
+    for name in ("git", "builder", "logs"):
+        status = api.service(name).request(method, path, json={}).status_code
+        assert (status == 403) is (name != service)

@@ -1,5 +1,5 @@
 """The device side: holds a device at the state that its fleet's api asks for."""
 
-from gantry import __version__ as VERSION
+from gantry import __version__
 
-__all__ = ["VERSION"]
+VERSION = __version__

@@ -92,8 +92,10 @@ class Reporter:
         self._changed.set()
 
     def hurry(self) -> None:
-        """The api is back."""
+        """The api is back, perhaps from a backup: it is told everything again."""
+        self._known = None
         self._online.set()
+        self._changed.set()
 
     async def run(self) -> None:
         """Report for ever."""

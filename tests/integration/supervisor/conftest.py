@@ -209,9 +209,7 @@ class Registry:
     def push(self, script: str, ballast: int = 0, repository: str | None = None) -> str:
         """An image that runs this shell script; its name by digest. It is not left in the engine."""
         name = f"{self.address}/v2/{repository or self._repository}"
-        dockerfile = (
-            'FROM supervisor-test/busybox\nCOPY run ballast /\nCMD ["/bin/sh", "/run"]\n'
-        )
+        dockerfile = 'FROM supervisor-test/busybox\nCOPY run ballast /\nCMD ["/bin/sh", "/run"]\n'
         context = io.BytesIO()
         with tarfile.open(fileobj=context, mode="w") as archive:
             content = {"Dockerfile": dockerfile.encode(), "run": script.encode()}
@@ -239,7 +237,9 @@ class Registry:
 class Device:
     """A supervisor process with its own boot and data directories."""
 
-    def __init__(self, home: Path, engine: docker.DockerClient, cloud: Cloud, registry: str) -> None:
+    def __init__(
+        self, home: Path, engine: docker.DockerClient, cloud: Cloud, registry: str
+    ) -> None:
         self.home = home
         self.engine = engine
         self.cloud = cloud
@@ -303,7 +303,9 @@ class Device:
 
     def containers(self, running: bool = False) -> list[Container]:
         filters = {"label": f"io.gantry.instance={self.instance}"}
-        return list(self.engine.containers.list(all=not running, filters=filters))
+        return list(
+            self.engine.containers.list(all=not running, filters=filters, ignore_removed=True)
+        )
 
     def service(self, name: str = "main") -> Container | None:
         """The running container of a service."""
@@ -332,8 +334,12 @@ class Device:
                                 "environment": {},
                                 "labels": {},
                                 "running": True,
-                                "composition": {"restart": "always"},
                                 **service,
+                                # Shells as process 1 do not hear SIGTERM: they are not waited for.
+                                "composition": {
+                                    "stop_grace_period": "1s",
+                                    **service.get("composition", {}),
+                                },
                             }
                             for index, (name, service) in enumerate(services.items())
                         },

@@ -105,7 +105,9 @@ def test_services_meet_by_name_keep_their_volumes_and_start_in_order(
     server = registry.push(
         "echo $NAME >> /keep/names; cat /keep/names; httpd -f -p 8000 -h /keep & wait"
     )
-    client = registry.push("while ! wget -qO- http://server:8000/names; do sleep 0.2; done; sleep 99")
+    client = registry.push(
+        "while ! wget -qO- http://server:8000/names; do sleep 0.2; done; sleep 99"
+    )
     check = {"test": "wget -qO- http://localhost:8000/names", "interval": "1s"}
     composition = {"volumes": ["keep:/keep"], "healthcheck": check}
     services = {

@@ -57,7 +57,8 @@ class Powers:
 class Spec:
     """How one service runs. `probe` is a command; `data` the folder that its volume is mounted at.
 
-    `memory` is in MiB; `probe_seconds` is the time between two health checks; `stop_seconds` is how long it may take to end before it is killed.
+    `memory` is in MiB. `probe_seconds` is the time between two health checks, `stop_seconds` what
+    it may take to end before it is killed, `wait_seconds` what `up` gives it to become healthy.
     """
 
     name: str

@@ -1,0 +1,92 @@
+"""The configuration files that containers are given are what their services read."""
+
+import json
+
+import pytest
+import yaml
+from cryptography import x509
+
+from gantry.api.config import Config as ApiConfig
+from gantry.builder.config import BuilderConfig
+from gantry.git.config import GitConfig
+from gantry.logs.config import Config as LogsConfig
+
+from .conftest import Registered, Run
+
+HOST = "testbots.gantry.internal"
+
+
+def test_api(fleet: Registered) -> None:
+    files = fleet.files("api")
+    assert set(files) == {"/etc/gantry/api.json"}
+    config = ApiConfig.model_validate_json(files["/etc/gantry/api.json"])
+    assert config.registry == f"registry.{HOST}:8443"
+    assert config.database_url.get_secret_value().endswith("@postgres:5432/gantry")
+    token = x509.load_pem_x509_certificate(config.token_certificate_pem.encode())
+    authority = x509.load_pem_x509_certificate(config.ca_certificate_pem.encode())
+    token.verify_directly_issued_by(authority)
+
+
+def test_git(fleet: Registered) -> None:
+    files = fleet.files("git")
+    assert set(files) == {"/etc/gantry/git.json", "/etc/gantry/ssh_host_ed25519_key"}
+    config = GitConfig.model_validate_json(files["/etc/gantry/git.json"])
+    assert (config.host, config.git_port) == (HOST, 2222)
+
+
+def test_builder(fleet: Registered, run: Run) -> None:
+    document = json.loads(fleet.files("builder")["/etc/gantry/builder.json"])
+    config = BuilderConfig.model_validate(document)
+    assert config.limits.memory_bytes == 4 * 1024**3
+    assert len(config.accepted_keys) == 1
+    smaller = run("smallbots", builds='{"memory": 1, "concurrent": 1}').files("builder")
+    limits = BuilderConfig.model_validate_json(smaller["/etc/gantry/builder.json"]).limits
+    assert (limits.memory_bytes, limits.concurrent_builds) == (1024**3, 1)
+
+
+def test_logs_and_nats(fleet: Registered) -> None:
+    config = LogsConfig.model_validate_json(fleet.files("logs")["/etc/gantry/logs.json"])
+    nats = json.loads(fleet.files("nats")["/etc/gantry/nats.conf"])
+    assert config.nats_token is not None
+    assert nats["authorization"]["token"] == config.nats_token.get_secret_value()
+    assert nats["jetstream"]["max_memory_store"] == 64 * 1024**2
+
+
+def test_registry(fleet: Registered) -> None:
+    files = fleet.files("registry")
+    assert set(files) == {"/etc/gantry/registry.yml", "/etc/gantry/token.crt"}
+    config = yaml.safe_load(files["/etc/gantry/registry.yml"])
+    assert config["auth"]["token"]["realm"] == f"https://api.{HOST}:8443/auth/v1/token"
+    api = ApiConfig.model_validate_json(fleet.files("api")["/etc/gantry/api.json"])
+    assert files["/etc/gantry/token.crt"] == api.token_certificate_pem
+    assert config["auth"]["token"]["service"] == api.registry
+
+
+@pytest.mark.parametrize("name", [HOST, f"*.{HOST}", f"*.devices.{HOST}"])
+def test_the_proxys_certificate_has_the_names(fleet: Registered, name: str) -> None:
+    files = fleet.files("proxy")
+    assert set(files) == {"/etc/gantry/Caddyfile", "/etc/gantry/tls.crt", "/etc/gantry/tls.key"}
+    certificate = x509.load_pem_x509_certificate(files["/etc/gantry/tls.crt"].encode())
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert name in names.get_values_for_type(x509.DNSName)
+
+
+def test_a_bucket_takes_the_volumes_place(run: Run) -> None:
+    storage = {
+        "kind": "s3",
+        "bucket": "testbots-images",
+        "endpoint": "http://s3.example.org:9000",
+        "accessKey": "an-access-key",
+        "secretKey": "a-secret-key",
+    }
+    fleet = run("testbots", storage=json.dumps(storage))
+    assert set(fleet.of("Bucket")) == {"registry-bucket"}
+    container = fleet.of("Container")["registry"]
+    assert not container["volumes"]
+    assert {each["name"] for each in container["networksAdvanced"]} == {
+        "gantry-testbots-internal",
+        "gantry-testbots-egress",
+    }
+    driver = yaml.safe_load(fleet.files("registry")["/etc/gantry/registry.yml"])["storage"]["s3"]
+    assert driver["regionendpoint"] == "http://s3.example.org:9000"
+    assert driver["secure"] is False

@@ -1,0 +1,193 @@
+"""What each container may do, is given and shows: exact sets, so that nothing slips in."""
+
+import json
+from typing import Any
+
+import pytest
+
+from .conftest import Registered, Run
+
+SERVICES = {"postgres", "api", "git", "builder", "registry", "nats", "logs", "proxy"}
+ORDINARY = sorted(SERVICES - {"builder"})
+USERS = {
+    "postgres": "10002:10002",
+    "api": "10001:10001",
+    "git": "10001:10001",
+    "builder": "0:0",
+    "registry": "10003:10003",
+    "nats": "10004:10004",
+    "logs": "10001:10001",
+    "proxy": "10005:10005",
+}
+# What Docker gives every container that asks for nothing
+# (https://docs.docker.com/engine/containers/run/#runtime-privilege-and-linux-capabilities).
+DOCKERS_OWN = {
+    "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "MKNOD",
+    "NET_BIND_SERVICE",
+    "NET_RAW",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
+}
+PUBLIC = {
+    f"{name}.testbots.gantry.internal"
+    for name in ("api", "registry", "builder", "delta", "logs", "dashboard")
+}
+
+
+def container(fleet: Registered, service: str) -> dict[str, Any]:
+    return fleet.of("Container")[service]
+
+
+def attachments(fleet: Registered, service: str) -> dict[str, set[str]]:
+    return {
+        each["name"]: set(each.get("aliases", []))
+        for each in container(fleet, service)["networksAdvanced"]
+    }
+
+
+def test_services_are_these(fleet: Registered) -> None:
+    assert set(fleet.of("Container")) == SERVICES
+    names = {each["name"] for each in fleet.of("Container").values()}
+    assert names == {f"gantry-testbots-{service}" for service in SERVICES}
+
+
+@pytest.mark.parametrize("service", ORDINARY)
+def test_ordinary_services_have_no_power(fleet: Registered, service: str) -> None:
+    inputs = container(fleet, service)
+    assert inputs["capabilities"] == {"adds": [], "drops": ["ALL"]}
+    assert inputs["securityOpts"] == ["no-new-privileges:true"]
+    forbidden = {"privileged", "devices", "pidMode", "ipcMode", "networkMode", "cgroupnsMode"}
+    assert not forbidden & set(inputs)
+    assert all("hostPath" not in each for each in inputs.get("volumes", []))
+
+
+def test_the_builders_powers(fleet: Registered) -> None:
+    inputs = container(fleet, "builder")
+    assert inputs["capabilities"]["drops"] == ["ALL"]
+    assert {each.removeprefix("CAP_") for each in inputs["capabilities"]["adds"]} == (
+        DOCKERS_OWN | {"NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE"}
+    )
+    assert set(inputs["securityOpts"]) == {"seccomp=unconfined", "apparmor=unconfined"}
+    assert inputs["cgroupnsMode"] == "host"
+    assert "privileged" not in inputs
+    binds = [each for each in inputs["volumes"] if "hostPath" in each]
+    assert binds == [{"hostPath": "/sys/fs/cgroup", "containerPath": "/sys/fs/cgroup"}]
+
+
+def test_users(fleet: Registered) -> None:
+    assert {name: each["user"] for name, each in fleet.of("Container").items()} == USERS
+
+
+def test_published_ports(fleet: Registered) -> None:
+    published = {
+        name: [(each["internal"], each["external"], each["ip"]) for each in inputs["ports"]]
+        for name, inputs in fleet.of("Container").items()
+        if inputs.get("ports")
+    }
+    assert published == {
+        "git": [(2222, 2222, "127.0.0.1")],
+        "proxy": [(8443, 8443, "127.0.0.1")],
+    }
+
+
+def test_volumes(fleet: Registered) -> None:
+    mounted = {
+        name: {each["containerPath"]: each.get("volumeName") for each in inputs.get("volumes", [])}
+        for name, inputs in fleet.of("Container").items()
+    }
+    assert mounted == {
+        "postgres": {"/var/lib/postgresql/data": "gantry-testbots-postgres-data"},
+        "api": {},
+        "git": {"/data": "gantry-testbots-git-data"},
+        "builder": {
+            "/var/lib/docker": "gantry-testbots-builder-data",
+            "/sys/fs/cgroup": None,
+        },
+        "registry": {"/var/lib/registry": "gantry-testbots-registry-data"},
+        "nats": {"/var/lib/nats": "gantry-testbots-nats-data"},
+        "logs": {},
+        "proxy": {},
+    }
+
+
+def test_networks(fleet: Registered) -> None:
+    inside, edge, egress = (f"gantry-testbots-{each}" for each in ("internal", "edge", "egress"))
+    assert {each["name"]: each["internal"] for each in fleet.of("Network").values()} == {
+        inside: True,
+        edge: False,
+        egress: False,
+    }
+    for service in sorted(SERVICES - {"git", "proxy", "builder"}):
+        assert attachments(fleet, service) == {inside: {service}}
+    assert attachments(fleet, "builder") == {inside: {"builder"}, egress: set()}
+    host = "testbots.gantry.internal"
+    assert attachments(fleet, "git") == {inside: {"git"}, edge: {host}}
+    assert attachments(fleet, "proxy") == {inside: {"proxy", host} | PUBLIC, edge: PUBLIC}
+
+
+@pytest.mark.parametrize("service", sorted(SERVICES))
+def test_limits_and_habits(fleet: Registered, service: str) -> None:
+    inputs = container(fleet, service)
+    assert inputs["memory"] >= 256
+    # No swap beyond it: a service that grows is ended, not the machine made slow.
+    assert inputs["memorySwap"] == inputs["memory"]
+    assert inputs["restart"] == "unless-stopped"
+    assert (inputs["logDriver"], inputs["logOpts"]) == (
+        "json-file",
+        {"max-size": "10m", "max-file": "3"},
+    )
+    assert inputs["wait"]
+    assert inputs["healthcheck"]["tests"][0] == "CMD"
+    labels = {each["label"]: each["value"] for each in inputs["labels"]}
+    assert labels == {"gantry.fleet": "testbots", "gantry.service": service}
+
+
+@pytest.mark.parametrize("service", sorted(SERVICES))
+def test_configuration_comes_by_uploads_only(fleet: Registered, service: str) -> None:
+    inputs = container(fleet, service)
+    assert "envs" not in inputs
+    assert {each["permissions"] for each in inputs["uploads"]} == {"0444"}
+    # With an owner, the provider asks the engine for a chown to the image's user, whose name the
+    # engine looks up on the host and does not find.
+    assert not any({"owner", "group"} & set(each) for each in inputs["uploads"])
+
+
+def test_no_secret_outside_the_uploads(fleet: Registered) -> None:
+    for inputs in fleet.of("Container").values():
+        shown = json.dumps({key: value for key, value in inputs.items() if key != "uploads"})
+        assert "a-secret-of-32-bytes" not in shown
+        assert "PRIVATE KEY" not in shown
+
+
+def test_settings_reach_the_containers(run: Run) -> None:
+    fleet = run(
+        "otherbots",
+        bindAddress="192.0.2.1",
+        httpsPort="443",
+        gitPort="22",
+        host="fleet.example.org",
+        memory='{"api": 700}',
+    )
+    assert container(fleet, "proxy")["ports"] == [
+        {"internal": 443, "external": 443, "ip": "192.0.2.1", "protocol": "tcp"}
+    ]
+    assert container(fleet, "git")["ports"][0]["external"] == 22
+    assert container(fleet, "api")["memory"] == 700
+    assert "https://api.fleet.example.org:443 {" in fleet.files("proxy")["/etc/gantry/Caddyfile"]
+
+
+def test_images_are_those_of_the_checkout(fleet: Registered) -> None:
+    images = fleet.of("Image")
+    assert set(images) == SERVICES
+    for service, inputs in images.items():
+        assert container(fleet, service)["image"] == inputs["tag"]
+        assert inputs["tag"].startswith(f"gantry/{service}:")

@@ -312,7 +312,7 @@ class ApiClient:
     @contextmanager
     def _explained(self, url: str) -> Iterator[None]:
         """What a connection dies of, as a sentence."""
-        where = url.split("/device/")[0].split("/v3/")[0] if "/" in url else url
+        where = "/".join(url.split("/")[:3])
         try:
             yield
         except httpx2.ConnectError as error:

@@ -25,7 +25,7 @@ def mount(
         program = ctx.parent.info_name if ctx.parent else None
         return load()([name, *ctx.args], prog_name=program)
 
-    settings = _PASS_ON | {"help_option_names": []}
+    settings: dict[str, Any] = _PASS_ON | {"help_option_names": []}
     app.command(
         name, help=summary, context_settings=settings, add_help_option=False, rich_help_panel=panel
     )(run)

@@ -1,0 +1,183 @@
+"""The command as a process, before a real api (with its PostgreSQL) and a real log service."""
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx2
+import psycopg
+import pytest
+
+# The fixtures of the api and of the log service are theirs; pytest shares none between folders.
+sys.path.insert(0, str(Path(__file__).parents[3]))
+
+from tests.integration.api.conftest import (
+    ADMIN_PASSWORD,
+    Api,
+    Fleet,
+    free_port,
+    make_config,
+    postgres,
+)
+from tests.integration.logs.conftest import Authority, Nats, Service, nats
+
+__all__ = ["nats", "postgres"]
+
+GANTRY = [sys.executable, "-W", "error", "-m", "gantry.cli.main"]
+
+
+@dataclass
+class Operator:
+    """A person at a terminal, with a home of their own."""
+
+    home: Path
+    url: str
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """The command, running."""
+        return subprocess.Popen(
+            [*GANTRY, *arguments],
+            env=self._environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def run(self, *arguments: str, code: int = 0, stdin: str = "") -> str:
+        """What the command prints, when it ends with `code`."""
+        ended = self.ended(*arguments, stdin=stdin)
+        assert ended.returncode == code, f"{ended.returncode}: {ended.stderr}"
+        assert "Traceback" not in ended.stderr
+        return ended.stdout
+
+    def ended(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """The command's outputs and code."""
+        return subprocess.run(
+            [*GANTRY, *arguments],
+            env=self._environment(),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    def json(self, *arguments: str) -> list[dict[str, object]]:
+        """What the command prints for programs."""
+        found: list[dict[str, object]] = json.loads(self.run(*arguments, "--json"))
+        return found
+
+    def _environment(self) -> dict[str, str]:
+        kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+        return kept | {
+            "HOME": str(self.home),
+            "GANTRY_CONFIG_HOME": str(self.home / "gantry"),
+            "COLUMNS": "200",
+            **self.environment,
+        }
+
+    def login(self, logs: "Service", username: str = "admin", password: str = "") -> None:
+        """Log in, and point at the log service, since no proxy joins it to the api here."""
+        self.run(
+            *("login", username, "--url", self.url, "--password-file", "-"),
+            stdin=f"{password or ADMIN_PASSWORD}\n",
+        )
+        path = self.home / "gantry" / "devbots" / "session.json"
+        session = json.loads(path.read_text()) | {"logs_url": logs.url}
+        path.write_text(json.dumps(session))
+
+
+class DeviceOfTests:
+    """A registered device that sends lines."""
+
+    def __init__(self, fleet: Fleet, logs: Service, name: str) -> None:
+        made = fleet.register(device_name=name)
+        self.name = name
+        self.uuid = made.uuid
+        self.client = made.client
+        self._key = made.key
+        self._logs = logs
+        self.sent = 0
+
+    def say(self, count: int, service: str = "main", timestamp: int = 1_790_000_000_000) -> None:
+        """Sends so many lines, `line 1` and on, until they are stored."""
+        lines = [
+            {
+                "timestamp": timestamp + number,
+                "message": f"line {number}",
+                "serviceName": service,
+                "id": f"n{number}",
+            }
+            for number in range(self.sent + 1, self.sent + count + 1)
+        ]
+        body = "".join(json.dumps(line) + "\n" for line in lines)
+        answer = httpx2.post(
+            f"{self._logs.url}/device/v2/{self.uuid}/log-stream",
+            content=body,
+            headers={"Authorization": f"Bearer {self._key}"},
+            timeout=20,
+        )
+        assert answer.status_code == 201, answer.text
+        self.sent += count
+
+
+@pytest.fixture(scope="session")
+def api(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    name = f"test_{secrets.token_hex(6)}"
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(f"create database {name}")
+    folder = tmp_path_factory.mktemp("api")
+    config = make_config(postgres.rpartition("/")[0] + "/" + name, free_port())
+    started = Api(config, folder / "api.json", folder / "api.log")
+    started.start()
+    try:
+        started.wait()
+        yield started
+    finally:
+        started.stop()
+
+
+@pytest.fixture(scope="session")
+def logs(api: Api, nats: Nats, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    @dataclass
+    class RealAuthority:
+        url: str
+
+    authority: Authority = RealAuthority(api.url)  # type: ignore[assignment]
+    key = api.config["service_keys"]["logs"]
+    running = Service(tmp_path_factory.mktemp("logs"), authority, nats, service_key=key)
+    running.start()
+    yield running
+    if running.process.poll() is None:
+        running.stop()
+
+
+@pytest.fixture
+def operator(api: Api, logs: Service, tmp_path: Path) -> Operator:
+    """Somebody who is logged in as a new user with an application `robots`."""
+    admin = api.login()
+    name = f"user{secrets.token_hex(4)}"
+    made = admin.post("/v7/user", json={"username": name, "password": "long enough"})
+    assert made.status_code == 201, made.text
+    person = Operator(tmp_path, api.url)
+    person.login(logs, name, "long enough")
+    person.run("fleets", "create", "robots")
+    return person
+
+
+@pytest.fixture
+def robots(api: Api, operator: Operator) -> Fleet:
+    """The application of `operator`, for what devices and the builder do."""
+    session = json.loads((operator.home / "gantry" / "devbots" / "session.json").read_text())
+    return Fleet(api, api.client(session["token"]), f"{session['username']}/robots")
+
+
+@pytest.fixture
+def device(robots: Fleet, logs: Service) -> DeviceOfTests:
+    return DeviceOfTests(robots, logs, f"robot-{secrets.token_hex(3)}")

@@ -354,7 +354,7 @@ def git_server(
         "api_url": url,
         "builder_url": url,
         "service_key": SERVICE_KEY,
-        "max_push_bytes": 64 * 1024**2,
+        "max_push_bytes": 48 * 1024**2,
         **changes,
     }
     name = f"git-test-{uuid.uuid4().hex[:8]}"

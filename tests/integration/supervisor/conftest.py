@@ -207,7 +207,7 @@ class Registry:
         self.pushed: list[str] = []
 
     def push(self, script: str, ballast: int = 0, repository: str | None = None) -> str:
-        """An image that runs this shell script; its name by digest. It is not left in the engine."""
+        """An image that runs this shell script; its name by digest. The engine forgets it."""
         name = f"{self.address}/v2/{repository or self._repository}"
         dockerfile = 'FROM supervisor-test/busybox\nCOPY run ballast /\nCMD ["/bin/sh", "/run"]\n'
         context = io.BytesIO()
@@ -295,6 +295,14 @@ class Device:
         self.process.send_signal(number)
         return self.process.wait(15)
 
+    def kill(self) -> None:
+        """Take its power away."""
+        if self.process is not None:
+            self.process.kill()
+
+    def has_ended(self) -> bool:
+        return self.process is not None and self.process.poll() is not None
+
     def log(self) -> str:
         return (self.home / "log").read_text()
 
@@ -302,7 +310,9 @@ class Device:
         return httpx2.get(f"http://127.0.0.1:{self.port}{path}", **how)
 
     def containers(self, running: bool = False) -> list[Container]:
-        filters = {"label": f"io.gantry.instance={self.instance}"}
+        filters: dict[str, str | list[str] | bool] = {
+            "label": f"io.gantry.instance={self.instance}"
+        }
         return list(
             self.engine.containers.list(all=not running, filters=filters, ignore_removed=True)
         )
@@ -375,7 +385,7 @@ def remove_images(engine: docker.DockerClient, address: str) -> None:
 
 
 def import_busybox(engine: docker.DockerClient, work: Path) -> None:
-    """The image that all test applications are made of: Debian's static busybox and nothing else."""
+    """The image that all test applications are made of: Debian's static busybox alone."""
     if engine.images.list(name="supervisor-test/busybox"):
         return
     subprocess.run(
@@ -409,7 +419,7 @@ def run_registry(engine: docker.DockerClient) -> tuple[Container, str]:
         image.tag,
         ["docker-registry", "serve", "/tmp/registry.yml"],
         name=f"supervisor-test-registry-{secrets.token_hex(4)}",
-        ports={"5000/tcp": ("127.0.0.1", None)},
+        ports={"5000/tcp": ("127.0.0.1", 0)},
         healthcheck={"test": ["NONE"]},
     )
     archive = io.BytesIO()
@@ -420,7 +430,7 @@ def run_registry(engine: docker.DockerClient) -> tuple[Container, str]:
     container.put_archive("/tmp", archive.getvalue())
     container.start()
     container.reload()
-    address = f"127.0.0.1:{container.ports['5000/tcp'][0]['HostPort']}"
+    address = f"127.0.0.1:{(container.ports['5000/tcp'] or [{}])[0]['HostPort']}"
 
     def answers() -> bool:
         with suppress(httpx2.HTTPError):

@@ -2,6 +2,7 @@
 
 import signal
 import time
+from typing import Any
 
 from tests.integration.supervisor.conftest import Cloud, Device, Registry, wait_until
 
@@ -32,9 +33,10 @@ def test_a_release_is_run_reported_and_logged(
 
     def done() -> bool:
         release = cloud.reported().get("apps", {}).get(app, {})
-        return release.get("release_uuid") == "aaa1" and (
-            release["releases"]["aaa1"]["services"]["main"]["status"] == "Running"
-        )
+        if release.get("release_uuid") != "aaa1":
+            return False
+        status: str = release["releases"]["aaa1"]["services"]["main"]["status"]
+        return status == "Running"
 
     wait_until("the report", done, 15)
     wait_until("the log", lambda: "begun x y" in cloud.messages(serviceName="main"), 10)
@@ -42,7 +44,8 @@ def test_a_release_is_run_reported_and_logged(
     assert f"Downloading image '{image}'" in system
     assert "Started service 'main'" in system
     known = cloud.reported()
-    assert known["supervisor_version"] and known["os_version"] and known["memory_total"]
+    for key in ("supervisor_version", "os_version", "memory_total"):
+        assert known[key]
 
 
 def test_the_old_release_runs_until_the_new_one_is_here(
@@ -79,7 +82,10 @@ def test_a_variable_restarts_its_service_only(
     device: Device, cloud: Cloud, registry: Registry
 ) -> None:
     image = registry.push(FOREVER)
-    services = {"one": {"image": image}, "two": {"image": image, "environment": {"NAME": "a"}}}
+    services: dict[str, dict[str, Any]] = {
+        "one": {"image": image},
+        "two": {"image": image, "environment": {"NAME": "a"}},
+    }
     cloud.apps = device.app("aaa1", services)
     device.start()
     one = wait_until("one", lambda: device.service("one"))

@@ -236,7 +236,8 @@ def test_the_old_dependent_runs_on_while_its_dependency_is_not_ready() -> None:
     model.settle(desire({"app": {}, "db": {}}))
     old = next(each for each in model.current.containers if each.service == "app")
     healthy = {"depends_on": {"db": {"condition": "service_healthy"}}}
-    new = {"app": {"composition": healthy}, "db": {"environment": {"X": "1"}}}
+    changed = {"environment": {"X": "1"}}
+    new: dict[str, dict[str, Any]] = {"app": {"composition": healthy, **changed}, "db": changed}
     model.settle(desire(new, "bbb2"))
     assert old in model.current.containers
 
@@ -293,7 +294,7 @@ def test_a_service_that_should_not_run_is_stopped_and_kept() -> None:
 def test_from_anything_to_anything_in_finitely_many_steps(seed: int) -> None:
     """Whatever is found, the plan ends; then nothing more is to be done, and all is as wanted.
     What is wanted and up is never stopped."""
-    chance = random.Random(seed)
+    chance = random.Random(seed)  # noqa: S311
     model = Model()
     desired = _any_desired(chance)
     for _ in range(3):

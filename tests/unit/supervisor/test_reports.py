@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from gantry.supervisor.backoff import Backoff
 from gantry.supervisor.desired import desired_state
@@ -15,7 +16,14 @@ from gantry.supervisor.status import overall, report_apps, settled_commits
 from gantry.supervisor.target import read_target
 
 DEVICE = DeviceFacts(
-    *["text"] * 8,
+    uuid="d",
+    name_at_init="",
+    device_type="",
+    architecture="",
+    os_version="",
+    api_url="",
+    device_key="",
+    supervisor_key="",
     supervisor_port=1,
     bridge_address="",
     docker_socket="",
@@ -69,7 +77,7 @@ def test_figures_of_this_machine(tmp_path: Path) -> None:
 
 def test_progress_never_goes_back() -> None:
     progress = PullProgress()
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"status": "Pulling from v2/x", "id": "sha256:1"},
         {"status": "Pulling fs layer", "id": "a"},
         {"status": "Already exists", "id": "b"},

@@ -62,7 +62,7 @@ async def serve(config: BuilderConfig) -> str:
         stack.push_async_callback(registry.close)
         api = ReleaseApi(config.api_url, key)
         stack.push_async_callback(api.close)
-        buildx = Buildx(SOCKET, RUN / "client")
+        buildx = Buildx(SOCKET)
         catalogue = Catalogue(
             engine, buildx, config.registry, config.resources, config.data_directory
         )
@@ -154,7 +154,7 @@ def _make_folders(config: BuilderConfig) -> None:
     for each in (config.data_directory / "work", config.data_directory / "logs"):
         each.mkdir(parents=True, exist_ok=True)
     buildlog.prune(config.data_directory / "logs")
-    (RUN / "client").mkdir(mode=0o700, parents=True, exist_ok=True)
+    RUN.mkdir(mode=0o700, exist_ok=True)
 
 
 def _say_emulation(native: Architecture) -> None:

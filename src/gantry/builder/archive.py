@@ -1,10 +1,11 @@
 """The pushed tree: a tar stream, unpacked within limits."""
 
 import os
+import shutil
 import tarfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from gantry.builder.plan import RejectedError
 
@@ -41,14 +42,15 @@ async def receive(stream: AsyncIterator[bytes], target: Path, limits: TreeLimits
 def unpack(source: Path, target: Path, limits: TreeLimits) -> None:
     """Unpack an uncompressed tar into the new folder `target`. Blocks: run it in a thread.
 
-    Python's `data` filter refuses absolute paths, links that leave the tree and device nodes, and
-    clears set-uid bits (https://docs.python.org/3/library/tarfile.html#tarfile.data_filter).
+    Nothing is written outside of `target`, nor through a link. Links themselves may point where
+    they like (trees hold parts of root file systems): who reads the tree does not follow them out.
     Owners become the builder's own; times are kept, and no layer cache depends on them.
 
     Raises:
         RejectedError: not a tar, over a limit, or an entry that a build must not have.
     """
     target.mkdir(parents=True)
+    root = target.resolve()
     size = entries = 0
     try:
         with tarfile.open(source, mode="r:") as archive:
@@ -56,9 +58,7 @@ def unpack(source: Path, target: Path, limits: TreeLimits) -> None:
                 entries += 1
                 size += member.size
                 _check(member, size, entries, limits)
-                archive.extract(member, target, filter=_filter)
-    except tarfile.FilterError as error:
-        raise RejectedError(f"the push holds a path that is not allowed: {error}") from error
+                _extract(archive, member, root)
     except tarfile.TarError as error:
         raise RejectedError(f"the pushed tree is not a tar archive: {error}") from error
     except OSError as error:
@@ -68,8 +68,11 @@ def unpack(source: Path, target: Path, limits: TreeLimits) -> None:
 
 
 def _check(member: tarfile.TarInfo, size: int, entries: int, limits: TreeLimits) -> None:
-    if not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
-        raise RejectedError(f"{member.name} is a device node or a pipe: files and folders only")
+    if not (member.isreg() or member.isdir() or member.issym()):
+        raise RejectedError(
+            f"{member.name} is a device node, a pipe or a hard link: a push holds files, folders "
+            "and symbolic links"
+        )
     if member.issparse():
         raise RejectedError(f"{member.name} is a sparse file: these are not unpacked")
     if len(os.fsencode(member.name)) > NAME_LIMIT_BYTES:
@@ -80,12 +83,29 @@ def _check(member: tarfile.TarInfo, size: int, entries: int, limits: TreeLimits)
         raise RejectedError(f"the pushed files are larger than {_mib(limits.size_bytes)} together")
 
 
-def _filter(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo:
-    filtered = tarfile.data_filter(member, path)
+def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, root: Path) -> None:
+    name = PurePosixPath(member.name)
+    if name.is_absolute() or ".." in name.parts:
+        raise RejectedError(f"{member.name} leaves the pushed tree: use paths inside it")
+    path = root / name
+    if not path.parent.resolve().is_relative_to(root):
+        raise RejectedError(f"{member.name} lies behind a link that leaves the pushed tree")
+    if member.isdir():
+        path.mkdir(parents=True, exist_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    if member.issym():
+        path.symlink_to(member.linkname)
+        return
+    content = archive.extractfile(member)
+    assert content is not None  # noqa: S101 - a regular file has content
+    # "x": a file that is there would be another entry's, and a link is never written through.
+    with path.open("xb") as handle:
+        shutil.copyfileobj(content, handle)
     # Git keeps no more than the executable bit; a umask of the archive's maker must not matter.
-    if filtered.isreg():
-        return filtered.replace(mode=0o755 if (filtered.mode or 0) & 0o100 else 0o644, deep=False)
-    return filtered
+    path.chmod(0o755 if member.mode & 0o100 else 0o644)
+    os.utime(path, (member.mtime, member.mtime))
 
 
 def _mib(size: int) -> str:

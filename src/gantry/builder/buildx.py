@@ -59,17 +59,19 @@ def command(job: BuildJob, metadata: Path) -> list[str]:
 
 
 class Buildx:
-    """Runs builds on the engine at `socket`; `home` is a folder of the client's own.
+    """Runs builds on the engine at `socket`.
+
+    Each build has a client folder of its own, in its work folder. BuildKit takes a context's files
+    for unchanged when the same client sent files of the same size and time before; two commits of
+    one second, and all of a tree that was archived with a fixed date, are just that.
 
     The client has no registry credentials, so that a Dockerfile cannot name another application's
     images: what it may use is in the engine already, or public.
     """
 
-    def __init__(self, socket: Path, home: Path) -> None:
+    def __init__(self, socket: Path) -> None:
         self._environment = {
             "PATH": os.environ.get("PATH", os.defpath),
-            "HOME": str(home),
-            "DOCKER_CONFIG": str(home),
             "DOCKER_HOST": f"unix://{socket}",
             "BUILDX_NO_DEFAULT_ATTESTATIONS": "1",
         }
@@ -80,13 +82,14 @@ class Buildx:
         Raises:
             BuildFailedError: the build failed.
         """
-        metadata = work / "metadata.json"
+        metadata, home = work / "metadata.json", work / "client"
+        home.mkdir()
         process = await asyncio.create_subprocess_exec(
             *command(job, metadata),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
-            env=self._environment,
+            env={**self._environment, "HOME": str(home), "DOCKER_CONFIG": str(home)},
             start_new_session=True,
             limit=LINE_LIMIT_BYTES,
         )

@@ -104,7 +104,7 @@ def raise_fence() -> None:
 
 
 def fence_rules(networks: Iterable[str]) -> list[list[str]]:
-    """The rules, in order, as iptables takes them behind `-A`; `networks` are the container's own."""
+    """The rules in order, as iptables takes them behind `-A`; `networks` are this container's."""
     reject = ["-j", "REJECT"]
     rules = [["DOCKER-USER", "-i", BRIDGE, "-d", each, *reject] for each in networks]
     incoming = ["INPUT", "-i", BRIDGE]

@@ -60,6 +60,7 @@ async def tidy(engine: Engine, repositories: list[str], keep_bytes: int) -> None
             for tag in (await engine.tags(repository))[KEPT_IMAGES:]:
                 await engine.untag(tag)
         await engine.prune_images()
+        await engine.prune_contexts()
         await engine.prune_cache(keep_bytes)
     except EngineError as error:
         log.warning("tidying failed: %s", error)

@@ -124,6 +124,12 @@ class Engine:
         assert response is not None  # noqa: S101 - only `missing` gives None
         return int(response.json().get("SpaceReclaimed") or 0)
 
+    async def prune_contexts(self) -> None:
+        """Remove pushed trees, which BuildKit keeps as part of its cache and never uses again."""
+        filters = json.dumps({"type": ["source.local"]})
+        params = {"all": "1", "filters": filters}
+        await self._request("POST", "/build/prune", params=params, patient=True)
+
     async def prune_images(self) -> None:
         """Remove images without a name."""
         filters = json.dumps({"dangling": ["true"]})

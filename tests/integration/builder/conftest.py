@@ -248,6 +248,10 @@ class Rig:
             time.sleep(0.5)
         raise AssertionError(self.container.logs(tail=50).decode())
 
+    def processes(self) -> str:
+        """The command lines of all that runs in the builder's container."""
+        return self.sh("cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '; true")
+
     def sh(self, script: str) -> str:
         """Run a shell line in the builder's container."""
         code, output = self.container.exec_run(["sh", "-c", script])

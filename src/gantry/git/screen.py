@@ -60,10 +60,11 @@ def format_message(message: BuildMessage) -> Iterator[str]:
 def format_summary(result: BuildResult, slug: str, branch: str, total: float) -> Iterator[str]:
     """The table of a release; `total` is the whole push so far, in seconds."""
     yield ""
-    yield f"success: release {result.release_id} of {slug}: its devices download it now"
+    release = "" if result.release_id is None else str(result.release_id)
+    yield f"success: release {release or result.commit[:7]} of {slug}: its devices download it now"
     rows = [
         ("commit", f"{result.commit} ({branch})"),
-        ("release", str(result.release_id)),
+        ("release", release),
         ("services", ", ".join(result.services)),
         ("size", format_size(result.size)),
     ]

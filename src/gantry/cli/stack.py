@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -49,21 +50,21 @@ def register(app: typer.Typer) -> None:
 
 
 def _up(stack: Stack, engine: Which = None, refresh: Refresh = False) -> None:
-    _work(stack, engine, lambda e: e.up(refresh), "")
+    _work(stack, engine, lambda e: e.up(refresh))
 
 
 def _preview(stack: Stack, engine: Which = None) -> None:
-    _work(stack, engine, lambda e: e.preview(), "would be: ")
+    _work(stack, engine, lambda e: e.preview(), done=False)
 
 
 def _refresh(stack: Stack, engine: Which = None) -> None:
-    _work(stack, engine, lambda e: e.refresh(), "found: ")
+    _work(stack, engine, lambda e: e.refresh())
 
 
 def _destroy(stack: Stack, engine: Which = None, yes: Yes = False) -> None:
     if not yes and not typer.confirm(f"Remove the cloud side of {stack}? Data volumes stay."):
         raise typer.Exit(EXIT_FAILED)
-    _work(stack, engine, lambda e: e.destroy(), "")
+    _work(stack, engine, lambda e: e.destroy())
 
 
 def _outputs(
@@ -99,18 +100,19 @@ def _work(
     stack: str,
     name: EngineName | None,
     action: Callable[[Engine | PulumiCli], Result | None],
-    verb: str,
+    done: bool = True,
 ) -> None:
-    console = Console(stderr=False, highlight=False)
+    console = Console(highlight=False)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with _errors(), ConsoleReporter(console) as reporter:
         engine = _choose(stack, name, reporter)
         console.print(f"{stack}: deployed with the {engine.name} engine", style="bold")
         result = action(engine)
     if result:
-        if verb:
+        if not done:
             for line in diff(result.steps):
                 console.print(line)
-        console.print(summary(result, verb))
+        console.print(summary(result, done))
 
 
 def _choose(

@@ -34,6 +34,13 @@ def until(condition: Callable[[], bool], seconds: float = 20) -> None:
         time.sleep(0.05)
 
 
+def exists(deployed: Deployed) -> bool:
+    try:
+        return bool(deployed.inspect()["State"]["Running"])
+    except NotFound:
+        return False
+
+
 def in_a_process(deployed: Deployed) -> subprocess.Popen[bytes]:
     code = (
         "import sys; from pathlib import Path; from gantry.deployment.engine import Engine; "
@@ -61,7 +68,7 @@ def test_first_preview_changes_nothing_and_first_up_makes_everything(deployed: D
     aliases = found["NetworkSettings"]["Networks"][f"{deployed.stack}-net"]["Aliases"]
     assert "service" in aliases
     host = found["HostConfig"]
-    assert (host["Memory"], host["CapDrop"], host["CapAdd"]) == (32 * 2**20, ["ALL"], ["CHOWN"])
+    assert (host["Memory"], host["CapDrop"], host["CapAdd"]) == (32 * 2**20, ["ALL"], ["CAP_CHOWN"])
     assert (host["Init"], host["NetworkMode"]) == (True, "bridge")
     assert host["PortBindings"]["80/tcp"] == [{"HostIp": "127.0.0.1", "HostPort": "0"}]
     assert found["Config"]["Env"][:2] == [f"LENGTH={deployed.stack}", "B=2"]
@@ -188,6 +195,9 @@ def test_what_is_not_registered_any_more_is_deleted_but_not_if_protected(
     assert ops(deployed.engine.up()) == {"third": "delete"}
     assert f"{deployed.stack}-second" not in deployed.volumes()
 
+    deployed.configure(extra="provider")
+    assert ops(deployed.engine.up()) == {"here": "create", "second": "create"}
+
     deployed.configure(extra="protected")
     deployed.engine.up()
     deployed.configure(extra="")
@@ -229,7 +239,7 @@ def test_unhealthy_container_fails_with_its_last_words_and_is_waited_for_again(
     deployed: Deployed,
 ) -> None:
     deployed.configure(health="test -e /data/ready || ls /nowhere", patience=3)
-    with pytest.raises(EngineError, match=r"was (un)?healthy|was starting"):
+    with pytest.raises(EngineError, match=r"is (unhealthy|starting) and running"):
         deployed.engine.up()
     identity = deployed.inspect()["Id"]
     deployed.run("sh", "-c", ": > /data/ready")
@@ -260,20 +270,24 @@ def test_killed_in_a_dynamic_create_the_next_up_goes_on(deployed: Deployed) -> N
 def test_killed_while_a_container_is_made_the_next_up_makes_it_anew(deployed: Deployed) -> None:
     deployed.configure(health="false", patience=60)
     process = in_a_process(deployed)
-
-    def started() -> bool:
-        try:
-            return bool(deployed.inspect()["State"]["Running"])
-        except NotFound:
-            return False
-
-    until(started)
+    until(lambda: exists(deployed))
     process.send_signal(signal.SIGKILL)
     process.wait()
     half = deployed.inspect()["Id"]
     deployed.configure(health="true")
     assert ops(deployed.engine.up()) == {"service": "create"}
     assert deployed.inspect()["Id"] != half
+
+
+def test_interrupt_does_not_wait_for_health(deployed: Deployed) -> None:
+    deployed.configure(health="false", patience=60)
+    process = in_a_process(deployed)
+    until(lambda: exists(deployed))
+    process.send_signal(signal.SIGINT)
+    process.wait(timeout=15)
+    assert '"creating"' not in deployed.state_text
+    deployed.configure(health="true")
+    assert ops(deployed.engine.up()) == {"service": "replace"}
 
 
 def test_interrupt_waits_for_the_running_step(deployed: Deployed) -> None:

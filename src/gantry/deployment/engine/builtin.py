@@ -48,7 +48,6 @@ class _Session:
     project: projects.Project
     state: State
     executor: Executor
-    stopping: bool = False
 
 
 class Engine:
@@ -68,6 +67,7 @@ class Engine:
         self.home = config_home or paths.config_home()
         self.reporter: Reporter = reporter or Silent()
         self.state_file = state_file(self.home, stack)
+        self._monitor: Monitor | None = None
         self.passphrase_file = self.home / "pulumi-passphrase"
 
     def preview(self) -> Result:
@@ -108,7 +108,7 @@ class Engine:
             resources = session.state.everything()
             steps = [removal(resource) for resource in resources]
             with projects.importable(session.project):
-                session.executor.remove_all(resources, lambda: session.stopping)
+                session.executor.remove_all(resources)
             session.state.pending.clear()
             session.state.save()
             return self._result(steps, {}, started)
@@ -141,27 +141,25 @@ class Engine:
             state = self._state()
             host = project.config.get("docker:host") or os.environ.get("DOCKER_HOST")
             dynamic = DynamicProvider(project.name, project.config, project.where)
-            session = _Session(project, state, None)  # type: ignore[arg-type]
-            providers = Providers(state, dynamic, host, lambda: session.stopping)
-            session.executor = Executor(state, providers, self.reporter)
+            providers = Providers(state, dynamic, host, self._interrupted)
+            executor = Executor(state, providers, self.reporter)
             try:
-                yield session
+                yield _Session(project, state, executor)
             finally:
                 providers.close()
 
     def _run(self, session: _Session, preview: bool) -> Monitor:
         project, executor = session.project, session.executor
-        monitor = Monitor(self.stack, project.name, executor, preview)
+        monitor = self._monitor = Monitor(self.stack, project.name, executor, preview)
         with projects.importable(project):
-            try:
-                projects.run(project, monitor, EngineLog(self.reporter), preview)
-                left = monitor.leftovers()
-                if not preview:
-                    executor.remove_all(left, lambda: session.stopping)
-            except KeyboardInterrupt:
-                session.stopping = True
-                raise
+            projects.run(project, monitor, EngineLog(self.reporter), preview)
+            left = monitor.leftovers()
+            if not preview:
+                executor.remove_all(left)
         return monitor
+
+    def _interrupted(self) -> bool:
+        return self._monitor is not None and self._monitor.interrupted
 
     def _refresh(self, session: _Session) -> list[Step]:
         state, steps = session.state, []

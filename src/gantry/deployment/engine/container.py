@@ -176,8 +176,8 @@ def _host(inputs: Properties) -> dict[str, Any]:
     if inputs.get("cpus"):
         host["NanoCpus"] = round(float(inputs["cpus"]) * 10**9)
     if capabilities := inputs.get("capabilities"):
-        host["CapAdd"] = capabilities.get("adds", [])
-        host["CapDrop"] = capabilities.get("drops", [])
+        host["CapAdd"] = [_capability(name) for name in capabilities.get("adds", [])]
+        host["CapDrop"] = [_capability(name) for name in capabilities.get("drops", [])]
     if options := inputs.get("securityOpts"):
         host["SecurityOpt"] = [option for option in options if option != "systempaths=unconfined"]
         if "systempaths=unconfined" in options:
@@ -207,6 +207,12 @@ def _host(inputs: Properties) -> dict[str, Any]:
     if bindings:
         host["PortBindings"] = bindings
     return host | _volumes(inputs)
+
+
+def _capability(name: str) -> str:
+    """The provider writes names out, whichever form they were given in."""
+    long = name.upper()
+    return long if long == "ALL" or long.startswith("CAP_") else f"CAP_{long}"
 
 
 def _volumes(inputs: Properties) -> dict[str, Any]:

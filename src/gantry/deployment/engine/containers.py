@@ -113,10 +113,11 @@ class ContainerProvider(DockerProvider):
             if health["Status"] == "healthy":
                 return
             if time.monotonic() > deadline or self.stopping():
+                waited = seconds - max(0.0, deadline - time.monotonic())
                 said = "".join(e["Output"].strip() for e in (health.get("Log") or [])[-1:])
                 raise EngineError(
-                    f"container {name} was {health['Status']} and {state['Status']} after "
-                    f"{seconds:g} s{': ' if said else ''}{said[-300:]}; see `docker logs {name}`"
+                    f"container {name} is {health['Status']} and {state['Status']} after "
+                    f"{waited:.0f} s{': ' if said else ''}{said[-300:]}; see `docker logs {name}`"
                 )
             time.sleep(POLL_SECONDS)
 

@@ -173,7 +173,7 @@ class Executor:
             provider.delete(resource)
         self.state.put(replace(resource, pending_replacement=True))
 
-    def remove_all(self, resources: Iterable[Resource], stopping: Callable[[], bool]) -> None:
+    def remove_all(self, resources: Iterable[Resource]) -> None:
         """Delete resources, each after all that need it; independent ones side by side.
 
         Raises:
@@ -190,12 +190,13 @@ class Executor:
                     for r in remaining
                     if not any(r.urn in other.needs for other in left if other is not r)
                 ]
-                if not errors and not stopping():
+                if not errors:
                     for resource in free:
                         running[pool.submit(self._remove, resource)] = resource
                     remaining = [r for r in remaining if not any(r is done for done in free)]
                 if not running:
                     break
+                # On Ctrl-C the wait is left, and the pool's end waits for what runs.
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     running.pop(future)
                     if error := future.exception():

@@ -46,6 +46,9 @@ class Monitor:
         self.outputs: Properties = {}
         self.failures: list[str] = []
         self.stopping = False
+        """No further step is begun."""
+        self.interrupted = False
+        """The running ones are not waited for longer than they must."""
 
     def GetDeploymentInfo(self, _request: empty_pb2.Empty) -> resource_pb2.DeploymentInfo:  # noqa: N802
         secrets = resource_pb2.RESOURCE_MONITOR_FEATURE_SECRETS

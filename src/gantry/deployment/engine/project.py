@@ -76,6 +76,8 @@ def load(root: Path, stack_name: str) -> Project:
             )
         config[full] = value if isinstance(value, str) else json.dumps(value)
     main = (root / project.get("main", ".")).resolve()
+    if not main.is_dir():
+        raise EngineError(f"the program of {root / 'Pulumi.yaml'} is no folder: {main}")
     return Project(project["name"], stack_name, root, main, config)
 
 
@@ -143,7 +145,7 @@ def _run(project: Project, monitor: Monitor, log: EngineLog, preview: bool) -> N
     try:
         loop.run_until_complete(stack.run_in_stack(lambda: _program(project.main)))
     except KeyboardInterrupt:
-        monitor.stopping = True
+        monitor.stopping = monitor.interrupted = True
         raise
     except (Exception, SystemExit) as error:
         monitor.stopping = True

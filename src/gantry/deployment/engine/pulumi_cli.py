@@ -7,14 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from gantry.deployment import paths
 from gantry.deployment.engine.builtin import state_file
 from gantry.deployment.engine.project import load
 from gantry.deployment.engine.values import EngineError, Properties
-
-SALT = "encryptionsalt"
 
 
 class PulumiCli:
@@ -60,46 +56,22 @@ class PulumiCli:
         Raises:
             EngineError: the built-in engine holds this stack, or the CLI ended with an error.
         """
-        project = load(self.root, self.stack)
+        load(self.root, self.stack)
         mine = state_file(self.home, self.stack)
         if mine.exists():
             raise EngineError(
                 f"stack {self.stack} is deployed with the built-in engine ({mine}): go on with "
                 "`--engine builtin`, or move it:\n"
-                f"  gantry export {self.stack} --engine builtin > moved.json\n"
+                f"  gantry export {self.stack} --engine builtin --file moved.json\n"
                 f"  pulumi stack init {self.stack} --secrets-provider passphrase\n"
                 f"  pulumi stack import --stack {self.stack} --file moved.json\n"
                 f"  mv {mine} {mine}.moved"
             )
         held = json.loads(self._run("stack", "ls", "--json", capture=True))
-        path = self.root / self._folder() / f"Pulumi.{self.stack}.yaml"
         if self.stack not in {entry["name"].rsplit("/", 1)[-1] for entry in held}:
-            before = path.read_bytes()
-            try:
-                provider = ["--secrets-provider", "passphrase", "--no-select"]
-                self._run("stack", "init", self.stack, *provider)
-            finally:
-                path.write_bytes(before)
-        settings = self._settings(path)
-        self._run(*words, "--stack", self.stack, "--config-file", str(settings))
-        del project
-
-    def _folder(self) -> str:
-        data = yaml.safe_load((self.root / "Pulumi.yaml").read_text())
-        return str(data.get("stackConfigDir", "."))
-
-    def _settings(self, source: Path) -> Path:
-        """The stack's file with the salt of this operator's passphrase, outside the repository.
-
-        The CLI writes the salt into the file that it reads: it would differ in every clone.
-        """
-        target = self.home / "state" / f"Pulumi.{self.stack}.yaml"
-        data = yaml.safe_load(source.read_text()) or {}
-        if target.exists():
-            kept = (yaml.safe_load(target.read_text()) or {}).get(SALT)
-            data |= {SALT: kept} if kept else {}
-        target.write_text(yaml.safe_dump(data))
-        return target
+            provider = ["--secrets-provider", "passphrase", "--no-select"]
+            self._run("stack", "init", self.stack, *provider)
+        self._run(*words, "--stack", self.stack)
 
     def _run(self, *words: str, capture: bool = False) -> str:
         (self.home / "state").mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -118,5 +90,7 @@ class PulumiCli:
             check=False,
         )
         if done.returncode:
-            raise EngineError(f"`pulumi {words[0]}` ended with code {done.returncode}, see above")
+            raise EngineError(
+                f"`pulumi {' '.join(words[:2])}` ended with code {done.returncode}, see above"
+            )
         return done.stdout or ""

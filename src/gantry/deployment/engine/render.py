@@ -37,14 +37,24 @@ def diff(steps: Iterable[Step], details: bool = True) -> list[Text]:
     return lines
 
 
-def summary(result: Result, verb: str) -> Text:
-    """`3 created, 1 replaced, 12 unchanged in 4.2 s`, or that nothing is to be done."""
+DONE = {
+    Op.CREATE: "created",
+    Op.UPDATE: "updated",
+    Op.REPLACE: "replaced",
+    Op.DELETE: "deleted",
+    Op.FORGET: "kept, but forgotten",
+    Op.SAME: "unchanged",
+}
+
+
+def summary(result: Result, done: bool) -> Text:
+    """`3 created, 1 replaced, 12 unchanged (4.2 s)`, or that nothing changes."""
     counts = {op: sum(step.op is op for step in result.steps) for op in Op}
-    done = f" in {duration(result.seconds)}"
+    took = f" ({duration(result.seconds)})"
     if not result.changes:
-        return Text(f"no change: {counts[Op.SAME]} resources are as they should be{done}")
-    parts = [f"{count} to {op}" for op, count in counts.items() if count and op is not Op.SAME]
-    return Text(f"{verb}{', '.join(parts)}, {counts[Op.SAME]} unchanged{done}")
+        return Text(f"no change: {counts[Op.SAME]} resources are as they should be{took}")
+    parts = [f"{count} {DONE[op]}" for op, count in counts.items() if count]
+    return Text(("" if done else "would be: ") + ", ".join(parts) + took, "bold")
 
 
 def _headline(step: Step) -> Text:
@@ -94,6 +104,8 @@ class ConsoleReporter:
         with self._lock:
             self._running.pop(f"{step.op}{step.urn}", None)
         outcome = Text(" failed", "bold red") if error else Text(" done", "dim")
+        for line in diff([step])[1:]:
+            self._console.print(line)
         self._console.print(Text.assemble(_headline(step), outcome, f" {duration(seconds)}"))
 
     def message(self, severity: str, text: str) -> None:

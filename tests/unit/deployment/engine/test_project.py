@@ -12,6 +12,7 @@ from gantry.deployment.engine.values import EngineError
 def root(tmp_path: Path) -> Path:
     (tmp_path / "Pulumi.yaml").write_text("name: gantry\nmain: infra/\nstackConfigDir: stacks/\n")
     (tmp_path / "stacks").mkdir()
+    (tmp_path / "infra").mkdir()
     return tmp_path
 
 
@@ -42,5 +43,9 @@ def test_what_cannot_be_read_is_said(root: Path) -> None:
         load(root, "devbots")
     with pytest.raises(EngineError, match=r"there is no stack x .*: the stacks are devbots"):
         load(root, "x")
+    _stack(root, "")
+    (root / "infra").rmdir()
+    with pytest.raises(EngineError, match="is no folder"):
+        load(root, "devbots")
     with pytest.raises(EngineError, match=r"Pulumi.yaml cannot be read"):
         load(root / "stacks", "devbots")

@@ -4,7 +4,7 @@ import json
 
 import pulumi
 import pulumi_docker as docker
-from dynamics import File
+from dynamics import File  # type: ignore[import-not-found]
 
 config = pulumi.Config()
 prefix = pulumi.get_stack()
@@ -87,6 +87,9 @@ if extra == "unknown type":
     docker.RemoteImage("image", name="busybox")
 if extra == "invoke":
     docker.get_network(name="bridge")
+if extra == "provider":
+    here = docker.Provider("here", host="unix:///var/run/docker.sock")
+    docker.Volume("second", name=f"{prefix}-second", opts=pulumi.ResourceOptions(provider=here))
 if extra == "error":
     docker.Volume("second", name=f"{prefix}-second")
     cloud.container.id.apply(lambda _: 1 // 0)

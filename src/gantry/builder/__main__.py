@@ -5,8 +5,8 @@ import logging
 import shutil
 import signal
 import sys
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
 import uvicorn
@@ -32,8 +32,19 @@ PORT = 8080
 RUN = Path("/run/gantry")
 SOCKET = RUN / "docker.sock"
 USERNAME = "builder"
+# Builds that run are broken off after it: they cannot be ended in the time that Docker gives.
+SHUTDOWN_SECONDS = 1
 
 log = logging.getLogger("gantry.builder")
+
+
+class Server(uvicorn.Server):
+    """A server that leaves signals to the builder, which has more to end than connections."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
 
 
 async def serve(config: BuilderConfig) -> str:
@@ -60,7 +71,7 @@ async def serve(config: BuilderConfig) -> str:
         container.raise_fence()
         registry = Registry(config.registry, config.ca_certificate_pem, USERNAME, key)
         stack.push_async_callback(registry.close)
-        api = ReleaseApi(config.api_url, key)
+        api = ReleaseApi(config.api_url, key, config.builder_name)
         stack.push_async_callback(api.close)
         buildx = Buildx(SOCKET)
         catalogue = Catalogue(
@@ -69,7 +80,9 @@ async def serve(config: BuilderConfig) -> str:
         supervisors = SupervisorImages(engine, buildx, catalogue, config.registry, config.resources)
         workshop = Workshop(
             engine=engine,
-            executor=Executor(engine, buildx, registry, cgroups, config.limits, native),
+            executor=Executor(
+                engine, buildx, registry, cgroups, config.limits, native, config.data_directory
+            ),
             catalogue=catalogue,
             api=api,
             queue=BuildQueue(config.limits.concurrent_builds),
@@ -78,13 +91,15 @@ async def serve(config: BuilderConfig) -> str:
             logs=config.data_directory / "logs",
         )
         app = create_app(config, Pipeline(workshop), supervisors, api)
-        server = uvicorn.Server(
+        server = Server(
             uvicorn.Config(
                 app, host="0.0.0.0", port=PORT, log_level="warning", access_log=False,  # noqa: S104
-                timeout_graceful_shutdown=10,
+                timeout_graceful_shutdown=SHUTDOWN_SECONDS,
             )
         )  # fmt: skip
-        chores = asyncio.create_task(_chores(config, native, api, catalogue, supervisors))
+        chores = asyncio.create_task(
+            _chores((native, config.own_type.architecture), api, catalogue, supervisors)
+        )
         stack.callback(chores.cancel)
         log.info("ready: engine answers, listening on port %d", PORT)
         return await _until_end(server, [dockerd.ended(), names.ended()])
@@ -92,6 +107,9 @@ async def serve(config: BuilderConfig) -> str:
 
 async def _until_end(server: uvicorn.Server, ends: list[Awaitable[str]]) -> str:
     """Until SIGTERM or SIGINT ends the server, or a daemon ends by itself."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, setattr, server, "should_exit", True)
     serving = asyncio.create_task(server.serve())
     watched = [asyncio.ensure_future(each) for each in ends]
     done, _ = await asyncio.wait({serving, *watched}, return_when=asyncio.FIRST_COMPLETED)
@@ -104,8 +122,7 @@ async def _until_end(server: uvicorn.Server, ends: list[Awaitable[str]]) -> str:
 
 
 async def _chores(
-    config: BuilderConfig,
-    native: Architecture,
+    architectures: Iterable[Architecture],
     api: ReleaseApi,
     catalogue: Catalogue,
     supervisors: SupervisorImages,
@@ -113,7 +130,7 @@ async def _chores(
     """What must be done at a start, but need not be waited for: each is tried until it works."""
 
     async def recover() -> None:
-        await api.recover(config.builder_name)
+        await api.recover()
         log.info("recovered: builds that were running before this start are failed")
 
     def say(line: str) -> None:
@@ -124,7 +141,7 @@ async def _chores(
             await catalogue.ensure(base, say)
 
     async def supervisor() -> None:
-        for arch in dict.fromkeys((native, config.own_type.architecture)):
+        for arch in dict.fromkeys(architectures):
             log.info("supervisor image: pushed %s", await supervisors.ensure(arch, _silent))
 
     await asyncio.gather(
@@ -172,8 +189,6 @@ def main() -> int:
         level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)s %(message)s"
     )
     logging.getLogger("httpx2").setLevel(logging.WARNING)
-    # As PID 1 a process without a handler would not hear SIGTERM before the server does.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         reason = asyncio.run(serve(load()))
     except ConfigError as error:

@@ -65,6 +65,7 @@ class Executor:
         cgroups: BuildCgroups,
         limits: Limits,
         native: Architecture,
+        disk_folder: Path,
     ) -> None:
         self._engine = engine
         self._buildx = buildx
@@ -72,6 +73,7 @@ class Executor:
         self._cgroups = cgroups
         self._limits = limits
         self.native = native
+        self._disk_folder = disk_folder
 
     async def run(
         self, order: Order, plan: BuildPlan, release: Release, report: Report, work: Path
@@ -90,7 +92,7 @@ class Executor:
 
     async def _within_limits(self, steps: Coroutine[Any, Any, T]) -> T:
         building = asyncio.create_task(steps)
-        watching = asyncio.create_task(disk.watch(Path("/var/lib/docker"), self._limits.disk_bytes))
+        watching = asyncio.create_task(disk.watch(self._disk_folder, self._limits.disk_bytes))
         try:
             done, _ = await asyncio.wait(
                 {building, watching},

@@ -184,7 +184,13 @@ class Pipeline:
                 composition=plan.composition,
                 services=plan.services,
             )
-            attempt.log.keep(attempt.release.release_id)
+        if attempt.release.already:
+            report.say(
+                f"this commit was built before: release {attempt.release.release_id} is what the "
+                "fleet's devices are to run again"
+            )
+            return attempt.result(ReleaseStatus.SUCCESS)
+        attempt.log.keep(attempt.release.release_id)
         with report.phase(Phase.BUILD):
             for base in plan.bases:
                 await shop.catalogue.ensure(base, report.say)

@@ -24,10 +24,14 @@ class ReleaseImage:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A release that the api has made for a build."""
+    """A release that the api has made for a build; `already` when this commit has one.
+
+    Then it was built before, is the application's target again, and nothing is to be built.
+    """
 
     release_id: int
     images: Mapping[str, ReleaseImage]
+    already: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +47,10 @@ class BuiltImage:
 
 
 class ReleaseApi:
-    """The api at `url`, asked with the builder's service key."""
+    """The api at `url`, asked with the service key of the builder named `builder`."""
 
-    def __init__(self, url: str, service_key: str) -> None:
+    def __init__(self, url: str, service_key: str, builder: str) -> None:
+        self._builder = builder
         self._client = httpx2.AsyncClient(
             base_url=url, headers={"Authorization": f"Bearer {service_key}"}, timeout=30.0
         )
@@ -77,6 +82,7 @@ class ReleaseApi:
                 "composition": composition,
                 "source": "git",
                 "services": list(services),
+                "builder": self._builder,
             },
         )
         try:
@@ -84,7 +90,11 @@ class ReleaseApi:
                 ReleaseImage(int(each["image_id"]), each["service"], each["repository"])
                 for each in fields["images"]
             ]
-            return Release(int(fields["release_id"]), {each.service: each for each in images})
+            return Release(
+                int(fields["release_id"]),
+                {each.service: each for each in images},
+                already=bool(fields.get("already", False)),
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise ReleaseApiError(f"the api answered with no release: {error!r}") from error
 
@@ -109,13 +119,13 @@ class ReleaseApi:
             body["images"] = [asdict(each) for each in images]
         await self._send("PATCH", f"/services/builder/releases/{release_id}", body)
 
-    async def recover(self, builder: str) -> None:
+    async def recover(self) -> None:
         """Builds that were running when this builder last ended have failed.
 
         Raises:
             ReleaseApiError: the api refused it, or cannot be reached.
         """
-        await self._send("POST", "/services/builder/recover", {"builder": builder})
+        await self._send("POST", "/services/builder/recover", {"builder": self._builder})
 
     async def may_read(self, release_id: int, authorization: str) -> bool:
         """Whether the api shows the release to a caller with this Authorization header.

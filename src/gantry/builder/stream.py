@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 from gantry.contracts.build import BuildEvent, BuildMessage, BuildResult, KeepAlive, encode
 
 KEEP_ALIVE_SECONDS = 5.0
-# A reader that does not read stops its build here, and not the builder's memory.
+# Of a reader that does not keep up, lines over this are dropped here; the kept log has them all.
 QUEUE_EVENTS = 10_000
 
 Emit = Callable[[BuildMessage], None]

@@ -111,6 +111,9 @@ class StandIn:
     def create(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         if self.refusal:
             return 409, {"error": self.refusal}
+        for known, release in self.releases.items():
+            if release["commit"] == body["commit"] and release["status"] == "success":
+                return 200, {"release_id": known, "images": [], "already": True}
         release_id = len(self.releases) + 1
         images = []
         for service in body["services"]:
@@ -238,6 +241,14 @@ class Rig:
                 case KeepAlive():
                     pass
         raise AssertionError(f"no result after {lines}")
+
+    def restart(self) -> None:
+        """Start the container again; its address may be another one."""
+        self.container.start()
+        self.container.reload()
+        [attached] = self.container.attrs["NetworkSettings"]["Networks"].values()
+        self.url = f"http://{attached['IPAddress']}:8080"
+        _wait(self)
 
     def settled(self) -> None:
         """Wait until the builder's chores at a start are done."""

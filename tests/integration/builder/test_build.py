@@ -58,6 +58,13 @@ def test_a_changed_line_builds_from_the_cache(rig: Rig) -> None:
     assert digests[0] != digests[1]
 
 
+def test_a_commit_is_built_once(rig: Rig, first: tuple[BuildResult, list[str]]) -> None:
+    result, lines = rig.result(HELLO, commit=first[0].commit)
+    assert (result.status, result.release_id) == (ReleaseStatus.SUCCESS, first[0].release_id)
+    assert "was built before" in lines[-1]
+    assert rig.api.releases[first[0].release_id]["builder"] == f"builder.{rig.host}"
+
+
 def test_the_log_is_kept_for_those_who_may_see_the_release(
     rig: Rig, first: tuple[BuildResult, list[str]]
 ) -> None:
@@ -204,3 +211,22 @@ def test_it_has_exactly_the_capabilities_that_it_names(rig: Rig) -> None:
     assert not host["Privileged"]
     assert [each for each in rig.container.attrs["Mounts"] if "docker.sock" in str(each)] == []
     assert rig.api.recovered == [f"builder.{rig.host}"]
+
+
+def test_a_stopped_builder_cancels_what_runs_and_keeps_what_it_has(rig: Rig) -> None:
+    """The last test: it stops and starts the builder."""
+    events = rig.build({"Dockerfile": f"{BASE}RUN sleep 986\n"}, application_id=8)
+    for event in events:
+        if isinstance(event, BuildMessage) and "RUN sleep 986" in event.message:
+            break
+    began = time.monotonic()
+    rig.container.stop(timeout=30)
+    assert time.monotonic() - began < 20
+    assert list(rig.api.releases.values())[-1]["status"] == "cancelled"
+    with pytest.raises(httpx2.HTTPError):
+        list(events)
+    rig.restart()
+    result, lines = rig.result({**HELLO, "hello.sh": "echo three\n"})
+    assert result.status is ReleaseStatus.SUCCESS, [result.error, *lines]
+    assert any("RUN echo built for" in each and "(cached)" in each for each in lines)
+    assert len(rig.api.recovered) == 2

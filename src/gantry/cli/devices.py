@@ -1,16 +1,26 @@
 """`gantry devices`: what each device runs."""
 
-from typing import TYPE_CHECKING
+import contextlib
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from gantry.cli.context import ApplicationOption, FleetOption, JsonOption, client_of
-from gantry.cli.output import coloured, print_json, print_table
+from gantry.cli.errors import UnreachableError
+from gantry.cli.output import coloured, console, print_json, print_table, table_of
 
 if TYPE_CHECKING:
     from gantry.cli.records import Device
 
+COLUMNS = ("name", "uuid", "type", "fleet", "online", "release", "status", "progress")
+NO_DEVICES = "no devices: `gantry device run` starts one on this machine"
+WATCH_SECONDS = 2.0
 STATUS_COLOURS = {
     "operational": "green",
     "updating": "yellow",
@@ -28,31 +38,58 @@ def register(app: typer.Typer) -> None:
 def devices(
     ctx: typer.Context,
     application: ApplicationOption = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Again and again, until Ctrl-C.")
+    ] = False,
     as_json: JsonOption = False,
     fleet: FleetOption = None,
 ) -> None:
     """The devices, and what they run."""
     with client_of(ctx, fleet) as client:
         of = client.application(application) if application else None
+        if watch and not as_json:
+            _watch(lambda: client.devices(of))
+            return
         found = client.devices(of)
     if as_json:
         print_json(found)
         return
-    columns = ("name", "uuid", "type", "fleet", "online", "release", "status", "progress")
-    rows = [
-        (
-            each.name,
-            each.uuid[:7],
-            each.device_type,
-            each.application,
-            Text("yes", "green") if each.is_online else Text("no", "red"),
-            release_text(each),
-            coloured(each.status, STATUS_COLOURS),
-            "" if each.progress is None else f"{each.progress} %",
-        )
-        for each in found
+    print_table(COLUMNS, map(_row, found), NO_DEVICES)
+
+
+def _watch(ask: Callable[[], "list[Device]"]) -> None:
+    """The table, kept as things are now, with progress bars."""
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        Live(console=console(), auto_refresh=False) as live,
+    ):
+        while True:
+            try:
+                found = ask()
+                live.update(table_of(COLUMNS, map(_watched_row, found)), refresh=True)
+            except UnreachableError as error:
+                live.update(Text(str(error), "red"), refresh=True)
+            time.sleep(WATCH_SECONDS)
+
+
+def _row(device: "Device") -> list[Text]:
+    return [
+        Text(device.name),
+        Text(device.uuid[:7]),
+        Text(device.device_type),
+        Text(device.application),
+        Text("yes", "green") if device.is_online else Text("no", "red"),
+        Text(release_text(device)),
+        coloured(device.status, STATUS_COLOURS),
+        Text("" if device.progress is None else f"{device.progress} %"),
     ]
-    print_table(columns, rows, "no devices: `gantry device run` starts one on this machine")
+
+
+def _watched_row(device: "Device") -> "list[RenderableType]":
+    row: list[RenderableType] = [*_row(device)]
+    if device.progress is not None:
+        row[-1] = ProgressBar(100, device.progress, width=20)
+    return row
 
 
 def release_text(device: "Device") -> str:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -33,21 +33,27 @@ def _plain(value: Any) -> Any:
     return asdict(value) if hasattr(value, "__dataclass_fields__") else value
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], empty: str) -> None:
-    """A table for people; without rows, the sentence `empty` on stderr."""
+def table_of(columns: Sequence[str], rows: Iterable[Sequence[str | RenderableType]]) -> Table:
+    """A plain table."""
     table = Table(*columns, box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for row in rows:
         # A Text each: what people named is not to be read as markup.
-        table.add_row(*(each if isinstance(each, Text) else Text(each) for each in row))
+        table.add_row(*(Text(each) if isinstance(each, str) else each for each in row))
+    return table
+
+
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str | RenderableType]], empty: str
+) -> None:
+    """A table for people; without rows, the sentence `empty` on stderr."""
+    table = table_of(columns, rows)
     if not table.row_count:
         say(empty)
         return
     out = console()
     if not out.is_terminal:
-        # As wide as it is: a pipe cuts no name.
-        out = Console(highlight=False, width=10_000)
-        table.expand = False
-    out.print(table, soft_wrap=not out.is_terminal)
+        out = Console(highlight=False, width=10_000)  # a pipe cuts no name
+    out.print(table)
 
 
 def moment(iso: str | None) -> str:

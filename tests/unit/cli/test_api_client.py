@@ -1,0 +1,114 @@
+"""Answers that are not as one wishes, each with its sentence and its exit code."""
+
+import datetime as dt
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from gantry.cli.api_client import ApiClient
+from gantry.cli.errors import CliError, ExitCode
+
+from .conftest import answer
+
+
+def failure(server: Any, status: int, body: Any) -> CliError:
+    server.answers["/user/v1/whoami"] = answer(status, body)
+    with ApiClient(server.url, "token", fleet="devbots") as client, pytest.raises(CliError) as got:
+        client.whoami()
+    return got.value
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "sentence"),
+    [
+        (401, ExitCode.NOT_AUTHORISED, "no: log in again with `gantry login --fleet devbots`"),
+        (403, ExitCode.NOT_AUTHORISED, "no (not allowed for this user)"),
+        (404, ExitCode.NOT_FOUND, "no"),
+        (409, ExitCode.FAILED, "no"),
+        (503, ExitCode.UNREACHABLE, "localhost is not able to answer: no"),
+    ],
+)
+def test_refusals(server: Any, status: int, code: ExitCode, sentence: str) -> None:
+    error = failure(server, status, {"error": "no"})
+    assert (error.code, str(error)) == (code, sentence)
+
+
+def test_a_page_of_a_proxy_is_not_quoted(server: Any) -> None:
+    error = failure(server, 502, b"<html>Bad Gateway</html>")
+    assert str(error) == "localhost is not able to answer: HTTP 502"
+
+
+def test_all_pages_are_read(server: Any) -> None:
+    def page(handler: Any) -> None:
+        rows = [{"id": 1, "title": "t", "fingerprint": "f", "created_at": "now"}]
+        more = {"d": rows} | ({} if "skip=2" in handler.path else {"@odata.nextLink": "more"})
+        answer(200, more)(handler)
+
+    server.answers["/v7/user__has__public_key"] = page
+    with ApiClient(server.url, "token") as client:
+        assert len(client.keys()) == 3
+
+
+def test_a_build_log_is_read_where_the_fleet_says(server: Any) -> None:
+    config = {
+        "fleet": "devbots",
+        "gitServerUrl": "devbots.gantry.internal",
+        "gitServerPort": 2222,
+        "builderUrl": server.url,
+        "logsUrl": server.url,
+    }
+    server.answers["/config"] = answer(200, config)
+    server.answers["/v3/builds/7/log"] = answer(200, b"Step 1/1\n", "text/plain")
+    with ApiClient(server.url, "token") as client:
+        assert client.build_log(7) == "Step 1/1\n"
+
+
+def certificate(folder: Path) -> Path:
+    """A key and a certificate for `localhost` that no system trusts."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = dt.datetime.now(dt.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (folder / "key.pem").write_bytes(private)
+    (folder / "ca.crt").write_bytes(made.public_bytes(Encoding.PEM))
+    return folder / "ca.crt"
+
+
+def test_the_fleets_own_authority_is_trusted_when_it_is_given(server: Any, tmp_path: Path) -> None:
+    ca = certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(ca, tmp_path / "key.pem")
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.scheme = "https"
+    server.answers["/login_"] = answer(200, b"jwt", "text/plain")
+    with ApiClient(server.url) as client, pytest.raises(CliError) as got:
+        client.login("ann", "pw")
+    assert "`gantry login --ca FILE`" in str(got.value)
+    assert got.value.code == ExitCode.UNREACHABLE
+    with ApiClient(server.url, ca_file=ca) as client:
+        assert client.login("ann", "pw") == "jwt"
+
+
+def test_a_file_without_certificates(tmp_path: Path) -> None:
+    (tmp_path / "ca.crt").write_text("none")
+    with pytest.raises(CliError, match="holds no certificate"):
+        ApiClient("https://localhost", ca_file=tmp_path / "ca.crt")
+    with pytest.raises(CliError, match="holds no certificate"):
+        ApiClient("https://localhost", ca_file=tmp_path / "missing.crt")

@@ -99,7 +99,7 @@ def test_ssh_keys_are_checked_and_given_to_git(fleet: Fleet) -> None:
     assert "already, as 'laptop'" in again.json()["error"]
     curve = ssh_line(ec.generate_private_key(ec.SECP256R1()))
     assert fleet.user.post("/v7/user__has__public_key", json={"public_key": curve}).is_success
-    short = ssh_line(rsa.generate_private_key(65537, 1024))
+    short = ssh_line(rsa.generate_private_key(65537, 1024))  # noqa: S505 - to be refused
     refused = fleet.user.post("/v7/user__has__public_key", json={"public_key": short})
     assert (refused.status_code, "1024 bits" in refused.json()["error"]) == (400, True)
     for wrong in ("", "ssh-ed25519", "ssh-ed25519 AAAA", good + "\nssh-rsa AAAA", "ssh-dss AAAA x"):

@@ -38,6 +38,8 @@ def parse_filter(text: str) -> Filter:
     except exceptions.ODataSyntaxError as error:
         token = getattr(error, "token", None)
         position = len(text) if token is None else token.index
+        # Operators hold the blanks around them.
+        position += len(text[position:]) - len(text[position:].lstrip())
         why = "the expression ends too early" if token is None else "this is not expected here"
         raise ODataError("$filter", text, position, why) from error
     except exceptions.FunctionCallException as error:
@@ -75,5 +77,5 @@ def _with_single_lists(tokens: Iterator[Any]) -> Iterator[Any]:
 def _comma(before: Any) -> Any:
     token = Token()
     token.type = token.value = ","
-    token.lineno, token.index, token.end = before.lineno, before.index, before.index
+    token.lineno, token.index = before.lineno, before.index
     return token

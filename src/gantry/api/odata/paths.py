@@ -30,7 +30,7 @@ def parse_path(resources: Mapping[str, Resource], text: str) -> Path:
         NotFoundError: there is no such resource.
         ODataError: a key that the resource does not have, or that is not of the grammar.
     """
-    match = _PATH.match(text.strip("/"))
+    match = _PATH.fullmatch(text.strip("/"))
     if match is None or match["name"] not in resources:
         raise NotFoundError(f"there is no resource {text[:80]!r}")
     resource = resources[match["name"]]
@@ -40,7 +40,7 @@ def parse_path(resources: Mapping[str, Resource], text: str) -> Path:
 
 
 def _key(resource: Resource, text: str) -> dict[str, Any]:
-    single = _LITERAL.match(text)
+    single = _LITERAL.fullmatch(text)
     if single:
         return _checked(resource, text, {"id": _value(single["value"])})
     key: dict[str, Any] = {}

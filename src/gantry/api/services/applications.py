@@ -42,7 +42,7 @@ def create(session: Session, owner: User, name: str, device_type_slug: str) -> A
 
 def check_name(name: str) -> None:
     """Raise BadRequestError for a name that no application may have."""
-    if not _NAME.match(name):
+    if not _NAME.fullmatch(name):
         raise BadRequestError(
             f"the application name {name[:60]!r} is not valid: use 4 to 100 letters, digits, - "
             "and _, beginning with a letter"

@@ -88,7 +88,7 @@ def create_user(
 
 def check_username(username: str) -> None:
     """Raise BadRequestError for a name that no account may have."""
-    if not _USERNAME.match(username):
+    if not _USERNAME.fullmatch(username):
         raise BadRequestError(
             f"the user name {username[:40]!r} is not valid: use 2 to 31 lower-case letters, "
             "digits, - and _, beginning with a letter"

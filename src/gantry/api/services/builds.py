@@ -119,7 +119,7 @@ def start(session: Session, registry: str, asked: NewRelease) -> ReleaseRef:
 def _add_image(
     session: Session, registry: str, application: Application, release: Release, name: str
 ) -> None:
-    if not _SERVICE.match(name):
+    if not _SERVICE.fullmatch(name):
         raise BadRequestError(
             f"the service name {name[:80]!r} is not valid: use letters, digits, . _ and -, at "
             "most 63, beginning with a letter or digit"

@@ -78,11 +78,11 @@ def register(session: Session, actor: ProvisioningActor, asked: Registration) ->
         raise NotFoundError(f"there is no application {asked.application} for this key")
     uuid = (asked.uuid or new_uuid()).lower()
     key = asked.api_key or new_key()
-    if not _UUID.match(uuid):
+    if not _UUID.fullmatch(uuid):
         raise BadRequestError(
             f"the uuid {uuid[:80]!r} is not valid: 32 or 62 hexadecimal digits are"
         )
-    if not KEY_PATTERN.match(key):
+    if not KEY_PATTERN.fullmatch(key):
         raise BadRequestError("the api_key is not valid: use 32 to 255 letters, digits, - . and _")
     application = applications.application_by_id(session, actor.application_id)
     if application is None:

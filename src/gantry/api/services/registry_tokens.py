@@ -83,7 +83,7 @@ def parse_scopes(scopes: Iterable[str]) -> list[Access]:
     for scope in (part for value in scopes for part in value.split()):
         if not scope.startswith("repository"):
             continue
-        match = _SCOPE.match(scope)
+        match = _SCOPE.fullmatch(scope)
         if match is None:
             raise BadRequestError(
                 f"the scope {scope[:100]!r} is not of the form repository:NAME:pull,push"
@@ -110,7 +110,7 @@ def _allowed(session: Session, actor: Actor | ServiceActor | None, name: str) ->
     match actor:
         case ServiceActor(name="builder"):
             return (PULL, PUSH)
-        case ProvisioningActor() if _SUPERVISOR.match(name):
+        case ProvisioningActor() if _SUPERVISOR.fullmatch(name):
             return (PULL,)
         case DeviceActor() | UserActor() if name.startswith("gantry/"):
             return (PULL,)

@@ -14,7 +14,7 @@ _CONFIGURATION = re.compile(r"^(RESIN|BALENA)_((HOST|SUPERVISOR)_[A-Za-z0-9_]+|O
 
 def is_configuration(name: str) -> bool:
     """Whether the variable is for the device's host or supervisor, not for its containers."""
-    return _CONFIGURATION.match(name) is not None
+    return _CONFIGURATION.fullmatch(name) is not None
 
 
 def check(name: str, value: str) -> None:
@@ -23,7 +23,7 @@ def check(name: str, value: str) -> None:
     Raises:
         BadRequestError: the name's characters, a reserved name, or a value that is too long.
     """
-    if not _NAME.match(name) or len(name) > MAX_NAME:
+    if not _NAME.fullmatch(name) or len(name) > MAX_NAME:
         raise BadRequestError(
             f"the variable name {name[:100]!r} is not valid: use letters, digits and _, not "
             f"beginning with a digit, at most {MAX_NAME} characters"

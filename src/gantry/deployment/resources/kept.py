@@ -59,7 +59,10 @@ class KeptSecrets:
         with self._shelf() as shelf:
             try:
                 stream, _ = shelf.get_archive(f"{SHELF}/{name}")
-            except NotFound:
+            except NotFound as error:
+                # A streamed answer that nobody reads would hold its connection.
+                if error.response is not None:
+                    error.response.close()
                 return None
             with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as archive:
                 member = archive.next()

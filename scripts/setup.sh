@@ -16,9 +16,12 @@ CACHE="${GANTRY_CACHE_HOME:-$HOME/.cache/gantry}"
 
 missing_packages() {
     local package
+    local packages=("${PACKAGES[@]}")
     # Debian 13 has the client in a package of its own.
-    if apt-cache show docker-cli >/dev/null 2>&1; then PACKAGES+=(docker-cli); fi
-    for package in "${PACKAGES[@]}"; do
+    if ! command -v docker >/dev/null && apt-cache show docker-cli >/dev/null 2>&1; then
+        packages+=(docker-cli)
+    fi
+    for package in "${packages[@]}"; do
         [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] ||
             echo "$package"
     done
@@ -56,12 +59,14 @@ network_answers() {
 install_packages() {
     local missing
     mapfile -t missing < <(missing_packages)
-    if [ "${#missing[@]}" -eq 0 ]; then
+    if [ "${#missing[@]}" -eq 0 ] && command -v docker >/dev/null; then
         skipped "Debian packages"
         return
     fi
     if ! apt_can_install "${missing[@]}"; then
         step "apt-get update" as_root apt-get update -q
+        # Only now is it known whether this Debian has docker-cli.
+        mapfile -t missing < <(missing_packages)
     fi
     step "Debian packages: ${missing[*]}" as_root env DEBIAN_FRONTEND=noninteractive \
         apt-get install -q -y --no-install-recommends "${missing[@]}"

@@ -2,9 +2,11 @@
 # shellcheck shell=bash
 
 ENGINE_PID=/var/run/docker.pid
+CONTAINERD_PID=/var/run/docker/containerd/containerd.pid
 ENGINE_LOG=/var/log/dockerd.log
 ENGINE_WAIT_SECONDS=60
 
+# Asks through `docker`, so that a context or DOCKER_HOST of the user's counts.
 engine_answers() { timeout 10 docker version >/dev/null 2>&1; }
 
 # As root: a user who is not yet in the group cannot ask.
@@ -30,16 +32,15 @@ start_with_systemd() {
 
 start_by_hand() {
     local pid
-    if pid=$(cat "$ENGINE_PID" 2>/dev/null); then
-        if [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = dockerd ]; then
-            echo "dockerd runs (pid $pid) and may be starting"
-            wait_for_engine && return
-            echo "dockerd (pid $pid) does not answer: see $ENGINE_LOG, stop it and try again"
-            return 1
-        fi
-        # dockerd refuses to start beside one, even if its process is gone or another's by now.
-        as_root rm -f "$ENGINE_PID"
+    if pid=$(pid_in "$ENGINE_PID" dockerd); then
+        echo "dockerd runs (pid $pid) and may be starting"
+        wait_for_engine && return
+        echo "dockerd (pid $pid) does not answer: see $ENGINE_LOG, stop it and try again"
+        return 1
     fi
+    # dockerd takes a file's process for its own or its containerd's, gone or another's by now.
+    as_root rm -f "$ENGINE_PID"
+    pid_in "$CONTAINERD_PID" containerd || as_root rm -f "$CONTAINERD_PID"
     mount_cgroups
     # setsid: it outlives this shell and its terminal.
     as_root sh -c "setsid dockerd --pidfile $ENGINE_PID >> $ENGINE_LOG 2>&1 < /dev/null &"
@@ -47,6 +48,13 @@ start_by_hand() {
         as_root tail -n 20 "$ENGINE_LOG"
         return 1
     }
+}
+
+# The process that a pid file names, if it is alive and runs the program.
+pid_in() {
+    local pid
+    pid=$(as_root cat "$1" 2>/dev/null) && [[ $(as_root readlink "/proc/$pid/exe") == */"$2"* ]] &&
+        echo "$pid"
 }
 
 # Without systemd, nobody may have mounted them: version 2, unless the kernel has version 1 only.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any
 
-from gantry.supervisor import web
+from gantry.supervisor import httpserver, web
 from gantry.supervisor.backoff import Backoff
 from gantry.supervisor.cloud import Cloud, CloudError
 from gantry.supervisor.config import DEFAULT_PORT, ConfigError, ConfigFile, DeviceConfig
@@ -83,7 +83,7 @@ class App:
                 port = (await asyncio.to_thread(self._file.read)).listen_port
         address = self._settings.listen_address
         try:
-            server = await web.serve(web.application(self), address, port)
+            server = await httpserver.serve(web.application(self), address, port)
         except OSError as error:
             raise StartError(f"cannot listen on {address}:{port}: {error.strerror}") from error
         _LOG.info("listening on %s:%d", address, port)

@@ -12,7 +12,6 @@ LATE = (
     "gantry.supervisor.__main__",
     "httpcore2",
     "stringprep",
-    "uvicorn.protocols.http.h11_impl",
 )
 
 for _name in LATE:

@@ -1,6 +1,5 @@
 """The supervisor's HTTP API on the device (the family's v1, as far as it is here), port 48484."""
 
-import asyncio
 import hmac
 import json
 import logging
@@ -9,12 +8,10 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
-from uvicorn.config import Config
-from uvicorn.protocols.http.h11_impl import H11Protocol
-from uvicorn.server import ServerState
 
 _LOG = logging.getLogger(__name__)
 _BODY_LIMIT = 64 * 1024
@@ -99,26 +96,8 @@ async def _body(request: Request) -> dict[str, Any]:
     async for piece in request.stream():
         content += piece
         if len(content) > _BODY_LIMIT:
-            return {}
+            raise HTTPException(413, f"a body may have {_BODY_LIMIT} bytes")
     with suppress(ValueError):
         document = json.loads(content or b"{}")
         return document if isinstance(document, dict) else {}
     return {}
-
-
-async def serve(app: Starlette, address: str, port: int) -> asyncio.Server:
-    """Listen. uvicorn's protocol without uvicorn's server: that wakes ten times a second, and takes
-    the process's signals.
-
-    Raises:
-        OSError: the port cannot be listened on.
-    """
-    config = Config(app, log_config=None, access_log=False, lifespan="off", ws="none", http="h11")
-    config.load()
-    state = ServerState()
-    loop = asyncio.get_running_loop()
-    return await loop.create_server(
-        lambda: H11Protocol(config=config, server_state=state, app_state={}, _loop=loop),
-        address,
-        port,
-    )

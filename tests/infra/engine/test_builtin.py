@@ -279,6 +279,30 @@ def test_killed_while_a_container_is_made_the_next_up_makes_it_anew(deployed: De
     assert deployed.inspect()["Id"] != half
 
 
+def test_killed_while_a_container_is_made_destroy_leaves_nothing(deployed: Deployed) -> None:
+    deployed.configure(health="false", patience=60)
+    process = in_a_process(deployed)
+    until(lambda: exists(deployed))
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    deployed.engine.destroy()
+    assert not exists(deployed)
+    assert not deployed.client.networks(names=[f"{deployed.stack}-net"])
+    assert not deployed.engine.state_file.exists()
+
+
+def test_deletion_that_was_interrupted_is_looked_into(deployed: Deployed) -> None:
+    deployed.engine.up()
+    state = json.loads(deployed.state_text)
+    service = next(r for r in state["resources"] if r["urn"].endswith("::service"))
+    state["pending_operations"] = [{"resource": service, "type": "deleting", "since": 1.0}]
+    deployed.engine.state_file.write_text(json.dumps(state))
+    assert not deployed.engine.preview().changes
+    deployed.client.remove_container(f"{deployed.stack}-service", force=True)
+    assert ops(deployed.engine.up()) == {"service": "replace"}
+    assert not deployed.engine.up().changes
+
+
 def test_interrupt_does_not_wait_for_health(deployed: Deployed) -> None:
     deployed.configure(health="false", patience=60)
     process = in_a_process(deployed)

@@ -108,9 +108,8 @@ class Engine:
             resources = session.state.everything()
             steps = [removal(resource) for resource in resources]
             with projects.importable(session.project):
+                session.executor.abandon(set())
                 session.executor.remove_all(resources)
-            session.state.pending.clear()
-            session.state.save()
             return self._result(steps, {}, started)
 
     def outputs(self, show_secrets: bool = False) -> Properties:
@@ -155,6 +154,7 @@ class Engine:
             projects.run(project, monitor, EngineLog(self.reporter), preview)
             left = monitor.leftovers()
             if not preview:
+                executor.abandon(monitor.seen)
                 executor.remove_all(left)
         return monitor
 

@@ -41,12 +41,15 @@ class ContainerProvider(DockerProvider):
         wanted = reveal(new.inputs)
         name, platform = wanted["name"], wanted.get("platform")
         spec = specify(wanted, name)
-        self._make_room(name, begun)
+        if begun is not None:
+            self.discard(new, begun)
         query = urlencode({k: v for k, v in (("name", name), ("platform", platform)) if v})
         try:
             identity = self.client.tell(f"/containers/create?{query}", spec.body)["Id"]
         except APIError as error:
-            hint = ": build or pull it first" if error.status_code == 404 else ""
+            other = f"remove it (`docker rm -f {name}`) or choose another name"
+            hints = {404: ": build or pull it first", 409: f": it is not of this stack: {other}"}
+            hint = hints.get(error.status_code or 0, "")
             raise EngineError(f"container {name}: {error.explanation}{hint}") from error
         try:
             self._prepare(identity, spec)
@@ -56,18 +59,13 @@ class ContainerProvider(DockerProvider):
             raise EngineError(f"container {name}: {error.explanation}") from error
         return self._run(identity, new)
 
-    def _make_room(self, name: str, begun: float | None) -> None:
-        """Remove what an interrupted create left behind; nobody else's container."""
+    def discard(self, new: Resource, begun: float) -> None:
         try:
-            left = self.client.inspect_container(name)
+            left = self.client.inspect_container(reveal(new.inputs)["name"])
         except NotFound:
             return
-        if not self.begun(left, begun):
-            raise EngineError(
-                f"container {name} exists and is not of this stack: remove it "
-                f"(`docker rm -f {name}`) or choose another name"
-            )
-        self.client.remove_container(left["Id"], v=True, force=True)
+        if self.begun(left, begun):
+            self.client.remove_container(left["Id"], v=True, force=True)
 
     def _prepare(self, identity: str, spec: Spec) -> None:
         if spec.networks:

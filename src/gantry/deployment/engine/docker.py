@@ -92,12 +92,13 @@ class DockerProvider:
         named = not str(new["name"]).startswith(f"{old.name}-")
         return Verdict(bool(keys), replaces, self.always_delete_first or named)
 
-    def begun(self, inspected: dict[str, Any], since: float | None) -> bool:
-        """Whether this thing is what an interrupted create of ours left behind."""
-        if since is None:
-            return False
+    def begun(self, inspected: dict[str, Any], since: float) -> bool:
+        """Whether this thing was made by the create of ours that began then."""
         text = re.sub(r"(\.\d{6})\d*", r"\1", inspected["Created"]).replace("Z", "+00:00")
         return datetime.fromisoformat(text).timestamp() >= since - CLOCK_SLACK_SECONDS
+
+    def discard(self, new: Resource, begun: float) -> None:
+        """A volume is made whole or not at all, and may hold data: it stays."""
 
     def update(self, old: Resource, new: Resource) -> Made:
         raise EngineError(f"{old.name}: {old.type} has nothing that can be updated in place")
@@ -125,9 +126,8 @@ class NetworkProvider(DockerProvider):
 
     def create(self, new: Resource, begun: float | None) -> Made:
         wanted = reveal(new.inputs)
-        for left in self.client.networks(names=[wanted["name"]]):
-            if left["Name"] == wanted["name"] and self.begun(left, begun):
-                self.client.remove_network(left["Id"])
+        if begun is not None:
+            self.discard(new, begun)
         try:
             identity = self.client.tell("/networks/create", _network(wanted))["Id"]
         except APIError as error:
@@ -136,6 +136,12 @@ class NetworkProvider(DockerProvider):
                 hint = f": remove it (`docker network rm {wanted['name']}`) or choose another name"
             raise EngineError(f"network {wanted['name']}: {error.explanation}{hint}") from error
         return Made(identity, self._outputs(new.inputs, self.client.inspect_network(identity)))
+
+    def discard(self, new: Resource, begun: float) -> None:
+        name = reveal(new.inputs)["name"]
+        for left in self.client.networks(names=[name]):
+            if left["Name"] == name and self.begun(left, begun):
+                self.client.remove_network(left["Id"])
 
     def delete(self, old: Resource) -> None:
         def remove() -> None:
@@ -242,6 +248,9 @@ class EndpointProvider:
 
     def create(self, new: Resource, begun: float | None) -> Made:
         return Made(str(uuid.uuid4()), new.inputs)
+
+    def discard(self, new: Resource, begun: float) -> None:
+        """There is nothing to discard."""
 
     def update(self, old: Resource, new: Resource) -> Made:
         return Made(old.id, new.inputs)

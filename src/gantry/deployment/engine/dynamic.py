@@ -69,6 +69,9 @@ class DynamicProvider:
         result = self._call(new.name, "create", lambda: provider.create(inputs))
         return Made(result.id, self._outputs(new, result.outs))
 
+    def discard(self, new: Resource, begun: float) -> None:
+        """The SDK has no word for it: a create that fails must leave nothing."""
+
     def update(self, old: Resource, new: Resource) -> Made:
         provider, inputs, outputs = (
             self._provider(new.name, new.inputs),

@@ -173,6 +173,16 @@ class Executor:
             provider.delete(resource)
         self.state.put(replace(resource, pending_replacement=True))
 
+    def abandon(self, wanted: set[str]) -> None:
+        """Discard what interrupted creates left behind and nobody wants any more."""
+        for urn, pending in self.begun.items():
+            if urn in self.state.pending and urn not in wanted:
+                if pending.type == "creating":
+                    resource = pending.resource
+                    provider = self.providers.of(resource.type, resource.provider)
+                    provider.discard(resource, pending.since)
+                self.state.settle(urn)
+
     def remove_all(self, resources: Iterable[Resource]) -> None:
         """Delete resources, each after all that need it; independent ones side by side.
 

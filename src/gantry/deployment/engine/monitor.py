@@ -134,10 +134,12 @@ class Monitor:
             tuple(request.replaceOnChanges),
             request.deleteBeforeReplace if request.deleteBeforeReplaceDefined else None,
         )
+        if old and self._was(new.urn, "deleting") and provider.read(old) is None:
+            old = replace(old, pending_replacement=True)
         fresh = old is None or old.pending_replacement
         verdict = None if fresh or old is None else provider.diff(old, checked)
         step = plan(old, goal, verdict)
-        if step.op is Op.SAME and self._was_updating(new.urn):
+        if step.op is Op.SAME and self._was(new.urn, "updating"):
             step = replace(step, op=Op.UPDATE, reason="an update of it was interrupted")
         self._note(step)
         if request.type == "pulumi:providers:docker":
@@ -190,9 +192,10 @@ class Monitor:
             self._state.put(kept)
         return replace(new, outputs={})
 
-    def _was_updating(self, urn: str) -> bool:
+    def _was(self, urn: str, kind: str) -> bool:
+        """Whether a step of this kind was interrupted."""
         pending = self._executor.begun.get(urn)
-        return pending is not None and pending.type == "updating"
+        return pending is not None and pending.type == kind
 
     def _note(self, step: Step) -> None:
         with self._lock:

@@ -39,6 +39,9 @@ class Provider(Protocol):
     def create(self, new: Resource, begun: float | None) -> Made:
         """Make it. `begun`: a create that was interrupted had started then (Unix time)."""
 
+    def discard(self, new: Resource, begun: float) -> None:
+        """Remove what an interrupted create left behind, if anything."""
+
     def update(self, old: Resource, new: Resource) -> Made: ...
 
     def delete(self, old: Resource) -> None:

@@ -53,7 +53,7 @@ def summary(result: Result, done: bool) -> Text:
     took = f" ({duration(result.seconds)})"
     if not result.changes:
         return Text(f"no change: {counts[Op.SAME]} resources are as they should be{took}")
-    parts = [f"{count} {DONE[op]}" for op, count in counts.items() if count]
+    parts = [f"{counts[op]} {word}" for op, word in DONE.items() if counts[op]]
     return Text(("" if done else "would be: ") + ", ".join(parts) + took, "bold")
 
 

@@ -140,9 +140,13 @@ class State:
         try:
             yield
         finally:
-            with self._lock:
-                if self.pending.pop(resource.urn, None):
-                    self.save()
+            self.settle(resource.urn)
+
+    def settle(self, urn: str) -> None:
+        """Nothing is pending for this resource any more."""
+        with self._lock:
+            if self.pending.pop(urn, None):
+                self.save()
 
     def put(self, resource: Resource) -> None:
         with self._lock:

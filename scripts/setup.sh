@@ -29,7 +29,7 @@ missing_packages() {
 
 # Nothing is changed before all of this holds.
 preflight() {
-    local free
+    local folder free
     if ! { [ -r /etc/os-release ] && . /etc/os-release &&
         [[ " $ID ${ID_LIKE:-} " == *" debian "* ]] && command -v apt-get >/dev/null; }; then
         fail "this is not a Debian-like system: Gantry is set up on Debian 12 or 13"
@@ -37,10 +37,12 @@ preflight() {
     if [ "$(id -u)" -ne 0 ] && ! command -v sudo >/dev/null; then
         fail "neither root nor sudo: run as root, or install sudo and add $(id -un) to its group"
     fi
-    free=$(df --output=avail -B G . | tail -n 1 | tr -dc 0-9)
-    if [ "$free" -lt "$MINIMUM_FREE_GB" ]; then
-        fail "only $free GB free in $PWD: images and builds need $MINIMUM_FREE_GB GB"
-    fi
+    for folder in "$PWD" /var/lib; do
+        free=$(df --output=avail -B G "$folder" | tail -n 1 | tr -dc 0-9)
+        if [ "$free" -lt "$MINIMUM_FREE_GB" ]; then
+            fail "only $free GB free in $folder: images and builds need $MINIMUM_FREE_GB GB"
+        fi
+    done
     # What is set up already needs no network.
     if { [ -n "$(missing_packages)" ] || ! venv_is_current; } && ! network_answers; then
         fail "no network: neither deb.debian.org nor pypi.org can be reached"

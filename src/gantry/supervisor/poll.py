@@ -86,7 +86,7 @@ class Poller:
                             broken = False
                             self._online()
                             self._now.set()
-                        if etag is not None and etag != self._etag:
+                        if etag is not None and not _same(etag, self._etag):
                             self._now.set()
                     broken = True
             except CloudError as error:
@@ -96,3 +96,12 @@ class Poller:
                 # A server without this stream is polled, and asked for it again now and then.
                 delay = 600.0 if error.status in (404, 405, 501) else trouble.next()
                 await asyncio.sleep(max(delay, error.retry_after or 0.0))
+
+
+def _same(one: str, other: str | None) -> bool:
+    """Whether two ETags name the same content; a proxy that compresses makes them weak."""
+    return other is not None and _bare(one) == _bare(other)
+
+
+def _bare(etag: str) -> str:
+    return etag.removeprefix("W/").strip('"')

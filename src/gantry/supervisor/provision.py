@@ -125,6 +125,7 @@ async def _register(
         raise
     return config.changed(
         {
+            "uuid": answer.uuid,
             "deviceId": answer.device_id,
             "registered_at": time.time_ns() // 1_000_000,
             "deviceApiKey": answer.device_key,

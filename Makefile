@@ -58,7 +58,7 @@ test-soak: setup ## what takes longer than CI has
 	@scripts/in-docker-group scripts/test soak
 
 bench: setup ## measure: push to running, no-op up, the supervisor's memory
-	@scripts/in-docker-group $(PYTHON) -m tests.bench
+	@scripts/in-docker-group $(PYTHON) -m tests.benchmarks
 
 images: setup ## build every image
 	@scripts/in-docker-group $(PYTHON) -m gantry.deployment.images

@@ -90,7 +90,9 @@ async def serve(config: BuilderConfig) -> str:
             registry=config.registry,
             logs=config.data_directory / "logs",
         )
-        app = create_app(config, Pipeline(workshop), supervisors, api)
+        pipeline = Pipeline(workshop)
+        stack.push_async_callback(pipeline.end)
+        app = create_app(config, pipeline, supervisors, api)
         server = Server(
             uvicorn.Config(
                 app, host="0.0.0.0", port=PORT, log_level="warning", access_log=False,  # noqa: S104

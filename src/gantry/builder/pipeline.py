@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from gantry.builder import archive, disk
 from gantry.builder.buildlog import BuildLog
@@ -102,6 +103,16 @@ class Pipeline:
     def __init__(self, workshop: Workshop) -> None:
         self._shop = workshop
         self._background: set[asyncio.Task[None]] = set()
+        self._running: set[asyncio.Task[Any]] = set()
+
+    async def end(self) -> None:
+        """Break off what runs, and wait until the api was told."""
+        running = [*self._running, *self._background]
+        for each in running:
+            # A second cancel would break off the call that tells the api.
+            if not each.cancelling():
+                each.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
 
     async def run(
         self,
@@ -118,6 +129,9 @@ class Pipeline:
         build_log = BuildLog(self._shop.logs, work.name, self._shop.limits.log_bytes)
         attempt = Attempt(push, Report(emit, build_log), build_log)
         attempt.report.spent(Phase.RECEIVE, receive_seconds)
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine runs in a task
+        self._running.add(task)
         try:
             return await self._attempt(attempt, source, work)
         except EXPECTED as error:
@@ -131,6 +145,7 @@ class Pipeline:
                 attempt, "the builder failed; its own log has the reason: tell the fleet's operator"
             )
         finally:
+            self._running.discard(task)
             build_log.close()
 
     async def _attempt(self, attempt: Attempt, source: Path, work: Path) -> BuildResult:

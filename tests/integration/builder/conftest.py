@@ -348,6 +348,9 @@ def rig(
         yield rig
     finally:
         print(builder.logs(tail=200).decode())
+        # In peace: it takes its control groups away, which lie outside of its container.
+        builder.stop(timeout=30)
+        assert not list(Path("/sys/fs/cgroup").glob(f"*/gantry-{settings['fleet']}-builder"))
         for each in (builder, registry):
             each.remove(force=True, v=True)
         for server in (plain, secure):

@@ -81,7 +81,10 @@ def stack_url(fleet: str) -> str | None:
         import yaml
 
         config = yaml.safe_load(path.read_text())["config"]
-        host, port = config["gantry:host"], int(config["gantry:httpsPort"])
+        host, port = (
+            config.get("gantry:host", f"{fleet}.gantry.internal"),
+            int(config["gantry:httpsPort"]),
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return f"https://api.{host}" if port == 443 else f"https://api.{host}:{port}"

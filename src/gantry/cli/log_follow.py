@@ -68,11 +68,15 @@ def follow(
     past, cursor = _past(source, device, wanted)
     yield from past
     pause = FIRST_PAUSE
+    broken = False
     while True:
-        reason = "the server ended it"
+        reason = "the server closed the connection"
         try:
             for text in source.log_stream(device, {"after": cursor}):
                 pause = FIRST_PAUSE
+                if broken:
+                    broken = False
+                    notice("connected again")
                 if text:
                     line = parse(json.loads(text))
                     cursor = line.cursor
@@ -82,7 +86,9 @@ def follow(
             reason = str(error)
         except ValueError as error:
             reason = f"a line that is not JSON: {error}"
-        notice(f"{reason}; trying again in {pause:.0f} s" if pause > 1 else f"{reason}; again")
+        if not broken:  # once, not at each try
+            broken = True
+            notice(f"{reason}; trying again")
         time.sleep(pause)
         pause = min(pause * 2, LONGEST_PAUSE)
 

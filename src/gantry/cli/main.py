@@ -1,7 +1,10 @@
 """The `gantry` command: one typer app of all commands, and how errors end."""
 
 import os
+import signal
 import sys
+import threading
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -91,16 +94,17 @@ for _name, _summary in STACK_COMMANDS.items():
 def main() -> None:
     """Run the command; ends the process with one of the codes of `ExitCode`."""
     debug = os.environ.get("GANTRY_DEBUG") == "1"
+    interrupted = threading.Event()
+    _watch_for_interrupts(interrupted)
     try:
         app(prog_name="gantry")
+    except SystemExit as end:
+        # typer says 1 to Ctrl-C.
+        sys.exit(ExitCode.INTERRUPTED if interrupted.is_set() and end.code == 1 else end.code)
     except CliError as error:
         if debug:
             raise
         _end(f"gantry: {error}", error.code)
-    except BrokenPipeError:
-        # Whoever read our output has enough of it. Python would complain when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(ExitCode.OK)
     except Exception as error:
         if debug:
             raise
@@ -109,6 +113,15 @@ def main() -> None:
             f"gantry: this should not happen: {kind}: {error} (GANTRY_DEBUG=1 shows where)",
             ExitCode.FAILED,
         )
+
+
+def _watch_for_interrupts(interrupted: threading.Event) -> None:
+    def note(number: int, frame: FrameType | None) -> None:
+        interrupted.set()
+        signal.default_int_handler(number, frame)
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, note)
 
 
 def _end(sentence: str, code: ExitCode) -> None:

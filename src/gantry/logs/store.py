@@ -118,7 +118,7 @@ class Store:
         connection = await self.connection()
         try:
             if place.after is not None:
-                start = _from_sequence(device, place.after + 1)
+                start = await _known(connection, _from_sequence(device, place.after + 1))
                 return start, await connection.count(start)
             start = _from_time(device, place.since_ms)
             total = await connection.count(start)
@@ -142,6 +142,7 @@ class Store:
         while True:
             connection = await self.connection(patience)
             try:
+                start = await _known(connection, start)
                 async with connection.tail(start) as tail:
                     async for line in _lines(tail, beat):
                         if line is not None:
@@ -241,6 +242,18 @@ async def _last(connection: Connection, device: str, count: int, low: int, high:
         else:
             high = middle
     return low
+
+
+async def _known(connection: Connection, start: api.ConsumerConfig) -> api.ConsumerConfig:
+    """`start`; the beginning, when the store was made anew and has not come as far yet. A reader
+    who waited for its old place would see nothing for a long time, and not know it.
+    """
+    if start.opt_start_seq is None:
+        return start
+    _, last = await connection.bounds()
+    if start.opt_start_seq <= last + 1:
+        return start
+    return replace(start, deliver_policy=api.DeliverPolicy.ALL, opt_start_seq=None)
 
 
 def _from_sequence(device: str, sequence: int) -> api.ConsumerConfig:

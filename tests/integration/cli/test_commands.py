@@ -1,8 +1,10 @@
 """Every command that asks the api."""
 
 import json
+import os
 import stat
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,20 @@ def test_a_session_that_ended_says_what_to_do(operator: Any) -> None:
     ended = operator.ended("devices")
     assert ended.returncode == 4
     assert "`gantry login --fleet devbots`" in ended.stderr
+
+
+def test_a_session_is_renewed_when_it_is_a_day_old(operator: Any) -> None:
+    session = operator.home / "gantry" / "devbots" / "session.json"
+    kept = json.loads(session.read_text())
+    time.sleep(1.1)  # tokens tell seconds: one of the same second is the same
+    operator.run("whoami")
+    assert json.loads(session.read_text()) == kept
+    os.utime(session, (0, 0))
+    operator.run("whoami")
+    renewed = json.loads(session.read_text())
+    assert renewed["token"] != kept["token"]
+    assert renewed | {"token": kept["token"]} == kept
+    assert stat.S_IMODE(session.stat().st_mode) == 0o600
 
 
 def test_nobody_there(operator: Any) -> None:

@@ -98,6 +98,14 @@ def test_count_and_start(service: Any, device: Any) -> None:
     assert numbers(history(service, device, after=cursor)) == list(range(101, 121))
 
 
+def test_a_cursor_of_a_store_that_is_gone_begins_anew(service: Any, device: Any) -> None:
+    post(service, device, ndjson(lines(1, 3)))
+    assert numbers(history(service, device, after=10**12)) == [1, 2, 3]
+    found = follow(service, device, after=10**12)
+    assert [next(found)["message"] for _ in range(3)] == ["line 1", "line 2", "line 3"]
+    found.close()  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("query", [{"count": "many"}, {"start": "yesterday"}, {"after": "x"}])
 def test_wrong_questions(service: Any, device: Any, query: dict[str, str]) -> None:
     answer = httpx2.get(

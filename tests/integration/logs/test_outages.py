@@ -157,7 +157,7 @@ def test_it_stops_at_once_with_readers_connected(service: Any, device: Any) -> N
     time.sleep(0.5)
     began = time.monotonic()
     assert service.stop() in (0, -signal.SIGTERM)  # uvicorn ends by the signal that it got
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15
     follower.join(5)
     assert not follower.is_alive()
     assert "Traceback" not in service.output()

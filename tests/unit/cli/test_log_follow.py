@@ -84,8 +84,8 @@ def test_a_refusal_ends_it(server: Any) -> None:
         for each in follow(client, DEVICE, Selection(count=0), lambda _: None):
             found.append(each.cursor)
 
-    with ApiClient(server.url, "token") as client:
-        pytest.raises(NotFoundError, read, client)
+    with ApiClient(server.url, "token") as client, pytest.raises(NotFoundError):
+        read(client)
     assert found == list(range(11, 31))
 
 

@@ -61,10 +61,11 @@ def _local_postgres(programs: Path) -> Iterator[str]:
     port = free_port()
     run: dict[str, Any] = {"check": True, "user": user, "cwd": home, "capture_output": True}
     subprocess.run(
-        [programs / "initdb", "-D", home / "data", "-A", "trust", "-U", "gantry", "-N"], **run
+        [str(programs / "initdb"), "-D", str(home / "data"), "-A", "trust", "-U", "gantry", "-N"],
+        **run,
     )
     options = f"-p {port} -k {home} -c listen_addresses=127.0.0.1 -c fsync=off"
-    control = [programs / "pg_ctl", "-D", home / "data", "-w", "-l", home / "log"]
+    control = [str(programs / "pg_ctl"), "-D", f"{home}/data", "-w", "-l", f"{home}/log"]
     subprocess.run([*control, "-o", options, "start"], **{**run, "capture_output": False})
     try:
         yield f"postgresql://gantry@127.0.0.1:{port}/postgres"
@@ -81,7 +82,7 @@ def _container_postgres() -> Iterator[str]:
     container = client.containers.create(
         build_image("postgres", line_printer(), client=client).tag,
         name=f"api-test-postgres-{secrets.token_hex(4)}",
-        ports={"5432/tcp": ("127.0.0.1", None)},
+        ports={"5432/tcp": ("127.0.0.1", 0)},
     )
     try:
         container.put_archive("/", _password_file(password))

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx2 as httpx
+import psycopg
 
 from .conftest import Api, Device, Fleet, free_port
 
@@ -301,3 +302,35 @@ def test_the_same_registration_many_times_at_once_is_one_device(fleet: Fleet) ->
     refused = fleet.api.client(key).post("/device/register", json=again)
     assert refused.status_code == 409
     assert "registered already" in refused.json()["error"]
+
+
+def test_devices_that_are_not_heard_of_become_timeout_and_offline(fleet: Fleet) -> None:
+    device = fleet.register()
+    device.client.get(f"/device/v3/{device.uuid}/state")
+    url = fleet.api.config["database_url"].replace("+psycopg", "")
+
+    def silent_for(seconds: int) -> None:
+        """As if the device's time had been over for so long."""
+        with psycopg.connect(url) as connection:
+            connection.execute(
+                "update device set heartbeat_expires_at = now() - make_interval(secs => %s)"
+                " where id = %s",
+                [seconds, device.id],
+            )
+
+    def wait_for(state: str, online: bool) -> None:
+        deadline = time.monotonic() + 15
+        while True:
+            row = fleet.user.get(f"/v7/device({device.id})").json()["d"][0]
+            if (row["api_heartbeat_state"], row["is_online"]) == (state, online):
+                return
+            assert time.monotonic() < deadline, row
+            time.sleep(0.2)
+
+    wait_for("online", True)
+    silent_for(1)
+    wait_for("timeout", True)
+    silent_for(20)
+    wait_for("offline", False)
+    device.client.patch("/device/v3/state", json={device.uuid: {"status": "Idle"}})
+    wait_for("online", True)

@@ -66,7 +66,10 @@ def caddyfile(host: str, port: int) -> str:
 https://api.{host}:{port} {{
 	import common
 	@inside path /services /services/*
-	respond @inside 404
+	# In a handle of its own: a bare respond would come after every handle, and never.
+	handle @inside {{
+		respond 404
+	}}
 	@logs path_regexp {device_logs}
 	handle @logs {{
 		import stream {LOGS}

@@ -132,6 +132,7 @@ class Pipeline:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine runs in a task
         self._running.add(task)
+        heartbeat = asyncio.create_task(attempt.report.heartbeat())
         try:
             return await self._attempt(attempt, source, work)
         except EXPECTED as error:
@@ -146,6 +147,7 @@ class Pipeline:
             )
         finally:
             self._running.discard(task)
+            heartbeat.cancel()
             build_log.close()
 
     async def _attempt(self, attempt: Attempt, source: Path, work: Path) -> BuildResult:

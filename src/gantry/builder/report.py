@@ -1,11 +1,14 @@
 """What a build says: to the one who pushed, to the kept log, and the time of each phase."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from gantry.builder.buildlog import BuildLog
 from gantry.contracts.build import BuildMessage, Phase
+
+HEARTBEAT_SECONDS = 8.0
 
 
 class Report:
@@ -16,6 +19,7 @@ class Report:
         self._log = log
         self.current = Phase.RECEIVE
         self.seconds: dict[str, float] = {}
+        self._begun = self._spoken = time.monotonic()
 
     @contextmanager
     def phase(self, phase: Phase) -> Iterator[None]:
@@ -33,5 +37,16 @@ class Report:
 
     def say(self, message: str, service: str | None = None, *, is_error: bool = False) -> None:
         """A line of the current phase."""
+        self._spoken = time.monotonic()
         self._emit(BuildMessage(message, self.current, service, is_error))
         self._log.write(f"[{service}] {message}" if service else message)
+
+    async def heartbeat(self) -> None:
+        """Say in silence that it goes on, until cancelled. The log is spared."""
+        while True:
+            await asyncio.sleep(1.0)
+            now = time.monotonic()
+            if now - self._spoken >= HEARTBEAT_SECONDS:
+                self._spoken = now
+                text = f"… still at it ({now - self._begun:.0f} s)"
+                self._emit(BuildMessage(text, self.current))

@@ -145,7 +145,7 @@ def test_hanging_up_ends_the_build(rig: Rig) -> None:
 
 
 def test_a_second_push_waits_and_says_for_what(rig: Rig) -> None:
-    slow = {"Dockerfile": f"{BASE}RUN sleep 4\n"}
+    slow = {"Dockerfile": f"{BASE}RUN sleep 10\n"}
     results = []
     started = threading.Event()
 
@@ -165,6 +165,8 @@ def test_a_second_push_waits_and_says_for_what(rig: Rig) -> None:
     assert any("waiting for another push to this fleet: aaaaaaaaaaaa of anna" in e for e in lines)
     assert result.seconds["queue"] > 1
     assert results[-1].status is ReleaseStatus.SUCCESS
+    # Ten seconds without output are not ten seconds of silence.
+    assert any(isinstance(e, BuildMessage) and "still at it" in e.message for e in results)
 
 
 def test_a_refusing_api_is_quoted(rig: Rig) -> None:

@@ -374,14 +374,20 @@ class Device:
             volume.remove(force=True)
 
 
+def image_names(engine: docker.DockerClient) -> list[str]:
+    """Every name of every image. One question: images of others come and go meanwhile."""
+    found: list[str] = []
+    for image in engine.api.images():
+        found += [*(image["RepoTags"] or []), *(image["RepoDigests"] or [])]
+    return found
+
+
 def remove_images(engine: docker.DockerClient, address: str) -> None:
     """Every image of this registry."""
-    for image in engine.images.list():
-        digests = image.attrs.get("RepoDigests") or []
-        for name in [*image.tags, *digests]:
-            if name.startswith(f"{address}/"):
-                with suppress(docker.errors.ImageNotFound):
-                    engine.images.remove(name, force=True)
+    for name in image_names(engine):
+        if name.startswith(f"{address}/"):
+            with suppress(docker.errors.ImageNotFound):
+                engine.images.remove(name, force=True)
 
 
 def import_busybox(engine: docker.DockerClient, work: Path) -> None:

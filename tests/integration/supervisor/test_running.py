@@ -4,7 +4,13 @@ import signal
 import time
 from typing import Any
 
-from tests.integration.supervisor.conftest import Cloud, Device, Registry, wait_until
+from tests.integration.supervisor.conftest import (
+    Cloud,
+    Device,
+    Registry,
+    image_names,
+    wait_until,
+)
 
 FOREVER = "echo begun $NAME; while true; do sleep 1; done"
 
@@ -72,8 +78,7 @@ def test_the_old_release_runs_until_the_new_one_is_here(
     )
 
     def names() -> set[str]:
-        digests = [d for image in device.engine.images.list() for d in image.attrs["RepoDigests"]]
-        return {each for each in digests if each in registry.pushed}
+        return {each for each in image_names(device.engine) if each in registry.pushed}
 
     wait_until("old images are gone", lambda: names() == {third}, 10)
 

@@ -136,6 +136,8 @@ def container_options(spec: DeviceSpec, image: str, cgroup_version: int) -> dict
         "network": network_name(spec.fleet),
         "cap_add": list(CAPABILITIES),
         "security_opt": ["seccomp=unconfined", "apparmor=unconfined"],
+        # As on a Pi: what a privileged application may do ends at the device, not before it.
+        "device_cgroup_rules": ["a *:* rwm"],
         "cgroupns": "host" if cgroup_version == 1 else "private",
         "tmpfs": {"/run": "", "/run/lock": "", "/tmp": ""},  # noqa: S108 - the container's own
         "volumes": volumes,
@@ -155,7 +157,9 @@ def boot_files(spec: DeviceSpec, *, first: bool) -> dict[str, bytes]:
     }
     files = {"supervisor.json": json.dumps(supervisor, indent=2).encode()}
     if first:
-        files["config.json"] = json.dumps(dict(spec.config), indent=2).encode()
+        # One name for it here and at the api, unless its config.json has another.
+        config = {"initialDeviceName": spec.name, **spec.config}
+        files["config.json"] = json.dumps(config, indent=2).encode()
     if spec.ssh_keys:
         files["authorized_keys"] = spec.ssh_keys.encode()
     return files

@@ -30,6 +30,7 @@ def test_the_container_has_these_rights_and_mounts_and_no_others(tmp_path: Path)
     options = virtual_device.container_options(spec(), "device:1", 1)
     assert options["cap_add"] == ["SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE", "MKNOD"]
     assert "privileged" not in options
+    assert options["device_cgroup_rules"] == ["a *:* rwm"]
     assert "ports" not in options
     assert (options["network"], options["cgroupns"]) == ("gantry-devbots-edge", "host")
     assert options["labels"] == {"gantry.device": "pi", "gantry.fleet": "devbots"}
@@ -46,7 +47,8 @@ def test_the_container_has_these_rights_and_mounts_and_no_others(tmp_path: Path)
 
 def test_a_config_json_is_written_once(tmp_path: Path) -> None:
     files = virtual_device.boot_files(spec(tmp_path, "ssh-ed25519 A"), first=True)
-    assert json.loads(files["config.json"]) == CONFIG
+    # Its name is the same at the api, unless its config.json has one of its own.
+    assert json.loads(files["config.json"]) == {"initialDeviceName": "pi", **CONFIG}
     assert json.loads(files["supervisor.json"]) == {
         "image": "image:1",
         "source": "/opt/gantry-source",

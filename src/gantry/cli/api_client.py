@@ -4,30 +4,19 @@ Used by the commands and by whoever else acts for a user: `ApiClient(url)` with 
 `open_fleet(name)` with the session that `gantry login` kept.
 """
 
-import ssl
+import contextlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import httpx2
-
-from gantry import __version__
 from gantry.cli import records, session
-from gantry.cli.errors import (
-    CliError,
-    NotAuthorisedError,
-    NotFoundError,
-    UnreachableError,
-    UsageError,
-)
+from gantry.cli.errors import CliError, NotFoundError, UsageError
 from gantry.cli.records import Application, Device, FleetConfig, PublicKey, Release, User, Variable
+from gantry.cli.transport import Transport
 
-TIMEOUT_SECONDS = 30.0
 REFRESH_SECONDS = 24 * 3600.0
-_STREAM_SILENCE = 45.0
 _APPLICATION = {
     "$select": "id,app_name,slug,uuid",
     "$expand": "is_for__device_type($select=slug),should_be_running__release($select=commit),"
@@ -70,16 +59,14 @@ class ApiClient:
         Raises:
             CliError: that file cannot be read as certificates.
         """
-        self.url = url.rstrip("/")
+        self._http = Transport(url, token, ca_file, fleet)
         self._logs_url = (logs_url or self.url).rstrip("/")
         self._builder_url = builder_url
-        self._fleet = fleet
-        self._http = httpx2.Client(
-            verify=_trust(ca_file),
-            timeout=TIMEOUT_SECONDS,
-            headers={"User-Agent": f"gantry/{__version__}"},
-        )
-        self.token = token
+
+    @property
+    def url(self) -> str:
+        """The api's."""
+        return self._http.url
 
     def __enter__(self) -> Self:
         return self
@@ -99,22 +86,22 @@ class ApiClient:
     def login(self, username: str, password: str) -> str:
         """A session token, which this client uses from now on."""
         body = {"username": username, "password": password}
-        self.token = self._request("POST", "/login_", json=body).text.strip()
-        return self.token
+        self._http.token = self._http.request("POST", "/login_", json=body).text.strip()
+        return self._http.token
 
     def refresh_token(self) -> str:
         """A new session token in place of one that grows old."""
-        self.token = self._request("GET", "/user/v1/refresh-token").text.strip()
-        return self.token
+        self._http.token = self._http.request("GET", "/user/v1/refresh-token").text.strip()
+        return self._http.token
 
     def whoami(self) -> User:
         """The user whose token this is."""
-        fields = self._request("GET", "/user/v1/whoami").json()
+        fields = self._http.request("GET", "/user/v1/whoami").json()
         return User(fields["id"], fields["username"], fields.get("email"))
 
     def fleet_config(self) -> FleetConfig:
         """Where the fleet's parts are."""
-        fields = self._request("GET", "/config").json()
+        fields = self._http.request("GET", "/config").json()
         return FleetConfig(
             fleet=fields["fleet"],
             host=fields["gitServerUrl"],
@@ -134,14 +121,14 @@ class ApiClient:
     def ensure_key(self, public_key: str, title: str | None = None) -> bool:
         """Adds an SSH key (one line of a `.pub` file); False: the account had it already."""
         body = {"public_key": public_key.strip()} | ({"title": title} if title else {})
-        answer = self._request("POST", "/v7/user__has__public_key", json=body, accept=(409,))
+        answer = self._http.request("POST", "/v7/user__has__public_key", json=body, accept=(409,))
         return answer.status_code != 409
 
     def remove_key(self, key_id: int) -> None:
         """Removes an SSH key."""
         if all(each.id != key_id for each in self.keys()):
             raise NotFoundError(f"no SSH key {key_id}: `gantry key list` has yours")
-        self._request("DELETE", f"/v7/user__has__public_key({key_id})")
+        self._http.request("DELETE", f"/v7/user__has__public_key({key_id})")
 
     def applications(self) -> list[Application]:
         """All applications that this user sees."""
@@ -164,7 +151,7 @@ class ApiClient:
     def create_application(self, name: str, device_type: str) -> Application:
         """A new application for devices of this type (a slug, such as `raspberrypi3-64`)."""
         body = {"app_name": name, "is_for__device_type": device_type}
-        made = self._request("POST", "/v7/application", json=body).json()
+        made = self._http.request("POST", "/v7/application", json=body).json()
         return self.application(str(made["id"]))
 
     def devices(self, application: Application | None = None) -> list[Device]:
@@ -202,7 +189,7 @@ class ApiClient:
     def build_log(self, release_id: int) -> str:
         """The whole output of a release's build."""
         base = self._builder_url or self.fleet_config().builder_url
-        return self._request("GET", f"{base.rstrip('/')}/v3/builds/{release_id}/log").text
+        return self._http.request("GET", f"{base.rstrip('/')}/v3/builds/{release_id}/log").text
 
     def variables(self, owner: Application | Device) -> list[Variable]:
         """The variables of an application or of a device alone, by name."""
@@ -230,11 +217,11 @@ class ApiClient:
         known = next((each for each in self.variables(owner) if each.name == name), None)
         if known is None:
             body = {field: owner.id, "name": name, "value": value}
-            self._request("POST", f"/v7/{resource}", json=body)
+            self._http.request("POST", f"/v7/{resource}", json=body)
         elif known.value == value:
             return False
         else:
-            self._request("PATCH", f"/v7/{resource}({known.id})", json={"value": value})
+            self._http.request("PATCH", f"/v7/{resource}({known.id})", json={"value": value})
         return True
 
     def remove_variable(self, owner: Application | Device, name: str) -> None:
@@ -243,7 +230,7 @@ class ApiClient:
         known = next((each for each in self.variables(owner) if each.name == name), None)
         if known is None:
             raise NotFoundError(f"{owner.name} has no variable {name!r} of its own")
-        self._request("DELETE", f"/v7/{resource}({known.id})")
+        self._http.request("DELETE", f"/v7/{resource}({known.id})")
 
     def download_config(
         self, application: Application, device_type: str | None = None
@@ -252,33 +239,26 @@ class ApiClient:
         body: dict[str, Any] = {"appId": application.id}
         if device_type:
             body["deviceType"] = device_type
-        config: dict[str, Any] = self._request("POST", "/download-config", json=body).json()
+        config: dict[str, Any] = self._http.request("POST", "/download-config", json=body).json()
         return config
+
+    def service_names(self, device: Device) -> dict[int, str]:
+        """The services of a device's application by their ids, as log lines bear them."""
+        wanted = f"application/slug eq {_quoted(device.application)}"
+        query = {"$select": "id,service_name", "$filter": wanted}
+        return {row["id"]: row["service_name"] for row in self._rows("service", query)}
 
     def log_history(self, device: Device, query: Mapping[str, str | int]) -> list[dict[str, Any]]:
         """Lines of a device, oldest first; `query` as the endpoint takes it."""
         url = f"{self._logs_url}/device/v2/{device.uuid}/logs"
-        lines: list[dict[str, Any]] = self._request("GET", url, params=dict(query)).json()
+        lines: list[dict[str, Any]] = self._http.request("GET", url, params=dict(query)).json()
         return lines
 
     def log_stream(self, device: Device, query: Mapping[str, str | int]) -> Iterator[str]:
         """Lines as NDJSON, for as long as the connection holds."""
         url = f"{self._logs_url}/device/v2/{device.uuid}/logs"
-        timeout = httpx2.Timeout(TIMEOUT_SECONDS, read=_STREAM_SILENCE)
-        with (
-            self._explained(url),
-            self._http.stream(
-                "GET",
-                url,
-                params={**query, "stream": "1"},
-                headers=self._headers(),
-                timeout=timeout,
-            ) as answer,
-        ):
-            if answer.status_code != 200:
-                answer.read()
-                raise self._refusal(answer)
-            yield from answer.iter_lines()
+        with self._http.stream(url, {**query, "stream": "1"}) as lines:
+            yield from lines
 
     def _rows(
         self, resource: str, query: Mapping[str, str], limit: int | None = None
@@ -291,60 +271,10 @@ class ApiClient:
         while True:
             if rows:
                 params["$skip"] = len(rows)
-            answer = self._request("GET", f"/v7/{resource}", params=params).json()
+            answer = self._http.request("GET", f"/v7/{resource}", params=params).json()
             rows += answer["d"]
             if limit is not None or "@odata.nextLink" not in answer or not answer["d"]:
                 return rows
-
-    def _headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
-
-    def _request(
-        self, method: str, path: str, accept: tuple[int, ...] = (), **how: Any
-    ) -> httpx2.Response:
-        url = path if path.startswith("http") else f"{self.url}{path}"
-        with self._explained(url):
-            answer = self._http.request(method, url, headers=self._headers(), **how)
-        if answer.is_success or answer.status_code in accept:
-            return answer
-        raise self._refusal(answer)
-
-    @contextmanager
-    def _explained(self, url: str) -> Iterator[None]:
-        """What a connection dies of, as a sentence."""
-        where = "/".join(url.split("/")[:3])
-        try:
-            yield
-        except httpx2.ConnectError as error:
-            if "CERTIFICATE_VERIFY_FAILED" in str(error):
-                raise UnreachableError(
-                    f"{self.url}: its certificate is not trusted: give the fleet's CA with "
-                    "`gantry login --ca FILE`"
-                ) from error
-            raise UnreachableError(
-                f"{where} cannot be reached ({error}): is the fleet up, and its name known here?"
-            ) from error
-        except httpx2.TimeoutException as error:
-            raise UnreachableError(f"{where} does not answer in time: try again") from error
-        except (httpx2.TransportError, httpx2.StreamError, httpx2.InvalidURL) as error:
-            reason = str(error) or type(error).__name__
-            raise UnreachableError(f"the connection to {where} broke: {reason}") from error
-
-    def _refusal(self, answer: httpx2.Response) -> CliError:
-        """An answer that is no success, as an error with its code."""
-        sentence = _sentence(answer)
-        fleet = f" --fleet {self._fleet}" if self._fleet else ""
-        if answer.status_code == 401 and answer.request.url.path == "/login_":
-            return NotAuthorisedError(f"{sentence}: check user name and password")
-        if answer.status_code == 401:
-            return NotAuthorisedError(f"{sentence}: log in again with `gantry login{fleet}`")
-        if answer.status_code == 403:
-            return NotAuthorisedError(f"{sentence} (not allowed for this user)")
-        if answer.status_code == 404:
-            return NotFoundError(sentence)
-        if answer.status_code >= 500:
-            return UnreachableError(f"{answer.request.url.host} is not able to answer: {sentence}")
-        return CliError(sentence)
 
 
 def open_fleet(fleet: str) -> ApiClient:
@@ -364,21 +294,10 @@ def open_fleet(fleet: str) -> ApiClient:
         fleet=fleet,
     )
     if session.age(fleet) > REFRESH_SECONDS:
-        try:
+        # The old one may do; if not, the command itself says what is wrong
+        with contextlib.suppress(CliError):
             session.save(fleet, replace(kept, token=client.refresh_token()))
-        except CliError:
-            client.token = kept.token  # the command itself says what is wrong
     return client
-
-
-def _trust(ca_file: Path | None) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    if ca_file:
-        try:
-            context.load_verify_locations(ca_file)
-        except OSError as error:
-            raise CliError(f"{ca_file} holds no certificate that can be read: {error}") from error
-    return context
 
 
 def _variables_of(owner: Application | Device) -> tuple[str, str]:
@@ -394,13 +313,3 @@ def _quoted(text: str) -> str:
 
 def _or_id(text: str) -> str:
     return f" or id eq {text}" if text.isdecimal() and len(text) < 18 else ""
-
-
-def _sentence(answer: httpx2.Response) -> str:
-    try:
-        fields = answer.json()
-        return str(fields.get("error") or fields["detail"])
-    except (ValueError, KeyError, TypeError, AttributeError):
-        text = answer.text.strip().splitlines()
-        detail = f": {text[0][:200]}" if text and "<" not in text[0] else ""
-        return f"HTTP {answer.status_code}{detail}"

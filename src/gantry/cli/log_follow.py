@@ -45,6 +45,8 @@ class Selection:
 class LogSource(Protocol):
     """Where lines are read: an ApiClient."""
 
+    def service_names(self, device: Device) -> dict[int, str]: ...
+
     def log_history(
         self, device: Device, query: Mapping[str, str | int]
     ) -> list[dict[str, Any]]: ...
@@ -54,7 +56,7 @@ class LogSource(Protocol):
 
 def history(source: LogSource, device: Device, wanted: Selection) -> list[LogLine]:
     """The lines that are there."""
-    return _past(source, device, wanted)[0]
+    return _past(source, device, wanted, source.service_names(device))[0]
 
 
 def follow(
@@ -65,7 +67,8 @@ def follow(
     Raises:
         CliError: the first connection failed, or a later one was refused.
     """
-    past, cursor = _past(source, device, wanted)
+    names = source.service_names(device)
+    past, cursor = _past(source, device, wanted, names)
     yield from past
     pause = FIRST_PAUSE
     broken = False
@@ -78,7 +81,7 @@ def follow(
                     broken = False
                     notice("connected again")
                 if text:
-                    line = parse(json.loads(text))
+                    line = parse(json.loads(text), names)
                     cursor = line.cursor
                     if wanted.takes(line):
                         yield line
@@ -93,15 +96,16 @@ def follow(
         pause = min(pause * 2, LONGEST_PAUSE)
 
 
-def parse(fields: Mapping[str, Any]) -> LogLine:
-    """A line as the log service writes it.
+def parse(fields: Mapping[str, Any], names: Mapping[int, str]) -> LogLine:
+    """A line as the log service writes it; `names` are those of services, by id.
 
     Raises:
         CliError: it lacks a field.
     """
     service = fields.get("serviceName")
     if not service and fields.get("serviceId") is not None:
-        service = f"service {fields['serviceId']}"
+        number = fields["serviceId"]
+        service = names.get(number, f"service {number}")
     try:
         return LogLine(
             timestamp=int(fields["timestamp"]),
@@ -116,9 +120,11 @@ def parse(fields: Mapping[str, Any]) -> LogLine:
         raise CliError(f"the log service sent a line without {error}: is it of Gantry?") from error
 
 
-def _past(source: LogSource, device: Device, wanted: Selection) -> tuple[list[LogLine], int]:
+def _past(
+    source: LogSource, device: Device, wanted: Selection, names: Mapping[int, str]
+) -> tuple[list[LogLine], int]:
     """The lines that are there and are wanted, and the cursor of the last one that is there."""
-    newest = [parse(each) for each in source.log_history(device, {"count": 1})]
+    newest = [parse(each, names) for each in source.log_history(device, {"count": 1})]
     cursor = newest[-1].cursor if newest else 0
     if wanted.count == 0:
         return [], cursor
@@ -127,7 +133,7 @@ def _past(source: LogSource, device: Device, wanted: Selection) -> tuple[list[Lo
     query: dict[str, str | int] = {"count": count}
     if wanted.since_ms is not None:
         query["start"] = wanted.since_ms
-    lines = [parse(each) for each in source.log_history(device, query)]
+    lines = [parse(each, names) for each in source.log_history(device, query)]
     cursor = max(cursor, lines[-1].cursor if lines else 0)
     lines = [line for line in lines if wanted.takes(line)]
     return lines if wanted.count is None else lines[-wanted.count :], cursor

@@ -34,6 +34,7 @@ class Log:
         self.refuse_after = 100
         self.streams = 0
         server.answers[PATH] = self._answer
+        server.answers["/v7/service"] = answer(200, {"d": [{"id": 3, "service_name": "web"}]})
 
     def _answer(self, handler: Any) -> None:
         query = dict(pair.split("=") for pair in handler.path.partition("?")[2].split("&"))
@@ -99,6 +100,8 @@ def test_the_last_lines_of_a_service_may_be_far_back(server: Any) -> None:
 
 def test_names_of_services() -> None:
     parse = log_follow.parse
-    assert parse(line(1)).service == "main"
-    assert parse(line(1, "") | {"serviceId": 12}).service == "service 12"
-    assert parse(line(1, "")).service == ""
+    names = {3: "web"}
+    assert parse(line(1), names).service == "main"
+    assert parse(line(1, "") | {"serviceId": 3}, names).service == "web"
+    assert parse(line(1, "") | {"serviceId": 12}, names).service == "service 12"
+    assert parse(line(1, ""), names).service == ""

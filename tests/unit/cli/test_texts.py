@@ -1,15 +1,18 @@
 """What commands make of what they are given and print."""
 
+import io
 from dataclasses import replace
 from datetime import datetime
 
 import pytest
+from rich.console import Console
 
-from gantry.cli.devices import release_text
+from gantry.cli.devices import COLUMNS, _watched_row, release_text
 from gantry.cli.env import _pair
 from gantry.cli.errors import UsageError
 from gantry.cli.fleets import scp_form, ssh_form
 from gantry.cli.logs import moment_ms
+from gantry.cli.output import table_of
 from gantry.cli.records import Application, Device, FleetConfig
 
 DEVICE = Device(
@@ -70,3 +73,13 @@ def test_assignments() -> None:
     for wrong in ("A", "=b"):
         with pytest.raises(UsageError, match="NAME=VALUE"):
             _pair(wrong)
+
+
+def test_a_watched_device_has_a_bar_while_it_downloads() -> None:
+    out = Console(width=150, file=io.StringIO(), record=True, color_system=None)
+    rows = [_watched_row(DEVICE), _watched_row(replace(DEVICE, name="[b]", progress=50))]
+    out.print(table_of(COLUMNS, rows))
+    _, resting, loading = out.export_text().splitlines()
+    assert resting.rstrip().endswith("operational")
+    assert "[b]" in loading
+    assert "━" * 10 in loading

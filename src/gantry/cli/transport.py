@@ -1,0 +1,138 @@
+"""HTTP for the api client: trust, tokens, and errors as sentences with exit codes."""
+
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from gantry import __version__
+from gantry.cli.errors import (
+    CliError,
+    NotAuthorisedError,
+    NotFoundError,
+    UnreachableError,
+)
+
+TIMEOUT_SECONDS = 30.0
+STREAM_SILENCE_SECONDS = 45.0
+"""The log service sends a heartbeat every 15 s: after three that are missing nobody is there."""
+
+
+class Transport:
+    """Requests to one fleet's servers, under one user's token."""
+
+    def __init__(
+        self, url: str, token: str | None, ca_file: Path | None, fleet: str | None
+    ) -> None:
+        """Raises CliError when `ca_file` cannot be read as certificates."""
+        self.url = url.rstrip("/")
+        self.token = token
+        self._fleet = fleet
+        self._client = httpx2.Client(
+            verify=_trust(ca_file),
+            timeout=TIMEOUT_SECONDS,
+            headers={"User-Agent": f"gantry/{__version__}"},
+        )
+
+    def close(self) -> None:
+        """End the connections."""
+        self._client.close()
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
+
+    def request(
+        self, method: str, path: str, accept: tuple[int, ...] = (), **how: Any
+    ) -> httpx2.Response:
+        """A successful answer, or one whose code is in `accept`.
+
+        `path` is one of the api's or a whole URL; `how` as httpx2 has it.
+
+        Raises:
+            CliError: one of its kinds, for everything else.
+        """
+        url = path if path.startswith("http") else f"{self.url}{path}"
+        with self._explained(url):
+            answer = self._client.request(method, url, headers=self._headers(), **how)
+        if answer.is_success or answer.status_code in accept:
+            return answer
+        raise self._refusal(answer)
+
+    @contextmanager
+    def stream(self, url: str, params: Mapping[str, str | int]) -> Iterator[Iterator[str]]:
+        """The lines of an answer, as they come.
+
+        Raises:
+            CliError: as `request`, at the beginning and while lines are read.
+        """
+        timeout = httpx2.Timeout(TIMEOUT_SECONDS, read=STREAM_SILENCE_SECONDS)
+        with (
+            self._explained(url),
+            self._client.stream(
+                "GET", url, params=dict(params), headers=self._headers(), timeout=timeout
+            ) as answer,
+        ):
+            if answer.status_code != 200:
+                answer.read()
+                raise self._refusal(answer)
+            yield answer.iter_lines()
+
+    @contextmanager
+    def _explained(self, url: str) -> Iterator[None]:
+        """What a connection dies of, as a sentence."""
+        where = "/".join(url.split("/")[:3])
+        try:
+            yield
+        except httpx2.ConnectError as error:
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                raise UnreachableError(
+                    f"{self.url}: its certificate is not trusted: give the fleet's CA with "
+                    "`gantry login --ca FILE`"
+                ) from error
+            raise UnreachableError(
+                f"{where} cannot be reached ({error}): is the fleet up, and its name known here?"
+            ) from error
+        except httpx2.TimeoutException as error:
+            raise UnreachableError(f"{where} does not answer in time: try again") from error
+        except (httpx2.TransportError, httpx2.StreamError, httpx2.InvalidURL) as error:
+            reason = str(error) or type(error).__name__
+            raise UnreachableError(f"the connection to {where} broke: {reason}") from error
+
+    def _refusal(self, answer: httpx2.Response) -> CliError:
+        """An answer that is no success, as an error with its code."""
+        sentence = _sentence(answer)
+        fleet = f" --fleet {self._fleet}" if self._fleet else ""
+        if answer.status_code == 401 and answer.request.url.path == "/login_":
+            return NotAuthorisedError(f"{sentence}: check user name and password")
+        if answer.status_code == 401:
+            return NotAuthorisedError(f"{sentence}: log in again with `gantry login{fleet}`")
+        if answer.status_code == 403:
+            return NotAuthorisedError(f"{sentence} (not allowed for this user)")
+        if answer.status_code == 404:
+            return NotFoundError(sentence)
+        if answer.status_code >= 500:
+            return UnreachableError(f"{answer.request.url.host} is not able to answer: {sentence}")
+        return CliError(sentence)
+
+
+def _trust(ca_file: Path | None) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if ca_file:
+        try:
+            context.load_verify_locations(ca_file)
+        except OSError as error:
+            raise CliError(f"{ca_file} holds no certificate that can be read: {error}") from error
+    return context
+
+
+def _sentence(answer: httpx2.Response) -> str:
+    try:
+        fields = answer.json()
+        return str(fields.get("error") or fields["detail"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        text = answer.text.strip().splitlines()
+        detail = f": {text[0][:200]}" if text and "<" not in text[0] else ""
+        return f"HTTP {answer.status_code}{detail}"

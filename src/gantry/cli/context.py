@@ -74,10 +74,10 @@ DeviceArgument = Annotated[
 
 def stack_url(fleet: str) -> str | None:
     """The api's URL as the fleet's stack file has it, when there is a checkout with one."""
-    from gantry.deployment.paths import repository_root
+    from gantry.deployment.paths import project_root
 
     try:
-        path: Path = repository_root() / "stacks" / f"Pulumi.{os.path.basename(fleet)}.yaml"
+        path: Path = project_root() / "stacks" / f"Pulumi.{os.path.basename(fleet)}.yaml"
         import yaml
 
         config = yaml.safe_load(path.read_text())["config"]

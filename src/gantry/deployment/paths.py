@@ -25,6 +25,14 @@ def fleet_home(fleet: str) -> Path:
     return home
 
 
+def project_root() -> Path:
+    """The folder of Pulumi.yaml and the stacks: the checkout, or GANTRY_PROJECT for who keeps the
+    stack files of their fleets apart from it."""
+    return (
+        Path(os.environ["GANTRY_PROJECT"]) if "GANTRY_PROJECT" in os.environ else repository_root()
+    )
+
+
 def repository_root() -> Path:
     """The checkout that this package runs from: the folder that holds the image recipes.
 

@@ -63,7 +63,7 @@ class Engine:
         reporter: Reporter | None = None,
     ) -> None:
         self.stack = stack
-        self.root = (root or paths.repository_root()).resolve()
+        self.root = (root or paths.project_root()).resolve()
         self.home = config_home or paths.config_home()
         self.reporter: Reporter = reporter or Silent()
         self.state_file = state_file(self.home, stack)

@@ -22,7 +22,7 @@ class PulumiCli:
         self, stack: str, root: Path | None = None, config_home: Path | None = None
     ) -> None:
         self.stack = stack
-        self.root = (root or paths.repository_root()).resolve()
+        self.root = (root or paths.project_root()).resolve()
         self.home = config_home or paths.config_home()
 
     def preview(self) -> None:

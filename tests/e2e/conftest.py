@@ -3,6 +3,7 @@
 import contextlib
 import os
 import secrets
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,8 +49,14 @@ def _remove(fleet: FleetUnderTest) -> None:
         hosts.remove(fleet.name)
 
 
-def _fleet(name: str, https_port: int, git_port: int, folder: Path) -> Iterator[FleetUnderTest]:
-    fleet = _make(name, folder, https_port, git_port)
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _fleet(name: str, folder: Path) -> Iterator[FleetUnderTest]:
+    fleet = _make(name, folder, _free_port(), _free_port())
     _remove(fleet)
     try:
         yield fleet
@@ -74,12 +81,12 @@ def _keep_logs(fleet: FleetUnderTest) -> None:
 
 @pytest.fixture(scope="session")
 def alpha(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetUnderTest]:
-    yield from _fleet("alphabots", 18443, 12222, tmp_path_factory.mktemp("alpha"))
+    yield from _fleet("alphabots", tmp_path_factory.mktemp("alpha"))
 
 
 @pytest.fixture(scope="session")
 def beta(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetUnderTest]:
-    yield from _fleet("betabots", 18444, 12223, tmp_path_factory.mktemp("beta"))
+    yield from _fleet("betabots", tmp_path_factory.mktemp("beta"))
 
 
 def quickstart(fleet: FleetUnderTest, verb: str) -> str:

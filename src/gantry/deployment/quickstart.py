@@ -72,7 +72,8 @@ def up(stack: str) -> None:
     say = line_printer()
     started = time.monotonic()
     with step(f"the cloud side of {stack}", say):
-        _gantry("up", stack)
+        # What was removed by hand since is made again.
+        _gantry("up", stack, "--refresh")
     outputs: dict[str, Any] = json.loads(
         _captured(_command("outputs", stack, "--json", "--show-secrets"))
     )

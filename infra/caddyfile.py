@@ -15,7 +15,8 @@ SECRET_PARAMETERS = ("apikey", "api_key", "token", "access_token", "password")
 
 def caddyfile(host: str, port: int) -> str:
     """The text of the Caddyfile for a fleet at `host`, served at `port`."""
-    device_logs = r"^/device/v2/[^/]+/(log-stream|logs)$"
+    device_log_stream = "^/device/v2/[^/]+/log-stream$"
+    device_logs = "^/device/v2/[^/]+/logs$"
     return f"""\
 {{
 	admin off
@@ -54,6 +55,20 @@ def caddyfile(host: str, port: int) -> str:
 	}}
 }}
 
+# For requests that are small: read whole before they are passed on. Over HTTP/1.1 this Caddy may
+# cut off the answer to a body that it is still sending when the answer begins; and a slow client
+# holds no connection to a service. (With max_buffer_size it would go on to look at the body.)
+(whole) {{
+	request_body {{
+		max_size 4MiB
+	}}
+	reverse_proxy {{args.0}} {{
+		buffer_requests
+		flush_interval -1
+		header_up -X-Gantry-Authorization
+	}}
+}}
+
 (stream) {{
 	reverse_proxy {{args.0}} {{
 		# Lines reach the reader when they are written, not when a buffer is full.
@@ -70,12 +85,16 @@ https://api.{host}:{port} {{
 	handle @inside {{
 		respond 404
 	}}
-	@logs path_regexp {device_logs}
-	handle @logs {{
+	@lines path_regexp {device_log_stream}
+	handle @lines {{
 		import stream {LOGS}
 	}}
+	@logs path_regexp {device_logs}
+	handle @logs {{
+		import whole {LOGS}
+	}}
 	handle {{
-		import stream {API}
+		import whole {API}
 	}}
 }}
 

@@ -95,7 +95,8 @@ class Memory(_Settings):
     registry: Megabytes = 256
     nats: Megabytes = 256
     logs: Megabytes = 256
-    proxy: Megabytes = 256
+    # It holds requests to the api whole, 4 MiB each at most.
+    proxy: Megabytes = 512
 
 
 class Builds(_Settings):

@@ -157,6 +157,44 @@ write_settings() {
     fi
 }
 
+# The Pulumi CLI writes its salt into the stacks' files: docs/decisions/0005-encryptionsalt.md.
+FILTER="sed -e '/^encryptionsalt:/d'"
+
+filter_is_set() {
+    ! git rev-parse --git-dir >/dev/null 2>&1 ||
+        [ "$(git config --local filter.pulumi-stack.clean)" = "$FILTER" ]
+}
+
+filter_salt() {
+    if filter_is_set; then
+        skipped "git keeps Pulumi's salt out of the stacks' files"
+        return
+    fi
+    step "git keeps Pulumi's salt out of the stacks' files" \
+        git config --local filter.pulumi-stack.clean "$FILTER"
+}
+
+# Plain `pulumi up --stack devbots` is to work: the stacks exist in the backend.
+make_stacks() {
+    if ! command -v pulumi >/dev/null; then return 0; fi
+    step "stacks of the Pulumi CLI" init_stacks
+}
+
+init_stacks() {
+    local file name known
+    export PULUMI_BACKEND_URL="file://$CONFIG/state"
+    export PULUMI_CONFIG_PASSPHRASE_FILE="$CONFIG/pulumi-passphrase"
+    known=$(pulumi stack ls --json)
+    for file in stacks/Pulumi.*.yaml; do
+        name=${file#stacks/Pulumi.}
+        name=${name%.yaml}
+        [[ "$known" == *"\"name\": \"$name\""* ]] ||
+            pulumi stack init "$name" --secrets-provider passphrase
+    done
+    # The filter leaves nothing to commit; without this, git status shows an empty change.
+    if git diff --quiet -- stacks; then git add stacks; fi
+}
+
 preflight
 install_packages
 enable_binfmt
@@ -164,6 +202,8 @@ start_engine
 join_docker_group
 make_venv
 make_settings
+filter_salt
+make_stacks
 
 cat <<END
 ready, after $(elapsed "$BEGIN")

@@ -63,8 +63,9 @@ class BuilderConfig(BaseModel):
 
     @property
     def registry(self) -> str:
-        """The registry's name and port, as image names begin with it."""
-        return f"registry.{self.host}:{self.https_port}"
+        """The registry's name and port, as image names begin with it; 443 is never written."""
+        port = "" if self.https_port == 443 else f":{self.https_port}"
+        return f"registry.{self.host}{port}"
 
     @property
     def builder_name(self) -> str:

@@ -5,6 +5,7 @@ Property names are those of the pulumi_docker schema; what they become is the Do
 shows the same whichever engine deployed.
 """
 
+import json
 import re
 import secrets
 import time
@@ -277,5 +278,10 @@ def canonical(value: Any, key: str = "") -> Any:
         return {k: v for k, v in inner.items() if v not in ([], {}, None)}
     if isinstance(value, list):
         items = [canonical(item) for item in value]
-        return items if key in ORDERED or UNKNOWN in value else sorted(items, key=repr)
+        return items if key in ORDERED or UNKNOWN in value else sorted(items, key=_order)
     return value
+
+
+def _order(value: Any) -> str:
+    """The same for equal mappings, whatever order their keys arrived in."""
+    return json.dumps(value, sort_keys=True, default=repr)

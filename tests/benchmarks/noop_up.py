@@ -5,6 +5,7 @@ be measured with both. Its project folder holds the real program and a stack fil
 """
 
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -23,6 +24,9 @@ from tests.benchmarks.fleet import GANTRY, BenchmarkError, run
 
 STACK = "benchbots"
 ENGINES = ("builtin", "pulumi")
+# How both engines count what they did, or would do.
+CHANGES = re.compile(r"\d+ (to )?(create|update|replace|delete)d?\b")
+Gantry = Callable[..., tuple[float, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +49,29 @@ def measure(folder: Path, times: int, say: Callable[[str], None]) -> dict[str, U
     for engine in engines():
         with _project(folder / engine) as gantry:
             say(f"{engine}: {STACK} from nothing")
-            first = gantry("up", STACK, "--engine", engine)
-            noop = [gantry("up", STACK, "--engine", engine) for _ in range(times)]
-            preview = [gantry("preview", STACK, "--engine", engine) for _ in range(times)]
+            first, _ = gantry("up", STACK, "--engine", engine)
+            noop = [_unchanged(gantry, "up", engine) for _ in range(times)]
+            preview = [_unchanged(gantry, "preview", engine) for _ in range(times)]
             say(f"{engine}: up from nothing {first:.1f} s, then {machine.spread(noop)}")
             found[engine] = Ups(first, noop, preview)
             gantry("destroy", STACK, "--engine", engine, "--yes")
     return found
 
 
+def _unchanged(gantry: Gantry, verb: str, engine: str) -> float:
+    """
+    Raises:
+        BenchmarkError: it found something to do, so its time is not what is asked for.
+    """
+    seconds, output = gantry(verb, STACK, "--engine", engine)
+    if CHANGES.search(output):
+        raise BenchmarkError(f"a repeated `{verb}` with {engine} was to change:\n{output[-2000:]}")
+    return seconds
+
+
 @contextmanager
-def _project(folder: Path) -> Iterator[Callable[..., float]]:
-    """A command on the fleet; it answers with its seconds."""
+def _project(folder: Path) -> Iterator[Gantry]:
+    """A command on the fleet; it answers with its seconds and its output."""
     _write_project(folder)
     environment = {
         **os.environ,
@@ -66,7 +81,7 @@ def _project(folder: Path) -> Iterator[Callable[..., float]]:
         "NO_COLOR": "1",
     }
 
-    def gantry(*arguments: str) -> float:
+    def gantry(*arguments: str) -> tuple[float, str]:
         started = time.monotonic()
         done = subprocess.run(
             [str(GANTRY), *arguments],
@@ -80,7 +95,7 @@ def _project(folder: Path) -> Iterator[Callable[..., float]]:
         if done.returncode:
             text = f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
             raise BenchmarkError(f"`gantry {' '.join(arguments)}` → {done.returncode}:\n{text}")
-        return time.monotonic() - started
+        return time.monotonic() - started, done.stdout
 
     try:
         _remove_objects()

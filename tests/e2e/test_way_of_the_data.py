@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e.applications import write_ballast, write_broken, write_ticker
 from tests.e2e.conftest import quickstart
-from tests.e2e.fleet_under_test import FleetUnderTest, Repository, wait_for
+from tests.fleet_under_test import FleetUnderTest, Repository, wait_for
 
 DEVICE = "alphabots-1"
 LATE = "alphabots-2"

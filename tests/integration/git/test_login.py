@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from docker.models.containers import Container
+
 from tests.integration.git.conftest import Client, StandIn, make_client, run_in, wait_until
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from docker.models.containers import Container
+
+from gantry.contracts.build import BuildEvent, BuildMessage, BuildResult, Phase, ReleaseStatus
 from tests.integration.git.conftest import (
     APPLICATION,
     BuildRequest,
@@ -20,8 +22,6 @@ from tests.integration.git.conftest import (
     successful,
     wait_until,
 )
-
-from gantry.contracts.build import BuildEvent, BuildMessage, BuildResult, Phase, ReleaseStatus
 
 REPOSITORY = f"/data/repositories/{APPLICATION}.git"
 

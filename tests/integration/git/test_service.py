@@ -4,6 +4,7 @@ from pathlib import Path
 
 import docker
 import pytest
+
 from tests.integration.git.conftest import (
     Script,
     StandIn,

@@ -1,7 +1,10 @@
 """A whole fleet for a test: its own stack, config home and names, used as a person uses it."""
 
+import contextlib
 import json
 import os
+import secrets
+import socket
 import ssl
 import subprocess
 import time
@@ -12,6 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
+
+from gantry.deployment import hosts
 from gantry.deployment.paths import cache_home
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -169,3 +175,44 @@ class Repository:
             cwd=self.folder,
             timeout=timeout,
         ).stdout
+
+
+def make_fleet(name: str, folder: Path) -> FleetUnderTest:
+    """A project folder as a checkout has it: the real program, a stack file of the test's own."""
+    https_port, git_port = free_port(), free_port()
+    project = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())
+    project["main"] = str(ROOT / "infra")
+    project["runtime"]["options"]["virtualenv"] = str(ROOT / ".venv")
+    project["backend"]["url"] = f"file://{folder / 'config' / 'state'}"
+    (folder / "Pulumi.yaml").write_text(yaml.safe_dump(project))
+    settings = {"host": f"{name}.gantry.internal", "httpsPort": https_port, "gitPort": git_port}
+    stack = {"config": {f"gantry:{key}": str(value) for key, value in settings.items()}}
+    (folder / "stacks").mkdir()
+    (folder / "stacks" / f"Pulumi.{name}.yaml").write_text(yaml.safe_dump(stack))
+    (folder / "home").mkdir(mode=0o700)
+    (folder / "config" / "state").mkdir(parents=True, mode=0o700)
+    passphrase = folder / "config" / "pulumi-passphrase"
+    passphrase.write_text(secrets.token_urlsafe())
+    passphrase.chmod(0o600)
+    return FleetUnderTest(name, folder, https_port, git_port)
+
+
+def remove_fleet(fleet: FleetUnderTest) -> None:
+    """All that bears the fleet's label, whatever state the test left it in."""
+    label = ["--filter", f"label=gantry.fleet={fleet.name}"]
+    for kind, listing, removal in (
+        ("container", ["ls", "-aq"], ["rm", "-f", "-v"]),
+        ("network", ["ls", "-q"], ["rm"]),
+        ("volume", ["ls", "-q"], ["rm", "-f"]),
+    ):
+        found = fleet.run("docker", kind, *listing, *label, check=False).stdout.split()
+        if found:
+            fleet.run("docker", kind, *removal, *found, check=False)
+    with contextlib.suppress(OSError):
+        hosts.remove(fleet.name)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -20,7 +20,7 @@ import yaml
 from gantry.deployment import hosts
 from gantry.deployment.paths import cache_home
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 PYTHON = ROOT / ".venv" / "bin" / "python"
 GANTRY = ROOT / ".venv" / "bin" / "gantry"
 

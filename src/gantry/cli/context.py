@@ -72,6 +72,18 @@ DeviceArgument = Annotated[
 ]
 
 
+def complete_stack(incomplete: str) -> list[str]:
+    """Names of stacks for the shell. Whatever fails: no proposals."""
+    from gantry.deployment.paths import project_root
+
+    try:
+        files = (project_root() / "stacks").glob("Pulumi.*.yaml")
+        names = [file.name.removeprefix("Pulumi.").removesuffix(".yaml") for file in files]
+    except OSError:
+        return []
+    return sorted(name for name in names if name.startswith(incomplete))
+
+
 def stack_url(fleet: str) -> str | None:
     """The api's URL as the fleet's stack file has it, when there is a checkout with one."""
     from gantry.deployment.paths import project_root

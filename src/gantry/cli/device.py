@@ -2,9 +2,8 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -16,38 +15,66 @@ from rich.console import Console
 from rich.table import Table
 
 from gantry.builder.bases import BaseError
+from gantry.cli.context import complete_stack
+from gantry.cli.errors import CliError, NotAuthorisedError, NotFoundError, UnreachableError
 from gantry.contracts.device_types import Architecture
 from gantry.deployment import provisioning, ssh_config, virtual_device
 from gantry.deployment.images import BUILD_TIMEOUT_SECONDS, ImageError, build_image
 from gantry.deployment.progress import line_printer
-from gantry.deployment.virtual_device import DeviceError, DeviceSpec
+from gantry.deployment.virtual_device import DeviceError, DeviceSpec, UnknownDeviceError
 
 app = typer.Typer(
     help="Virtual devices: containers on this machine that stand in for a Pi.",
     no_args_is_help=True,
 )
 
-Fleet = Annotated[str, typer.Option("--fleet", "-F", envvar="GANTRY_FLEET", help="The fleet.")]
-Name = Annotated[str, typer.Argument(help="The device's name; `gantry device list` has them.")]
 
-FAILURE = 1
+def complete_name(incomplete: str) -> list[str]:
+    """Names of virtual devices for the shell. Whatever fails: no proposals."""
+    try:
+        with closing(docker.from_env()) as client:
+            names = [each.name for each in virtual_device.devices(client)]
+    except Exception:
+        return []
+    return [name for name in names if name.startswith(incomplete)]
+
+
+Fleet = Annotated[
+    str,
+    typer.Option(
+        "--fleet", "-F", envvar="GANTRY_FLEET", help="The fleet.", autocompletion=complete_stack
+    ),
+]
+Name = Annotated[
+    str,
+    typer.Argument(
+        help="The device's name; `gantry device list` has them.", autocompletion=complete_name
+    ),
+]
 
 
 @contextmanager
 def engine() -> Iterator[docker.DockerClient]:
-    """The operator's engine; what fails with it becomes one line and an exit status."""
+    """The operator's engine. What fails with it is raised as one of the CLI's errors, which the
+    command ends with."""
     try:
         client = docker.from_env(timeout=BUILD_TIMEOUT_SECONDS)
         try:
             yield client
         finally:
             client.close()
+    except (UnknownDeviceError, provisioning.UnknownApplicationError) as error:
+        raise NotFoundError(str(error)) from error
+    except provisioning.NotLoggedInError as error:
+        raise NotAuthorisedError(str(error)) from error
+    except provisioning.UnreachableError as error:
+        raise UnreachableError(str(error)) from error
     except (DeviceError, ImageError, BaseError, ssh_config.IdentityError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(FAILURE) from error
+        raise CliError(str(error)) from error
     except DockerException as error:
-        print(f"error: Docker: {error}", file=sys.stderr)
-        raise typer.Exit(FAILURE) from error
+        raise CliError(
+            f"Docker: {error} (is it started, as `make setup` does, and may you use it?)"
+        ) from error
 
 
 @app.command()
@@ -98,7 +125,10 @@ def run(
 
 @app.command("list")
 def list_devices(
-    fleet: Annotated[str | None, typer.Option("--fleet", "-F", help="Of one fleet only.")] = None,
+    fleet: Annotated[
+        str | None,
+        typer.Option("--fleet", "-F", help="Of one fleet only.", autocompletion=complete_stack),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """List the virtual devices of this machine."""
@@ -131,7 +161,9 @@ def logs(context: typer.Context, name: Name) -> None:
 
 @app.command()
 def stop(
-    names: Annotated[list[str], typer.Argument(help="The devices' names.")],
+    names: Annotated[
+        list[str], typer.Argument(help="The devices' names.", autocompletion=complete_name)
+    ],
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep its volumes, for a later run.")
     ] = False,

@@ -4,6 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import typer
+from typer._click import Context  # typer's own copy of click, which it makes public nowhere else
+from typer._click.shell_completion import CompletionItem
+from typer._completion_classes import BashComplete
+from typer.core import TyperCommand
 
 _PASS_ON = {
     "allow_extra_args": True,
@@ -21,11 +25,26 @@ def mount(
     help where it is listed.
     """
 
+    class Deferred(TyperCommand):
+        def shell_complete(self, ctx: Context, incomplete: str) -> list[CompletionItem]:
+            """What the command behind this one proposes. Whatever fails: no proposals."""
+            try:
+                # Which words are proposed depends on no shell: any of the classes will do.
+                real = BashComplete(typer.main.get_command(load()), {}, "gantry", "")
+                return real.get_completions([name, *ctx.args], incomplete)
+            except Exception:
+                return []
+
     def run(ctx: typer.Context) -> Any:
         program = ctx.parent.info_name if ctx.parent else None
         return load()([name, *ctx.args], prog_name=program)
 
     settings: dict[str, Any] = _PASS_ON | {"help_option_names": []}
     app.command(
-        name, help=summary, context_settings=settings, add_help_option=False, rich_help_panel=panel
+        name,
+        cls=Deferred,
+        help=summary,
+        context_settings=settings,
+        add_help_option=False,
+        rich_help_panel=panel,
     )(run)

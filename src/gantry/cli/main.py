@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -23,12 +23,14 @@ STACK_COMMANDS = {
     "export": "A deployment for `pulumi stack import`.",
 }
 
+HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
+
 app = typer.Typer(
     name="gantry",
     help="A fleet of Raspberry Pis: git push, and every device runs it.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=HELP,
 )
 
 
@@ -64,7 +66,7 @@ def options(
 def _stack() -> typer.Typer:
     from gantry.cli import stack
 
-    found = typer.Typer(pretty_exceptions_enable=False)
+    found = typer.Typer(pretty_exceptions_enable=False, context_settings=HELP)
     stack.register(found)
     return found
 
@@ -72,7 +74,7 @@ def _stack() -> typer.Typer:
 def _device() -> typer.Typer:
     from gantry.cli import device
 
-    found = typer.Typer(pretty_exceptions_enable=False)
+    found = typer.Typer(pretty_exceptions_enable=False, context_settings=HELP)
     found.add_typer(device.app, name="device")
     found.callback()(lambda: None)
     return found

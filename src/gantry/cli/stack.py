@@ -4,22 +4,23 @@ import json
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from gantry.deployment.engine import Engine, EngineError, Result
+from gantry.cli.context import complete_stack
+from gantry.cli.errors import ExitCode
+from gantry.cli.output import print_json, print_table
+from gantry.deployment.engine import Engine, EngineError, Op, Result, Step, UnknownStackError
 from gantry.deployment.engine.pulumi_cli import PulumiCli
 from gantry.deployment.engine.render import ConsoleReporter, diff, summary
 from gantry.deployment.engine.state import write_private
-
-EXIT_FAILED = 1
-EXIT_INTERRUPTED = 130
+from gantry.deployment.engine.values import mask
 
 
 class EngineName(StrEnum):
@@ -27,7 +28,12 @@ class EngineName(StrEnum):
     BUILTIN = "builtin"
 
 
-Stack = Annotated[str, typer.Argument(help="The fleet: a file stacks/Pulumi.<STACK>.yaml.")]
+Stack = Annotated[
+    str,
+    typer.Argument(
+        help="The fleet: a file stacks/Pulumi.<STACK>.yaml.", autocompletion=complete_stack
+    ),
+]
 Which = Annotated[
     EngineName | None,
     typer.Option("--engine", help="Default: the Pulumi CLI where it is installed, else builtin."),
@@ -53,8 +59,32 @@ def _up(stack: Stack, engine: Which = None, refresh: Refresh = False) -> None:
     _work(stack, engine, lambda e: e.up(refresh))
 
 
-def _preview(stack: Stack, engine: Which = None) -> None:
+def _preview(stack: Stack, engine: Which = None, json_: Json = False) -> None:
+    if json_:
+        _preview_json(stack, engine)
+        return
     _work(stack, engine, lambda e: e.preview(), done=False)
+
+
+def _preview_json(stack: str, name: EngineName | None) -> None:
+    """What `up` would change, one object a step; of the Pulumi CLI, its own JSON."""
+    with _errors():
+        engine = _choose(stack, name, None)
+        if isinstance(engine, PulumiCli):
+            engine.preview(as_json=True)
+            return
+        steps = engine.preview().steps
+    changing = [step for step in steps if step.op is not Op.SAME]
+    print_json([as_fields(step) for step in changing])
+
+
+def as_fields(step: Step) -> dict[str, Any]:
+    """A step for programs, without its secrets."""
+    changes = [
+        {"path": each.path, "old": mask(each.old), "new": mask(each.new)} for each in step.changes
+    ]
+    known = {"op": step.op, "type": step.type, "name": step.name, "changes": changes}
+    return known | {"replaces": list(step.replaces)}
 
 
 def _refresh(stack: Stack, engine: Which = None) -> None:
@@ -63,7 +93,7 @@ def _refresh(stack: Stack, engine: Which = None) -> None:
 
 def _destroy(stack: Stack, engine: Which = None, yes: Yes = False) -> None:
     if not yes and not typer.confirm(f"Remove the cloud side of {stack}? Data volumes stay."):
-        raise typer.Exit(EXIT_FAILED)
+        raise typer.Exit(ExitCode.FAILED)
     _work(stack, engine, lambda e: e.destroy())
 
 
@@ -75,8 +105,18 @@ def _outputs(
     if json_:
         typer.echo(json.dumps(found, indent=2, sort_keys=True))
         return
-    for key, value in sorted(found.items()):
-        typer.echo(f"{key}: {value if isinstance(value, str) else json.dumps(value)}")
+    print_table(("output", "value"), flat(found), f"{stack} tells nothing")
+
+
+def flat(outputs: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Names and values for people, by name: one row for each part of a nested value."""
+    rows: list[tuple[str, str]] = []
+    for name, value in sorted(outputs.items()):
+        if isinstance(value, Mapping):
+            rows += [(f"{name}.{part}", text) for part, text in flat(value)]
+        else:
+            rows.append((name, value.rstrip() if isinstance(value, str) else json.dumps(value)))
+    return rows
 
 
 def _export(
@@ -91,7 +131,7 @@ def _export(
         write_private(file, text)
     elif show_secrets and sys.stdout.isatty():
         typer.echo("secrets are not shown on a terminal: add --file PATH", err=True)
-        raise typer.Exit(EXIT_FAILED)
+        raise typer.Exit(ExitCode.FAILED)
     else:
         typer.echo(text)
 
@@ -131,7 +171,8 @@ def _errors() -> Iterator[None]:
         yield
     except EngineError as error:
         typer.secho(str(error), fg="red", err=True)
-        raise typer.Exit(EXIT_FAILED) from error
+        unknown = isinstance(error, UnknownStackError)
+        raise typer.Exit(ExitCode.NOT_FOUND if unknown else ExitCode.FAILED) from error
     except KeyboardInterrupt as error:
         typer.secho("stopped after the running steps; the next `up` goes on", err=True)
-        raise typer.Exit(EXIT_INTERRUPTED) from error
+        raise typer.Exit(ExitCode.INTERRUPTED) from error

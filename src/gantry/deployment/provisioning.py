@@ -29,6 +29,18 @@ MANIFEST_TYPES = (
 )
 
 
+class NotLoggedInError(DeviceError):
+    """Nobody is logged in to the fleet."""
+
+
+class UnknownApplicationError(DeviceError):
+    """The fleet has no such application, or not for this user."""
+
+
+class UnreachableError(DeviceError):
+    """The fleet's api does not answer."""
+
+
 def read_config(path: Path) -> dict[str, Any]:
     """Read a config.json.
 
@@ -53,13 +65,18 @@ def download_config(fleet: str, application: str | None = None) -> dict[str, Any
     `application` is a slug (`user/name`), or a name of the user's; without it, the fleet's name.
 
     Raises:
-        DeviceError: nobody is logged in, the api does not answer or refuses, no such application.
+        NotLoggedInError: nobody is logged in, or the session has ended.
+        UnreachableError: the api does not answer.
+        UnknownApplicationError: no such application, or not for this user.
+        DeviceError: the api refuses.
     """
     path = fleet_home(fleet) / "session.json"
     try:
         session = json.loads(path.read_text())
     except FileNotFoundError as error:
-        raise DeviceError(f"not logged in to {fleet}: `gantry login --fleet {fleet}`") from error
+        raise NotLoggedInError(
+            f"not logged in to {fleet}: `gantry login --fleet {fleet}`"
+        ) from error
     name = application or fleet
     slug = name if "/" in name else f"{session['username']}/{name}"
     certificate = fleet_home(fleet) / "ca.crt"
@@ -72,14 +89,20 @@ def download_config(fleet: str, application: str | None = None) -> dict[str, Any
             query = {"$filter": f"slug eq '{slug}'", "$select": "id"}
             found = api.get("/v7/application", params=query).raise_for_status().json()["d"]
             if not found:
-                raise DeviceError(f"{session['url']} has no application {slug} that you may see")
+                raise UnknownApplicationError(
+                    f"{session['url']} has no application {slug} that you may see"
+                )
             answer = api.post("/download-config", json={"appId": found[0]["id"]})
             return dict(answer.raise_for_status().json())
     except httpx2.HTTPStatusError as error:
+        if error.response.status_code == 401:
+            raise NotLoggedInError(
+                f"the session of {fleet} has ended: `gantry login --fleet {fleet}`"
+            ) from error
         text = error.response.text[:300]
         raise DeviceError(f"{error.request.url}: {error.response.status_code} {text}") from error
     except httpx2.HTTPError as error:
-        raise DeviceError(f"{session['url']} does not answer ({error}): is it up?") from error
+        raise UnreachableError(f"{session['url']} does not answer ({error}): is it up?") from error
 
 
 def host_architecture() -> Architecture:

@@ -37,6 +37,10 @@ class DeviceError(Exception):
     """A virtual device cannot be had; the message says why and what to do."""
 
 
+class UnknownDeviceError(DeviceError):
+    """No virtual device of this machine has that name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Supervisor:
     """Which supervisor a device runs.
@@ -234,11 +238,11 @@ def stop(name: str, client: docker.DockerClient, progress: Progress, *, keep: bo
     """Remove a device and, unless `keep`, its volumes: its uuid and data are gone then.
 
     Raises:
-        DeviceError: no such device.
+        UnknownDeviceError: no such device.
     """
     container = _find(client, name)
     if container is None and not (not keep and _volume_exists(client, volume_names(name)[0])):
-        raise DeviceError(f"no virtual device {name}: {_known(client)}")
+        raise UnknownDeviceError(f"no virtual device {name}: {_known(client)}")
     kept = "its volumes stay" if keep else "its volumes too"
     with step(f"removing virtual device {name}, {kept}", progress):
         if container is not None:
@@ -275,11 +279,11 @@ def get(name: str, client: docker.DockerClient) -> Container:
     """The container of a device.
 
     Raises:
-        DeviceError: no such device; the message lists those that exist.
+        UnknownDeviceError: no such device; the message lists those that exist.
     """
     container = _find(client, name)
     if container is None:
-        raise DeviceError(f"no virtual device {name}: {_known(client)}")
+        raise UnknownDeviceError(f"no virtual device {name}: {_known(client)}")
     return container
 
 

@@ -58,7 +58,7 @@ def test_slow_modules_are_not_imported_for_help() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("device", "--help"), ("device", "run", "--help"), ("up", "--help")]
+    "arguments", [("device", "-h"), ("device", "run", "--help"), ("up", "--help"), ("up", "-h")]
 )
 def test_commands_of_other_modules_are_there(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     shown = gantry(tmp_path, *arguments)
@@ -94,6 +94,44 @@ def test_completion(tmp_path: Path) -> None:
         tmp_path, _GANTRY_COMPLETE="complete_bash", COMP_WORDS="gantry rel", COMP_CWORD="1"
     )
     assert ended.stdout == "releases\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "proposals"),
+    [
+        ("gantry device r", ["run", "refresh"]),
+        ("gantry device run --mount", ["--mount-source"]),
+        ("gantry up t", ["testingbots"]),
+        ("gantry preview --j", ["--json"]),
+    ],
+)
+def test_completion_of_commands_of_other_modules(
+    tmp_path: Path, words: str, proposals: list[str]
+) -> None:
+    ended = gantry(
+        tmp_path,
+        _GANTRY_COMPLETE="complete_bash",
+        COMP_WORDS=words,
+        COMP_CWORD=str(words.count(" ")),
+    )
+    assert ended.stdout.split() == proposals, ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("up", "nobots"), "there is no stack nobots"),
+        (("outputs", "nobots"), "stack nobots is not deployed"),
+        (("export", "nobots"), "stack nobots is not deployed"),
+    ],
+)
+def test_an_unknown_stack_is_not_found(
+    tmp_path: Path, arguments: tuple[str, ...], sentence: str
+) -> None:
+    (tmp_path / "pulumi-passphrase").write_text("a passphrase")
+    ended = gantry(tmp_path, *arguments, "--engine", "builtin")
+    assert (ended.returncode, ended.stderr.count("\n")) == (3, 1), ended.stderr
+    assert sentence in ended.stderr
 
 
 def test_an_interrupted_command_ends_with_130(tmp_path: Path) -> None:

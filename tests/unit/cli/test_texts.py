@@ -1,6 +1,7 @@
 """What commands make of what they are given and print."""
 
 import io
+import json
 from dataclasses import replace
 from datetime import datetime
 
@@ -14,6 +15,9 @@ from gantry.cli.fleets import scp_form, ssh_form
 from gantry.cli.logs import moment_ms
 from gantry.cli.output import table_of
 from gantry.cli.records import Application, Device, FleetConfig
+from gantry.cli.stack import as_fields, flat
+from gantry.deployment.engine.plan import Change, Op, Step
+from gantry.deployment.engine.values import secret
 
 DEVICE = Device(
     id=1,
@@ -83,3 +87,22 @@ def test_a_watched_device_has_a_bar_while_it_downloads() -> None:
     assert resting.rstrip().endswith("operational")
     assert "[b]" in loading
     assert "━" * 10 in loading
+
+
+def test_outputs_have_a_row_for_each_part() -> None:
+    outputs = {"urls": {"logs": "l", "api": "a"}, "git_port": 2222, "ca": "PEM\n"}
+    assert flat(outputs) == [
+        ("ca", "PEM"),
+        ("git_port", "2222"),
+        ("urls.api", "a"),
+        ("urls.logs", "l"),
+    ]
+
+
+def test_steps_for_programs_hold_no_secret() -> None:
+    change = Change("env", secret("hush"), "plain")
+    step = Step(Op.UPDATE, "urn::container::api", "docker:x", (change,))
+    shown = as_fields(step)
+    assert "hush" not in json.dumps(shown)
+    assert (shown["op"], shown["name"]) == ("update", "api")
+    assert shown["changes"][0]["new"] == "plain"

@@ -2,6 +2,6 @@
 
 from gantry.deployment.engine.builtin import Engine, Result
 from gantry.deployment.engine.plan import Op, Step
-from gantry.deployment.engine.values import EngineError
+from gantry.deployment.engine.values import EngineError, UnknownStackError
 
-__all__ = ["Engine", "EngineError", "Op", "Result", "Step"]
+__all__ = ["Engine", "EngineError", "Op", "Result", "Step", "UnknownStackError"]

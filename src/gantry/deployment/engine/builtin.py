@@ -17,7 +17,13 @@ from gantry.deployment.engine.exporting import deployment
 from gantry.deployment.engine.monitor import STACK_TYPE, EngineLog, Monitor
 from gantry.deployment.engine.plan import Change, Op, Step, removal
 from gantry.deployment.engine.state import State, exclusive
-from gantry.deployment.engine.values import EngineError, Properties, mask, reveal
+from gantry.deployment.engine.values import (
+    EngineError,
+    Properties,
+    UnknownStackError,
+    mask,
+    reveal,
+)
 
 
 @dataclass(frozen=True)
@@ -118,7 +124,7 @@ class Engine:
             if resource.type == STACK_TYPE:
                 shown: Properties = (reveal if show_secrets else mask)(resource.outputs)
                 return shown
-        raise EngineError(f"stack {self.stack} is not deployed: run `gantry up {self.stack}`")
+        raise UnknownStackError(f"stack {self.stack} is not deployed: run `gantry up {self.stack}`")
 
     def export(self, show_secrets: bool = False) -> dict[str, Any]:
         """A deployment that `pulumi stack import` takes: secrets under the same passphrase.

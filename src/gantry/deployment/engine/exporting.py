@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from gantry.deployment.engine.dynamic import PREFIX
 from gantry.deployment.engine.plan import order
 from gantry.deployment.engine.state import Resource, State
-from gantry.deployment.engine.values import EngineError, rewrite_secrets
+from gantry.deployment.engine.values import EngineError, UnknownStackError, rewrite_secrets
 
 SCHEMA_VERSIONS = {"Container": "2", "Network": "1", "Volume": "1"}
 """What the docker provider takes the outputs to be written by."""
@@ -46,11 +46,12 @@ class Passphrase:
 def deployment(state: State, stack: str, passphrase: Path, show_secrets: bool) -> dict[str, Any]:
     """
     Raises:
-        EngineError: nothing is deployed, or a step was interrupted.
+        UnknownStackError: nothing is deployed.
+        EngineError: a step was interrupted.
     """
     resources = order(state.everything())
     if not resources:
-        raise EngineError(f"stack {stack} is not deployed: there is nothing to export")
+        raise UnknownStackError(f"stack {stack} is not deployed: there is nothing to export")
     if state.pending:
         raise EngineError(f"a step of stack {stack} was interrupted: run `gantry up {stack}` first")
     crypter = Passphrase(passphrase)

@@ -21,7 +21,7 @@ from pulumi.runtime import settings, stack
 from pulumi.runtime.config import set_all_config
 
 from gantry.deployment.engine.monitor import EngineLog, Monitor
-from gantry.deployment.engine.values import EngineError
+from gantry.deployment.engine.values import EngineError, UnknownStackError
 
 STEPS_AT_ONCE = 16
 
@@ -55,14 +55,15 @@ def _named(error: BaseException) -> str:
 def load(root: Path, stack_name: str) -> Project:
     """
     Raises:
-        EngineError: no such project or stack, or a secure value in the stack's file.
+        UnknownStackError: no such stack.
+        EngineError: no such project, or a secure value in the stack's file.
     """
     project = _yaml(root / "Pulumi.yaml", "run in the repository")
     folder = root / project.get("stackConfigDir", ".")
     path = folder / f"Pulumi.{stack_name}.yaml"
     if not path.is_file():
         known = sorted(p.name.split(".")[1] for p in folder.glob("Pulumi.*.yaml"))
-        raise EngineError(
+        raise UnknownStackError(
             f"there is no stack {stack_name} ({path.relative_to(root)}): "
             f"the stacks are {', '.join(known) or 'none'}"
         )

@@ -25,8 +25,8 @@ class PulumiCli:
         self.root = (root or paths.project_root()).resolve()
         self.home = config_home or paths.config_home()
 
-    def preview(self) -> None:
-        self._operate("preview", "--diff")
+    def preview(self, as_json: bool = False) -> None:
+        self._operate("preview", "--json" if as_json else "--diff")
 
     def up(self, refresh: bool = False) -> None:
         self._operate("up", "--yes", *(["--refresh"] if refresh else []))

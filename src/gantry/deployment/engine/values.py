@@ -28,6 +28,10 @@ class EngineError(Exception):
     """What went wrong, with what value, and what to do, as lines for a person."""
 
 
+class UnknownStackError(EngineError):
+    """There is no such stack, or nothing of it is deployed."""
+
+
 def from_struct(struct: struct_pb2.Struct) -> Properties:
     """Plain values of a protobuf Struct; whole numbers become int, null properties are left out."""
     return {k: _from_value(v) for k, v in struct.fields.items() if not v.HasField("null_value")}

@@ -244,8 +244,10 @@ def test_two_fleets_do_not_see_each_other(alpha: FleetUnderTest, beta: FleetUnde
     # The keys of one fleet open nothing of the other.
     image = beta.in_device("betabots-1", "docker", "ps", "--format", "{{.Image}}").splitlines()
     foreign = next(each for each in image if "/v2/" in each)
-    alpha.run("docker", "network", "connect", f"gantry-{beta.name}-edge", f"gantry-device-{DEVICE}")
+    edge = (f"gantry-{beta.name}-edge", f"gantry-device-{DEVICE}")
+    alpha.run("docker", "network", "connect", *edge)
     refused = alpha.in_device(DEVICE, "docker", "pull", foreign, check=False)
+    alpha.run("docker", "network", "disconnect", *edge)
     assert "unauthorized" in refused or "x509" in refused or "denied" in refused, refused
     session = json.loads((alpha.workspace / "config" / alpha.name / "session.json").read_text())
     answer = beta.ask("/v7/device", token=session["token"])
@@ -254,6 +256,9 @@ def test_two_fleets_do_not_see_each_other(alpha: FleetUnderTest, beta: FleetUnde
 
 def test_the_state_survives_destroy_and_up(alpha: FleetUnderTest, ticker: Repository) -> None:
     uuid = alpha.device(DEVICE)["uuid"]
+    refused = alpha.gantry("destroy", alpha.name, "--yes", check=False)
+    assert f"gantry device stop {DEVICE} --keep" in refused
+    alpha.gantry("device", "stop", DEVICE, "--keep")
     alpha.gantry("destroy", alpha.name, "--yes")
     left = ("--filter", f"label=gantry.fleet={alpha.name}")
     services = alpha.run("docker", "ps", "-aq", *left, "--filter", "label=gantry.service").stdout

@@ -16,10 +16,12 @@ from rich.console import Console
 from gantry.cli.context import complete_stack
 from gantry.cli.errors import ExitCode
 from gantry.cli.output import print_json, print_table
+from gantry.deployment import virtual_device
 from gantry.deployment.engine import Engine, EngineError, Op, Result, Step, UnknownStackError
 from gantry.deployment.engine.pulumi_cli import PulumiCli
 from gantry.deployment.engine.render import ConsoleReporter, diff, summary
 from gantry.deployment.engine.state import write_private
+from gantry.deployment.virtual_device import DeviceError
 from gantry.deployment.engine.values import mask
 
 
@@ -97,6 +99,21 @@ def _destroy(stack: Stack, engine: Which = None, yes: Yes = False) -> None:
     _work(stack, engine, lambda e: e.destroy())
 
 
+def _refuse_with_devices(stack: str) -> None:
+    """Virtual devices hold the fleet's network, which would fail half-way."""
+    with _errors():
+        names = virtual_device.names_of(stack)
+    if names:
+        listed = " ".join(names)
+        typer.secho(
+            f"virtual devices of {stack} are on its network: first "
+            f"`gantry device stop {listed} --keep` (without --keep, their data go too)",
+            fg="red",
+            err=True,
+        )
+        raise typer.Exit(EXIT_FAILED)
+
+
 def _outputs(
     stack: Stack, engine: Which = None, json_: Json = False, show_secrets: ShowSecrets = False
 ) -> None:
@@ -169,7 +186,7 @@ def _choose(
 def _errors() -> Iterator[None]:
     try:
         yield
-    except EngineError as error:
+    except (EngineError, DeviceError) as error:
         typer.secho(str(error), fg="red", err=True)
         unknown = isinstance(error, UnknownStackError)
         raise typer.Exit(ExitCode.NOT_FOUND if unknown else ExitCode.FAILED) from error

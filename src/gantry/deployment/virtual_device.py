@@ -4,6 +4,7 @@ A device is one container and two volumes (boot partition, data). What it is mad
 pure functions; this module carries it out, and is the one that knows the objects' names.
 """
 
+import contextlib
 import io
 import json
 import re
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import docker
-from docker.errors import APIError, ImageNotFound, NotFound
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.models.containers import Container
 
 from gantry.deployment.progress import Progress, step
@@ -285,6 +286,19 @@ def get(name: str, client: docker.DockerClient) -> Container:
     if container is None:
         raise UnknownDeviceError(f"no virtual device {name}: {_known(client)}")
     return container
+
+
+def names_of(fleet: str) -> list[str]:
+    """The fleet's virtual devices on this machine.
+
+    Raises:
+        DeviceError: no engine answers.
+    """
+    try:
+        with contextlib.closing(docker.from_env()) as client:
+            return [each.name for each in devices(client, fleet)]
+    except DockerException as error:
+        raise DeviceError(f"no Docker engine answers ({error}): run `make setup`") from error
 
 
 def journal_command(name: str, options: Iterable[str]) -> list[str]:

@@ -21,8 +21,8 @@ from gantry.deployment.engine import Engine, EngineError, Op, Result, Step, Unkn
 from gantry.deployment.engine.pulumi_cli import PulumiCli
 from gantry.deployment.engine.render import ConsoleReporter, diff, summary
 from gantry.deployment.engine.state import write_private
-from gantry.deployment.virtual_device import DeviceError
 from gantry.deployment.engine.values import mask
+from gantry.deployment.virtual_device import DeviceError
 
 
 class EngineName(StrEnum):
@@ -94,6 +94,7 @@ def _refresh(stack: Stack, engine: Which = None) -> None:
 
 
 def _destroy(stack: Stack, engine: Which = None, yes: Yes = False) -> None:
+    _refuse_with_devices(stack)
     if not yes and not typer.confirm(f"Remove the cloud side of {stack}? Data volumes stay."):
         raise typer.Exit(ExitCode.FAILED)
     _work(stack, engine, lambda e: e.destroy())
@@ -111,7 +112,7 @@ def _refuse_with_devices(stack: str) -> None:
             fg="red",
             err=True,
         )
-        raise typer.Exit(EXIT_FAILED)
+        raise typer.Exit(ExitCode.FAILED)
 
 
 def _outputs(

@@ -20,6 +20,10 @@ MIN_FREE_BYTES = 256 * 1024**2
 _UUID = re.compile(r"[0-9a-f]{32}(?:[0-9a-f]{30})?")
 _CHUNK = 256 * 1024
 
+# As many files as the builder takes, and room for their names.
+MAX_ENTRIES = 200_000
+MAX_LISTING_BYTES = 64 * 1024**2
+
 # A build gets the tree as it is committed: what a project leaves out of its release archives
 # (export-ignore) is still part of its build.
 _ATTRIBUTES = "* -export-ignore -export-subst\n"
@@ -59,13 +63,18 @@ def ensure_repository(folder: Path, uuid: str) -> Path:
     return path
 
 
-def check_space(folder: Path) -> None:
-    """Raises RepositoryError when the disk is too full to take a push."""
+def check_space(folder: Path) -> int:
+    """How many bytes a push may bring before the disk, which others share, is too full.
+
+    Raises:
+        RepositoryError: it is too full already.
+    """
     free = shutil.disk_usage(folder).free
-    if free < MIN_FREE_BYTES:
+    if free <= MIN_FREE_BYTES:
         raise RepositoryError(
             f"the git server's disk is full ({free // 1024**2} MiB free): tell its operator."
         )
+    return free - MIN_FREE_BYTES
 
 
 def receive_pack(path: Path, max_bytes: int) -> list[str]:
@@ -110,10 +119,45 @@ def resolve(path: Path, ref: str) -> str | None:
         return None
 
 
-def submodules(path: Path, commit: str) -> list[str]:
-    """The paths of the tree's submodules: a push brings nothing of what is in them."""
-    listing = _git("ls-tree", "-r", "-z", commit, cwd=path)
-    return [entry.split("\t", 1)[1] for entry in listing.split("\0") if entry.startswith("160000 ")]
+def submodules(
+    path: Path, commit: str, max_entries: int = MAX_ENTRIES, max_bytes: int = MAX_LISTING_BYTES
+) -> list[str]:
+    """The paths of the tree's submodules: a push brings nothing of what is in them.
+
+    A few small trees that name each other again and again are thousands of millions of files. So
+    the listing is read as it comes and ended at its limits; whoever unpacks the tree asks here
+    first, for `git archive` holds all its names in memory.
+
+    Raises:
+        RepositoryError: the tree has too many files, or names that are too long together.
+    """
+    command = ["git", "ls-tree", "-r", "-z", commit]
+    found: list[str] = []
+    entries = size = 0
+    rest = b""
+    with subprocess.Popen(command, cwd=path, env=_own(), stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None  # noqa: S101
+        try:
+            while chunk := process.stdout.read(_CHUNK):
+                size += len(chunk)
+                *lines, rest = (rest + chunk).split(b"\0")
+                entries += len(lines)
+                if entries > max_entries or size > max_bytes:
+                    raise RepositoryError(
+                        f"the tree of {commit[:12]} has more than {max_entries} files, or names of "
+                        f"more than {max_bytes // 1024**2} MiB together: leave some out."
+                    )
+                found += [
+                    os.fsdecode(line.partition(b"\t")[2])
+                    for line in lines
+                    if line.startswith(b"160000 ")
+                ]
+        except BaseException:
+            process.kill()
+            raise
+        if process.wait():
+            raise RepositoryError(f"git ls-tree of {commit} failed ({process.returncode})")
+    return found
 
 
 def archive(path: Path, commit: str) -> Iterator[bytes]:
@@ -176,12 +220,14 @@ def _git(*arguments: str, cwd: Path | None = None) -> str:
     return subprocess.run(
         ["git", *arguments],
         cwd=cwd,
-        env={**environment({}), **_repository_variables()},
+        env=_own(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         check=True,
     ).stdout.decode(errors="surrogateescape")
 
 
-def _repository_variables() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name.startswith("GIT_")}
+def _own() -> dict[str, str]:
+    """The environment of our own calls: inside a hook, git's quarantine is in it."""
+    inside = {name: value for name, value in os.environ.items() if name.startswith("GIT_")}
+    return {**environment({}), **inside}

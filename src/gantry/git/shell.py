@@ -103,14 +103,14 @@ def serve(settings: Settings, username: str, folder: Path) -> int:
         argv = repository.upload_pack(path)
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         os.execvpe(argv[0], argv, environment)  # noqa: S606 - no shell is wanted
-    repository.check_space(folder)
-    return _receive(settings, push, path, environment)
+    max_bytes = min(settings.max_push_bytes, repository.check_space(folder))
+    return _receive(max_bytes, push, path, environment)
 
 
-def _receive(settings: Settings, push: Push, path: Path, environment: dict[str, str]) -> int:
+def _receive(max_bytes: int, push: Push, path: Path, environment: dict[str, str]) -> int:
     lock = pushlock.open_lock(path)
     environment |= {PUSH_VARIABLE: push.dumps(), pushlock.VARIABLE: str(lock)}
-    argv = repository.receive_pack(path, settings.max_push_bytes)
+    argv = repository.receive_pack(path, max_bytes)
     try:
         with repository.receiving(path):
             end = watch.run(argv, environment, keep=lock)

@@ -1,6 +1,7 @@
 """Repositories, with real git."""
 
 import os
+import shutil
 import subprocess
 import threading
 from pathlib import Path
@@ -94,6 +95,27 @@ def test_submodules_are_found(tmp_path: Path) -> None:
     assert repository.submodules(path, made) == ["lib a"]
 
 
+def test_a_tree_that_multiplies_is_refused_and_not_held(tmp_path: Path) -> None:
+    """Twelve trees of ten entries each: a million million files, in two kilobytes of a pack."""
+    path = ensure_repository(tmp_path, UUID)
+    blob = git(path, "hash-object", "-w", "--stdin")
+    made, tree = "", ""
+    for _ in range(12):
+        kind = f"040000 tree {tree}" if tree else f"100644 blob {blob}"
+        made = commit(path, *(f"{kind}\t{number}" for number in range(10)))
+        tree = git(path, "rev-parse", f"{made}^{{tree}}")
+    with pytest.raises(RepositoryError, match="more than 200000 files"):
+        repository.submodules(path, made)
+    with pytest.raises(RepositoryError, match="names of more than 0 MiB"):
+        repository.submodules(path, made, max_entries=1 << 60, max_bytes=1 << 19)
+
+
+def test_a_listing_that_fails_says_so(tmp_path: Path) -> None:
+    path = ensure_repository(tmp_path, UUID)
+    with pytest.raises(RepositoryError, match=r"git ls-tree of 1{40} failed"):
+        repository.submodules(path, "1" * 40)
+
+
 def test_head_follows_what_exists(tmp_path: Path) -> None:
     path = ensure_repository(tmp_path, UUID)
     repository.settle_head(path)
@@ -120,7 +142,9 @@ def test_quarantines_are_cleared_by_the_last_to_leave(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    repository.check_space(tmp_path)
+    free = shutil.disk_usage(tmp_path).free
+    # What is left for others is not the push's: the disk has the git server's neighbours on it.
+    assert repository.check_space(tmp_path) < free - repository.MIN_FREE_BYTES // 2
     monkeypatch.setattr(repository, "MIN_FREE_BYTES", 1 << 60)
     with pytest.raises(RepositoryError, match="disk is full"):
         repository.check_space(tmp_path)

@@ -177,6 +177,10 @@ class ApiClient:
             raise UsageError(f"{reference!r} is not one device: use more of a uuid ({uuids})")
         return found[0]
 
+    def remove_device(self, device: Device) -> None:
+        """Makes the fleet forget a device: its key opens nothing any more."""
+        self._http.request("DELETE", f"/v7/device({device.id})")
+
     def releases(
         self, application: Application | None = None, limit: int | None = None
     ) -> list[Release]:
@@ -188,6 +192,11 @@ class ApiClient:
 
     def build_log(self, release_id: int) -> str:
         """The whole output of a release's build."""
+        # The builder tells nobody whether a release is not there or another's: the api does.
+        if not self._rows("release", {"$select": "id", "$filter": f"id eq {release_id}"}):
+            raise NotFoundError(
+                f"no release {release_id}: `gantry releases` has those that you see"
+            )
         base = self._builder_url or self.fleet_config().builder_url
         return self._http.request("GET", f"{base.rstrip('/')}/v3/builds/{release_id}/log").text
 

@@ -1,6 +1,7 @@
-"""`gantry devices`: what each device runs."""
+"""`gantry devices`: what each device runs, and the end of those that are no more."""
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
@@ -11,9 +12,15 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
-from gantry.cli.context import ApplicationOption, FleetOption, JsonOption, client_of
-from gantry.cli.errors import UnreachableError
-from gantry.cli.output import coloured, console, print_json, print_table, table_of
+from gantry.cli.context import (
+    ApplicationOption,
+    FleetOption,
+    JsonOption,
+    client_of,
+    complete_device,
+)
+from gantry.cli.errors import UnreachableError, UsageError
+from gantry.cli.output import coloured, console, print_json, print_table, say, table_of
 
 if TYPE_CHECKING:
     from gantry.cli.records import Device
@@ -30,11 +37,15 @@ STATUS_COLOURS = {
 }
 
 
+devices_app = typer.Typer(help="The devices, and what they run.")
+
+
 def register(app: typer.Typer) -> None:
-    """Mount the command."""
-    app.command()(devices)
+    """Mount the commands."""
+    app.add_typer(devices_app, name="devices", invoke_without_command=True)
 
 
+@devices_app.callback(invoke_without_command=True)
 def devices(
     ctx: typer.Context,
     application: ApplicationOption = None,
@@ -45,6 +56,8 @@ def devices(
     fleet: FleetOption = None,
 ) -> None:
     """The devices, and what they run."""
+    if ctx.invoked_subcommand:
+        return
     with client_of(ctx, fleet) as client:
         of = client.application(application) if application else None
         if watch and not as_json:
@@ -55,6 +68,37 @@ def devices(
         print_json(found)
         return
     print_table(COLUMNS, map(_row, found), NO_DEVICES)
+
+
+@devices_app.command("rm")
+def remove(
+    ctx: typer.Context,
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="DEVICE…",
+            help="Names, ids, or beginnings of uuids.",
+            autocompletion=complete_device,
+        ),
+    ],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    fleet: FleetOption = None,
+) -> None:
+    """Make the fleet forget devices, with their variables. What they run, they go on running."""
+    with client_of(ctx, fleet) as client:
+        found = [client.device(name) for name in names]
+        if not yes:
+            _confirm(found)
+        for device in found:
+            client.remove_device(device)
+            say(f"{device.name}: removed ({device.uuid})")
+
+
+def _confirm(found: "list[Device]") -> None:
+    if not sys.stdin.isatty():
+        raise UsageError("no terminal to ask: add --yes")
+    told = ", ".join(f"{each.name}{' (online)' if each.is_online else ''}" for each in found)
+    typer.confirm(f"Forget {told}? They must be provisioned anew to come back.", abort=True)
 
 
 def _watch(ask: Callable[[], "list[Device]"]) -> None:

@@ -16,7 +16,9 @@ from gantry.cli.errors import ExitCode, UsageError
 from gantry.cli.output import console, say
 
 if TYPE_CHECKING:
+    from gantry.cli.api_client import ApiClient
     from gantry.cli.log_follow import LogLine
+    from gantry.cli.records import Device
 
 PALETTE = ("cyan", "green", "magenta", "yellow", "blue", "bright_cyan", "bright_green")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -53,6 +55,8 @@ def logs(
     try:
         with client_of(ctx, fleet) as client:
             found = client.device(device)
+            if service:
+                _notice_unknown(client, found, service)
             if follow:
                 _print(log_follow.follow(client, found, wanted, say), as_json)
                 return
@@ -62,6 +66,13 @@ def logs(
             _print(lines, as_json)
     except KeyboardInterrupt:
         raise typer.Exit(ExitCode.INTERRUPTED if not follow else ExitCode.OK) from None
+
+
+def _notice_unknown(client: "ApiClient", device: "Device", service: str) -> None:
+    """Say it when no release has had such a service; a later one may, so it is no error."""
+    known = sorted(set(client.service_names(device).values()))
+    if known and service not in known:
+        say(f"{device.application} has no service {service!r}: there is {', '.join(known)}")
 
 
 def moment_ms(text: str, now: float) -> int:

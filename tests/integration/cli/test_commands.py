@@ -118,6 +118,16 @@ def test_devices_and_releases(operator: Any, robots: Any, device: Any) -> None:
     assert built["status"] == "success"
     assert built["is_target"] is True
     assert release["commit"][:7] in operator.run("releases", "-a", "robots", "-n", "3")
+    operator.run("releases", "log", "999999", code=3)
+
+
+def test_a_device_that_is_no_more_is_removed(operator: Any, device: Any) -> None:
+    assert "--yes" in operator.ended("devices", "rm", device.name).stderr
+    assert [each["name"] for each in operator.json("devices")] == [device.name]
+    operator.run("devices", "rm", device.uuid[:9], "--yes")
+    assert operator.json("devices") == []
+    assert device.client.get(f"/device/v3/{device.uuid}/state").status_code == 401
+    operator.run("devices", "rm", device.name, "--yes", code=3)
 
 
 def test_variables(operator: Any, device: Any) -> None:

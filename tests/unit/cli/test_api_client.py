@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from gantry.cli.api_client import ApiClient
-from gantry.cli.errors import CliError, ExitCode
+from gantry.cli.errors import CliError, ExitCode, NotFoundError
 
 from .conftest import answer
 
@@ -64,9 +64,16 @@ def test_a_build_log_is_read_where_the_fleet_says(server: Any) -> None:
         "logsUrl": server.url,
     }
     server.answers["/config"] = answer(200, config)
+    server.answers["/v7/release"] = answer(200, {"d": [{"id": 7}]})
     server.answers["/v3/builds/7/log"] = answer(200, b"Step 1/1\n", "text/plain")
     with ApiClient(server.url, "token") as client:
         assert client.build_log(7) == "Step 1/1\n"
+
+
+def test_a_build_log_of_no_release(server: Any) -> None:
+    server.answers["/v7/release"] = answer(200, {"d": []})
+    with ApiClient(server.url, "token") as client, pytest.raises(NotFoundError, match="release 7"):
+        client.build_log(7)
 
 
 def certificate(folder: Path) -> Path:

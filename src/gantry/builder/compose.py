@@ -6,9 +6,11 @@ https://docs.balena.io/learn/develop/multicontainer/. What has no meaning on a d
 a warning and left out; what would change the meaning of the rest is refused.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
 import yaml
@@ -19,11 +21,14 @@ from gantry.builder.plan import BaseName, RejectedError
 
 SIZE_LIMIT_BYTES = 256 * 1024
 NODE_LIMIT = 20_000
+CHARACTER_LIMIT = 4 * SIZE_LIMIT_BYTES
 SERVICE_LIMIT = 50
 _SERVICE_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
 _VARIABLE = re.compile(
     r"\$(?:(?P<escaped>\$)|\{(?P<braced>\w+)(?:(?P<op>:?-)(?P<default>[^}]*))?\}|(?P<plain>\w+))"
 )
+# Where no `}` follows: there the search for one would begin anew at each `${`.
+_UNBRACED = re.compile(r"\$(?:(?P<escaped>\$)|(?P<plain>\w+))")
 # Without these a service would be another one than its author wrote.
 _REFUSED = {
     "env_file": "write the variables under `environment`, or set them with `gantry env set`",
@@ -120,11 +125,11 @@ def _load(text: str, path: str) -> dict[str, Any]:
         raise RejectedError(f"{path} is larger than {SIZE_LIMIT_BYTES // 1024} KiB")
     try:
         document = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
+    # ValueError: a date such as 2026-99-99, a number of thousands of digits.
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise RejectedError(f"{path} is not YAML: {error}") from error
-    budget = [NODE_LIMIT]
     try:
-        expanded = _interpolate(document, path, budget)
+        expanded = _interpolate(document, path, _Budget())
     except RecursionError as error:
         raise RejectedError(
             f"{path} contains itself: an anchor refers to its own parent"
@@ -132,31 +137,68 @@ def _load(text: str, path: str) -> dict[str, Any]:
     return _mapping(expanded, path)
 
 
-def _interpolate(value: Any, path: str, budget: list[int]) -> Any:
-    """Copy with `$$` and `${NAME:-default}` replaced; aliases cannot multiply without end."""
-    budget[0] -= 1
-    if budget[0] < 0:
+@dataclass
+class _Budget:
+    """What a file may still expand to: aliases cannot multiply without end."""
+
+    nodes: int = NODE_LIMIT
+    characters: int = CHARACTER_LIMIT
+
+
+def _interpolate(value: Any, path: str, budget: _Budget) -> Any:
+    """Copy with `$$` and `${NAME:-default}` replaced, of values that JSON has."""
+    budget.nodes -= 1
+    if budget.nodes < 0:
         raise RejectedError(f"{path} has more than {NODE_LIMIT} values: are anchors repeated?")
     if isinstance(value, dict):
-        return {str(key): _interpolate(each, path, budget) for key, each in value.items()}
+        return {
+            _checked(str(key), path, budget): _interpolate(each, path, budget)
+            for key, each in value.items()
+        }
     if isinstance(value, list):
         return [_interpolate(each, path, budget) for each in value]
-    if not isinstance(value, str):
+    if isinstance(value, str):
+        return _substituted(_checked(value, path, budget), path)
+    if isinstance(value, date):
+        return str(value)
+    if (
+        value is None
+        or isinstance(value, int)
+        or (isinstance(value, float) and math.isfinite(value))
+    ):
         return value
+    raise RejectedError(f"{path}: {value!r:.60} is no value that a device could be told")
 
+
+def _checked(text: str, path: str, budget: _Budget) -> str:
+    """A text that can be stored and be part of a command line, within the budget."""
+    budget.characters -= len(text)
+    if budget.characters < 0:
+        raise RejectedError(
+            f"{path} has texts of more than {CHARACTER_LIMIT // 1024} KiB together: are anchors "
+            "repeated?"
+        )
+    if "\0" in text or (not text.isascii() and re.search("[\ud800-\udfff]", text)):
+        raise RejectedError(f"{path}: {text[:60]!r} holds a character that no text can have")
+    return text
+
+
+def _substituted(value: str, path: str) -> str:
     def replace(match: re.Match[str]) -> str:
-        if match["escaped"]:
+        found = match.groupdict()
+        if found["escaped"]:
             return "$"
-        if match["default"] is not None:
-            return match["default"]
-        name = match["braced"] or match["plain"]
+        if found.get("default") is not None:
+            return str(found["default"])
+        name = found.get("braced") or found["plain"]
         raise RejectedError(
             f"{path}: {match[0]} in {value[:60]!r}: a push has no environment to take "
             f"{name} from: write ${match[0]} for a shell's variable, ${{{name}:-value}} for a "
             "fixed value, or set a device variable"
         )
 
-    return _VARIABLE.sub(replace, value)
+    head, brace, tail = value.rpartition("}")
+    return _VARIABLE.sub(replace, head + brace) + _UNBRACED.sub(replace, tail)
 
 
 def _build(value: Any, where: str) -> BuildSection:

@@ -92,11 +92,15 @@ def ports(value: Any, where: str) -> list[str]:
         if isinstance(each, dict):
             each = _long_port(each, where)
         port = scalar(each)
-        numbers = [int(number) for number in re.findall(r"\d+", re.sub(r"^[\d.]+\.\d+:", "", port))]
-        if not _PORT.fullmatch(port) or not all(0 < number < 65536 for number in numbers):
-            raise _wrong(where, '"host:container", for example "80:8080"', each)
+        if not _PORT.fullmatch(port) or not all(0 < each < 65536 for each in _numbers(port)):
+            raise _wrong(where, '"host:container", for example "80:8080"', port)
         result.append(port)
     return result
+
+
+def _numbers(port: str) -> list[int]:
+    """The ports of a published port, without its address."""
+    return [int(number) for number in re.findall(r"\d+", re.sub(r"^[\d.]+\.\d+:", "", port))]
 
 
 def _long_port(value: dict[str, Any], where: str) -> str:
@@ -139,6 +143,13 @@ def volumes(value: Any, where: str) -> list[str]:
     return result
 
 
+def _settings(value: Any, where: str) -> Mapping[str, Any]:
+    """What is said of a name; it may be nothing."""
+    if value is not None and not isinstance(value, Mapping):
+        raise _wrong(where, "a mapping", value)
+    return value or {}
+
+
 def networks(value: Any, where: str) -> dict[str, Any]:
     """`{name: {"aliases": […]}}` of a list of names or of a mapping."""
     if isinstance(value, list):
@@ -148,7 +159,7 @@ def networks(value: Any, where: str) -> dict[str, Any]:
     return {
         str(name): {
             key: each
-            for key, each in (settings or {}).items()
+            for key, each in _settings(settings, f"{where}.{name}").items()
             if key in {"aliases", "ipv4_address", "ipv6_address"}
         }
         for name, settings in value.items()
@@ -163,7 +174,7 @@ def depends_on(value: Any, where: str) -> dict[str, Any]:
         raise _wrong(where, "a list of services", value)
     result = {}
     for name, settings in value.items():
-        condition = (settings or {}).get("condition", "service_started")
+        condition = _settings(settings, f"{where}.{name}").get("condition", "service_started")
         if condition not in _CONDITIONS:
             raise _wrong(f"{where}.{name}.condition", f"one of {', '.join(_CONDITIONS)}", condition)
         result[str(name)] = {"condition": condition}
@@ -219,9 +230,10 @@ def ulimits(value: Any, where: str) -> dict[str, Any]:
 
 def shared_namespace(value: Any, where: str) -> str:
     """`pid: host` and `ipc: host` and the like."""
-    if value not in {"host", "private", "shareable"} and not str(value).startswith("service:"):
+    mode = text(value, where)
+    if mode not in {"host", "private", "shareable"} and not mode.startswith("service:"):
         raise _wrong(where, "host", value)
-    return str(value)
+    return mode
 
 
 NORMALISERS: Mapping[str, Normaliser] = {

@@ -111,7 +111,8 @@ def _python_entry(tree: Tree, folder: str) -> str:
 
 def _go(tree: Tree, folder: str, target: Target) -> str:
     """Pure Go is compiled on the builder's own architecture; C needs the target's compiler."""
-    imports_c = re.compile(r'^\s*import\s+(\(\s*)?"C"|^\s*"C"\s*$', re.MULTILINE)
+    # Blanks, not any space: a search over line ends would begin anew at each empty line.
+    imports_c = re.compile(r'^[ \t]*(?:import\s+(\(\s*)?"C"|"C"[ \t\r]*$)', re.MULTILINE)
     sources = [each for each in tree.files(folder) if each.endswith(".go")]
     if any(imports_c.search(tree.read(each)) for each in sources):
         stage, build = (

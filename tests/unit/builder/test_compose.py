@@ -1,5 +1,8 @@
 """docker-compose.yml: what is taken, what is left out, what is refused."""
 
+import contextlib
+import json
+import time
 from typing import Any
 
 import pytest
@@ -119,3 +122,50 @@ def test_anchors_cannot_multiply_without_end() -> None:
 def test_a_base_of_the_registry_is_an_image() -> None:
     parsed = parse(f"services: {{a: {{image: '{REGISTRY}/gantry/rpi-raspios:bookworm'}}}}")
     assert parsed.images["a"].reference == "gantry/rpi-raspios:bookworm"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "services: {a: {build: ., command: '" + "${a-" * 60_000 + "'}}",
+        "services: {a: {build: ., command: '" + "${a-" * 60_000 + "$x'}}",
+    ],
+)
+def test_open_braces_take_no_time(text: str) -> None:
+    started = time.monotonic()
+    with contextlib.suppress(RejectedError):
+        parse(text)
+    assert time.monotonic() - started < 5
+
+
+def test_aliases_of_long_texts_do_not_multiply() -> None:
+    text = f"x-a: &a {'x' * 200_000}\nservices: {{a: {{build: ., command: [{'*a, ' * 10_000}]}}}}\n"
+    with pytest.raises(RejectedError, match="texts of more than 1024 KiB together"):
+        parse(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{a: 2020-99-99}",
+        f"{{services: {{a: {{build: ., cpu_shares: {'9' * 5000}}}}}}}",
+        f"{{services: {{a: {{build: ., ports: ['{'9' * 5000}']}}}}}}",
+        "{services: {a: {build: .}}, volumes: {v: {driver_opts: {a: .nan}}}}",
+        "{services: {a: {build: ., ulimits: {a: !!binary aGk=}}}}",
+        "{services: {a: {build: ., networks: {x: 5}}}, networks: {x: }}",
+        "{services: {a: {build: ., depends_on: {a: 5}}}}",
+        "{services: {a: {build: ., pid: [1]}}}",
+        '{services: {a: {build: {context: ., args: {A: "\\0"}}}}}',
+        '{services: {a: {build: {context: ., args: {A: "\\ud800"}}}}}',
+        '{services: {a: {build: {context: ., args: {"\\ud800": x}}}}}',
+    ],
+)
+def test_values_that_cannot_be_are_rejected_and_are_no_fault_of_the_builder(text: str) -> None:
+    with pytest.raises(RejectedError):
+        parse(text)
+
+
+def test_a_date_is_the_text_that_it_is_written_as() -> None:
+    parsed = parse("{services: {a: {build: .}}, volumes: {v: {labels: {a: 2026-01-02}}}}")
+    assert parsed.composition["volumes"]["v"]["labels"] == {"a": "2026-01-02"}
+    json.dumps(parsed.composition)

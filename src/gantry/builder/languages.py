@@ -13,6 +13,8 @@ from gantry.builder.plan import BaseName, RejectedError, Target
 from gantry.builder.tree import Tree
 from gantry.contracts.device_types import Architecture
 
+KINDS = ("package.json", "requirements.txt", "pyproject.toml", "go.mod")
+"""What an application is recognised by; the first that is there counts."""
 PYTHON_ENTRIES = ("main.py", "app.py", "server.py", "__main__.py")
 NODE_ENTRIES = ("server.js", "index.js", "app.js", "main.js")
 _GO_ARCHITECTURES = {
@@ -29,13 +31,13 @@ def dockerfile_for(tree: Tree, folder: str, target: Target) -> tuple[str, str] |
     Raises:
         RejectedError: a language is recognised, but what to start is not; says what is missing.
     """
-    kinds: dict[str, Callable[[Tree, str, Target], str]] = {
-        "package.json": _node,
-        "requirements.txt": _python_requirements,
-        "pyproject.toml": _python_project,
-        "go.mod": _go,
-    }
-    for name, make in kinds.items():
+    makers: tuple[Callable[[Tree, str, Target], str], ...] = (
+        _node,
+        _python_requirements,
+        _python_project,
+        _go,
+    )
+    for name, make in zip(KINDS, makers, strict=True):
         if tree.is_file(tree.join(folder, name)):
             return tree.join(folder, name), make(tree, folder, target)
     return None

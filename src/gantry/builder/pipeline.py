@@ -229,7 +229,8 @@ class Pipeline:
         return attempt.result(ReleaseStatus.SUCCESS, size=sum(each.size for each in images))
 
     async def _failed(self, attempt: Attempt, error: str) -> BuildResult:
-        attempt.report.say(error, is_error=True)
+        # Who pushed reads it in the result: said as well, it would be there twice.
+        attempt.log.write(error)
         await self._finish(attempt, ReleaseStatus.FAILED, error)
         return attempt.result(ReleaseStatus.FAILED, error)
 

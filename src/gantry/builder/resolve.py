@@ -12,17 +12,6 @@ from gantry.builder.plan import (
 from gantry.builder.tree import Tree
 
 COMPOSE_NAMES = ("docker-compose.yml", "docker-compose.yaml", "compose.yml", "compose.yaml")
-ACCEPTED = (
-    "docker-compose.yml",
-    "Dockerfile.<device type>",
-    "Dockerfile.<architecture>",
-    "Dockerfile.template",
-    "Dockerfile",
-    "package.json",
-    "requirements.txt",
-    "pyproject.toml",
-    "go.mod",
-)
 MAIN_SERVICE = "main"
 
 
@@ -127,11 +116,16 @@ def _nothing(tree: Tree, service: str, folder: str, target: Target) -> str:
     names = tree.names(folder)
     seen = ", ".join(names[:12]) + (", …" if len(names) > 12 else "") if names else "nothing"
     where = "the push" if folder == "." else f"{folder} (service {service})"
-    accepted = ", ".join(ACCEPTED[0 if folder == "." else 1 :])
-    return (
-        f"nothing to build in {where}, which has {seen}. Accepted are: {accepted}; "
-        f"for this fleet the device type is {target.device.slug} and the architecture "
-        f"{target.architecture}"
+    kinds = [
+        f"Dockerfile.{target.device.slug}, Dockerfile.{target.architecture} "
+        "(this fleet's device type and architecture)",
+        "Dockerfile.template, Dockerfile",
+        f"{', '.join(languages.KINDS)} (built without a Dockerfile)",
+    ]
+    if folder == ".":
+        kinds.insert(0, "docker-compose.yml (several services)")
+    return "\n  ".join(
+        [f"nothing to build in {where}, which has {seen}. What is accepted, in this order:", *kinds]
     )
 
 

@@ -103,6 +103,19 @@ def test_a_link_out_of_the_tree_is_not_followed(tmp_path: Path) -> None:
         resolve(Tree(tmp_path), PI3, REGISTRY)
 
 
+def test_nothing_to_build_says_what_there_is_and_what_is_accepted(tmp_path: Path) -> None:
+    with pytest.raises(RejectedError) as rejected:
+        resolve(tree(tmp_path, {"README.md": "", "src/x.c": ""}), PI3, REGISTRY)
+    first, *kinds = str(rejected.value).splitlines()
+    assert "nothing to build in the push, which has README.md, src" in first
+    assert [each.split(" (")[0].strip() for each in kinds] == [
+        "docker-compose.yml",
+        "Dockerfile.raspberrypi3-64, Dockerfile.aarch64",
+        "Dockerfile.template, Dockerfile",
+        "package.json, requirements.txt, pyproject.toml, go.mod",
+    ]
+
+
 class TestLanguages:
     """Trees without a Dockerfile."""
 

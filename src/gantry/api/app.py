@@ -93,6 +93,11 @@ def _add_handlers(app: FastAPI) -> None:
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         return JSONResponse({"error": _sentence(error)}, 400)
 
+    @app.exception_handler(UnicodeEncodeError)
+    async def surrogate(_: Request, __: UnicodeEncodeError) -> JSONResponse:
+        # JSON can spell half a surrogate pair (RFC 8259, 8.2), and no database can store it.
+        return JSONResponse({"error": "a text holds half of a surrogate pair: no character"}, 400)
+
     @app.exception_handler(DBAPIError)
     async def database(request: Request, error: DBAPIError) -> JSONResponse:
         return _database_answer(request, error)
@@ -126,7 +131,11 @@ def _internal(request: Request, error: Exception) -> JSONResponse:
         "internal error %s at %s %s", incident, request.method, request.url.path, exc_info=error
     )
     return JSONResponse(
-        {"error": f"an internal error happened; the api's log has it under {incident}"}, 500
+        {"error": f"an internal error happened; the api's log has it under {incident}"},
+        500,
+        # The server ends this connection after it. Unsaid, the proxy would send the next request,
+        # of whomever, into its end, and answer it with 502.
+        headers={"Connection": "close"},
     )
 
 

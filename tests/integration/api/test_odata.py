@@ -274,3 +274,35 @@ def test_applications_are_named_well(fleet: Fleet) -> None:
     assert fleet.user.patch(f"/v7/application({fleet.id})", json=rename).status_code == 200
     owner = fleet.application["slug"].split("/")[0]
     assert rows(fleet, f"application(slug='{owner}/renamed')")[0]["id"] == fleet.id
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "belongs_to__application/" + "should_be_running__release/belongs_to__application/" * 150
+        + "app_name eq 'x'",
+        "a/" * 3000 + "a eq 1",
+        "belongs_to__application/owns__device/any(e:e/id eq 1)",
+        "device_environment_variable/any(v:v/device/device_environment_variable/any(w:w/id eq 1))",
+    ],
+)  # fmt: skip
+def test_hostile_filters_are_refused(shared_three: Fleet, condition: str) -> None:
+    answer = shared_three.user.get("/v7/device", params={"$filter": condition})
+    assert answer.status_code == 400, answer.text
+    assert "$filter is not valid" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("text", ["\\ud800", "\\u0000"])
+def test_texts_that_cannot_be_stored_are_refused(fleet: Fleet, text: str) -> None:
+    """As JSON spells them; the connection serves on."""
+    number = fleet.user.get("/v7/application?$select=id&$top=1").json()["d"][0]["id"]
+    for path, body in (
+        ("/login_", f'{{"username": "admin", "password": "{text}"}}'),
+        ("/api-key/user/full", f'{{"name": "{text}"}}'),
+        (
+            "/v7/application_environment_variable",
+            f'{{"application": {number}, "name": "A", "value": "{text}"}}',
+        ),
+    ):
+        answer = fleet.user.post(path, content=body, headers={"Content-Type": "application/json"})
+        assert answer.status_code == (401 if "0000" in text and "login" in path else 400), path

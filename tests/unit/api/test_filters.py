@@ -21,6 +21,18 @@ def test_lists_of_one_are_lists(text: str, members: int) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    ["a/any(d:d/b/c/any(e:e/id eq 1))", "a/" * 3000 + "a eq 1", "(" * 4000 + "a" + ")" * 4000],
+)
+def test_what_the_grammar_cannot_do_is_the_callers_fault(text: str) -> None:
+    try:
+        tree = parse_filter(text).tree
+    except ODataError:
+        return
+    assert tree is not None
+
+
+@pytest.mark.parametrize(
     ("text", "position"),
     [("id eq", 3), ("id eq ", 6), ("id ~ 5", 3), ("", 0), ("(id eq 1", 8), ("unheard(id)", 0)],
 )

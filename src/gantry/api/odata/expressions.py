@@ -29,6 +29,7 @@ from gantry.api.odata.filters import Filter
 from gantry.api.odata.schema import Kind, Navigation, Resource, Row
 
 MAX_DEPTH = 60
+MAX_PATH = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,9 @@ class Compiler:
 
     def path(self, scope: Scope, names: list[str]) -> Value:
         """A field, through to-one navigations: `belongs_to__application/app_name`."""
+        # Each name is a subquery in the last: the planner's time grows much faster than the text.
+        if len(names) > MAX_PATH:
+            raise self.error(f"a path has at most {MAX_PATH} names", names[0])
         resource, row = scope.resource, scope.row
         if names[0] in scope.variables and len(names) > 1:
             resource, row = scope.variables[names[0]]
@@ -310,9 +314,12 @@ def _substring(a: list[ColumnElement[Any]]) -> ColumnElement[Any]:
 
 def _names(node: Any) -> list[str]:
     """The names of a path, from the row on."""
-    if isinstance(node, ast.Attribute):
-        return [*_names(node.owner), node.attr if isinstance(node.attr, str) else node.attr.name]
-    return [full_name(node)]
+    names = []
+    # A loop: a path may be as long as the option is.
+    while isinstance(node, ast.Attribute):
+        names.append(node.attr if isinstance(node.attr, str) else node.attr.name)
+        node = node.owner
+    return [full_name(node), *reversed(names)]
 
 
 def full_name(identifier: Any) -> str:

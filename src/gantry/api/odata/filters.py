@@ -45,7 +45,15 @@ def parse_filter(text: str) -> Filter:
     except exceptions.FunctionCallException as error:
         name = getattr(error, "function_name", "")
         raise ODataError("$filter", text, max(text.find(name), 0), str(error)) from error
-    except (exceptions.ODataException, NotImplementedError, ValueError) as error:
+    # AttributeError: odata-query's own, for a lambda at the end of a longer path; RecursionError:
+    # what it does of a path of thousands of names.
+    except (
+        exceptions.ODataException,
+        AttributeError,
+        NotImplementedError,
+        RecursionError,
+        ValueError,
+    ) as error:
         raise ODataError("$filter", text, 0, "this form of expression is not served") from error
     if tree is None or not isinstance(tree, ast._Node):
         raise ODataError("$filter", text, len(text), "the expression ends too early")

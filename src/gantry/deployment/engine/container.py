@@ -176,8 +176,8 @@ def _host(inputs: Properties) -> dict[str, Any]:
     if inputs.get("cpus"):
         host["NanoCpus"] = round(float(inputs["cpus"]) * 10**9)
     if capabilities := inputs.get("capabilities"):
-        host["CapAdd"] = [_capability(name) for name in capabilities.get("adds", [])]
-        host["CapDrop"] = [_capability(name) for name in capabilities.get("drops", [])]
+        host["CapAdd"] = [_capability(name) for name in capabilities.get("adds", [])] or None
+        host["CapDrop"] = [_capability(name) for name in capabilities.get("drops", [])] or None
     if options := inputs.get("securityOpts"):
         host["SecurityOpt"] = [option for option in options if option != "systempaths=unconfined"]
         if "systempaths=unconfined" in options:

@@ -68,7 +68,7 @@ async def serve(config: BuilderConfig) -> str:
         names = name_server()
         stack.push_async_callback(names.stop)
         await names.start()
-        container.raise_fence()
+        container.raise_fence(config.https_port)
         registry = Registry(config.registry, config.ca_certificate_pem, USERNAME, key)
         stack.push_async_callback(registry.close)
         api = ReleaseApi(config.api_url, key, config.builder_name)
@@ -81,7 +81,14 @@ async def serve(config: BuilderConfig) -> str:
         workshop = Workshop(
             engine=engine,
             executor=Executor(
-                engine, buildx, registry, cgroups, config.limits, native, config.data_directory
+                engine,
+                buildx,
+                registry,
+                cgroups,
+                config.limits,
+                native,
+                config.data_directory,
+                cache_secret=key,
             ),
             catalogue=catalogue,
             api=api,

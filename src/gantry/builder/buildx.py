@@ -13,6 +13,8 @@ from gantry.builder.progress import Line, Transcript
 
 STOP_SECONDS = 5.0
 LINE_LIMIT_BYTES = 4 * 1024**2
+# https://docs.docker.com/reference/dockerfile/#buildkit-built-in-build-args
+CACHE_NAMESPACE = "BUILDKIT_CACHE_MOUNT_NS"
 
 
 class BuildFailedError(Exception):
@@ -21,7 +23,11 @@ class BuildFailedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class BuildJob:
-    """One image to build. `dockerfile` may lie outside `context`."""
+    """One image to build. `dockerfile` may lie outside `context`.
+
+    `cache_namespace` keeps apart what `RUN --mount=type=cache` keeps: BuildKit knows those folders
+    by a name alone, so without it one application's packages would be taken by another's build.
+    """
 
     context: Path
     dockerfile: Path
@@ -32,6 +38,7 @@ class BuildJob:
     target: str | None = None
     no_cache: bool = False
     cgroup_parent: str | None = None
+    cache_namespace: str | None = None
 
 
 def command(job: BuildJob, metadata: Path) -> list[str]:
@@ -47,7 +54,12 @@ def command(job: BuildJob, metadata: Path) -> list[str]:
         f"--metadata-file={metadata}",
     ]
     words += [f"--tag={each}" for each in job.tags]
-    words += [f"--build-arg={name}={value}" for name, value in job.args.items()]
+    args = dict(job.args)
+    # Not the tree's to choose, whatever its docker-compose.yml says.
+    args.pop(CACHE_NAMESPACE, None)
+    if job.cache_namespace:
+        args[CACHE_NAMESPACE] = job.cache_namespace
+    words += [f"--build-arg={name}={value}" for name, value in args.items()]
     words += [f"--label={name}={value}" for name, value in job.labels.items()]
     if job.target:
         words.append(f"--target={job.target}")

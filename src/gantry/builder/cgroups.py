@@ -1,4 +1,4 @@
-"""Memory limits of builds: one control group for each application.
+"""Limits of builds, of memory and of processes: one control group for each application.
 
 BuildKit has no memory limit of its own, and a RUN step's cgroup parent is part of its cache key:
 so the group's name must be the same from push to push. It is at the root of the host's hierarchy
@@ -12,6 +12,9 @@ import signal
 from pathlib import Path
 
 ROOT = Path("/sys/fs/cgroup")
+# Processes and threads of one build. Without a bound a step that forks for ever takes all of the
+# host's; builds of many cores have some hundreds.
+PIDS_LIMIT = 8192
 
 
 class CgroupError(Exception):
@@ -51,7 +54,7 @@ class BuildCgroups:
             ) from error
 
     def limited(self, application_id: int, memory_bytes: int) -> str:
-        """The application's group with this limit, swap included; the path for --cgroup-parent."""
+        """The application's group with its limits, swap included; the path for --cgroup-parent."""
         path = f"{self.parent}/application-{application_id}"
         folder = self._memory(path)
         try:
@@ -59,6 +62,7 @@ class BuildCgroups:
             if self._unified:
                 (folder / "memory.max").write_text(str(memory_bytes))
                 self._try_write(folder / "memory.swap.max", "0")
+                self._try_write(folder / "pids.max", str(PIDS_LIMIT))
                 self._kills[path] = self._field(folder / "memory.events", "oom_kill")
             else:
                 # memsw may never be lower than the limit: lift it, set the limit, lower it.
@@ -66,6 +70,9 @@ class BuildCgroups:
                 (folder / "memory.limit_in_bytes").write_text(str(memory_bytes))
                 self._try_write(folder / "memory.memsw.limit_in_bytes", str(memory_bytes))
                 self._try_write(folder / "memory.max_usage_in_bytes", "0")
+                if (pids := self._root / "pids").is_dir():
+                    (pids / path[1:]).mkdir(parents=True, exist_ok=True)
+                    self._try_write(pids / path[1:] / "pids.max", str(PIDS_LIMIT))
         except OSError as error:
             raise CgroupError(f"the memory limit of {path} cannot be set: {error}") from error
         return path

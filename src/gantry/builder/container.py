@@ -18,6 +18,12 @@ BINFMT = Path("/proc/sys/fs/binfmt_misc")
 BRIDGE_ADDRESS = "198.18.0.1"
 BRIDGE_NETWORK = f"{BRIDGE_ADDRESS}/16"
 BRIDGE = "docker0"
+# Of this container, as Docker has it in every network of its own making.
+NAME_SERVER = "127.0.0.11"
+# Link-local: where clouds tell a machine its credentials (RFC 3927).
+METADATA = "169.254.0.0/16"
+# A supplementary group of the engine's process alone. Files are not made with it.
+ENGINE_GROUP = 10999
 _MACHINES = {
     "x86_64": Architecture.AMD64,
     "aarch64": Architecture.AARCH64,
@@ -89,30 +95,40 @@ def prepare_mounts() -> None:
         _run(["mount", "-t", "binfmt_misc", "binfmt_misc", str(BINFMT)])
 
 
-def raise_fence() -> None:
+def raise_fence(https_port: int) -> None:
     """Builds reach the internet, but neither the fleet's inner network nor this container.
 
-    The one exception is the name server at the bridge's address.
+    The exceptions are the name server at the bridge's address for steps, and for the engine, which
+    itself fetches what `ADD` and `FROM` name, the port at which the registry and its tokens are.
 
     Raises:
         ContainerError: NET_ADMIN is missing.
     """
     # Inserted, last one first: DOCKER-USER ends in a RETURN of the engine's own.
-    for rule in reversed(fence_rules(_own_networks())):
+    for rule in reversed(fence_rules(_own_networks(), https_port)):
         if subprocess.run(["iptables", "-w", "-C", *rule], capture_output=True).returncode:
             _run(["iptables", "-w", "-I", *rule])
 
 
-def fence_rules(networks: Iterable[str]) -> list[list[str]]:
+def fence_rules(networks: Iterable[str], https_port: int) -> list[list[str]]:
     """The rules in order, as iptables takes them behind `-A`; `networks` are this container's."""
+    networks = list(networks)
     reject = ["-j", "REJECT"]
-    rules = [["DOCKER-USER", "-i", BRIDGE, "-d", each, *reject] for each in networks]
+    rules = [["DOCKER-USER", "-i", BRIDGE, "-d", each, *reject] for each in [*networks, METADATA]]
     incoming = ["INPUT", "-i", BRIDGE]
     established = ["-m", "conntrack", "--ctstate", "ESTABLISHED,RELATED"]
     rules.append([*incoming, *established, "-j", "ACCEPT"])
     for protocol in ("udp", "tcp"):
         rules.append([*incoming, "-p", protocol, "--dport", "53", "-j", "ACCEPT"])
     rules.append([*incoming, *reject])
+    # The engine's own connections are known by a group that no other process is in.
+    engine = ["OUTPUT", "-m", "owner", "--gid-owner", str(ENGINE_GROUP), "--suppl-groups"]
+    rules.append([*engine, "-d", f"{NAME_SERVER}/32", "-j", "ACCEPT"])
+    for each in networks:
+        port = ["-p", "tcp", "--dport", str(https_port)]
+        rules.append([*engine, "-d", each, *port, "-j", "ACCEPT"])
+    for each in [*networks, "127.0.0.0/8", BRIDGE_NETWORK, METADATA]:
+        rules.append([*engine, "-d", each, *reject])
     return rules
 
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from gantry.builder.container import BRIDGE, BRIDGE_ADDRESS, BRIDGE_NETWORK
+from gantry.builder.container import BRIDGE, BRIDGE_ADDRESS, BRIDGE_NETWORK, ENGINE_GROUP
 from gantry.builder.engine import Engine
 
 START_SECONDS = 60.0
@@ -20,14 +20,20 @@ class DaemonError(Exception):
 
 
 class Daemon:
-    """A child process whose output goes to the builder's own."""
+    """A child process whose output goes to the builder's own; `groups` are ids of groups that it
+    is in beside its first one."""
 
     def __init__(
-        self, name: str, command: list[str], environment: Mapping[str, str] | None = None
+        self,
+        name: str,
+        command: list[str],
+        environment: Mapping[str, str] | None = None,
+        groups: tuple[int, ...] = (),
     ) -> None:
         self.name = name
         self._command = command
         self._environment = {**os.environ, **(environment or {})}
+        self._groups = groups
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
@@ -38,7 +44,10 @@ class Daemon:
         """
         try:
             self._process = await asyncio.create_subprocess_exec(
-                *self._command, env=self._environment, stdin=asyncio.subprocess.DEVNULL
+                *self._command,
+                env=self._environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                extra_groups=self._groups,
             )
         except OSError as error:
             raise DaemonError(f"{self._command[0]} cannot be started: {error}") from error
@@ -76,7 +85,7 @@ def engine_daemon(socket: Path, cgroup_parent: str, bundle: Path) -> Daemon:
         "--max-concurrent-uploads=5",
         "--log-level=warn",
     ]
-    return Daemon("dockerd", command, {"SSL_CERT_FILE": str(bundle)})
+    return Daemon("dockerd", command, {"SSL_CERT_FILE": str(bundle)}, (ENGINE_GROUP,))
 
 
 def name_server() -> Daemon:

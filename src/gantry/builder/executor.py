@@ -1,6 +1,8 @@
 """Carries out a plan: builds and pushes its images within the limits of a build."""
 
 import asyncio
+import hashlib
+import hmac
 import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping
@@ -55,7 +57,10 @@ class Made:
 
 
 class Executor:
-    """Builds on `engine` with `buildx`, pushes to `registry`, and reads back what was pushed."""
+    """Builds on `engine` with `buildx`, pushes to `registry`, and reads back what was pushed.
+
+    From `cache_secret` come the names that keep the applications' caches apart.
+    """
 
     def __init__(
         self,
@@ -66,6 +71,7 @@ class Executor:
         limits: Limits,
         native: Architecture,
         disk_folder: Path,
+        cache_secret: str,
     ) -> None:
         self._engine = engine
         self._buildx = buildx
@@ -74,6 +80,7 @@ class Executor:
         self._limits = limits
         self.native = native
         self._disk_folder = disk_folder
+        self._cache_secret = cache_secret.encode()
 
     async def run(
         self, order: Order, plan: BuildPlan, release: Release, report: Report, work: Path
@@ -162,6 +169,7 @@ class Executor:
             target=build.target,
             no_cache=order.no_cache,
             cgroup_parent=group,
+            cache_namespace=self._cache_namespace(order.application_id),
         )
         started = time.monotonic()
         try:
@@ -178,7 +186,7 @@ class Executor:
         )
         size = await self._registry.size(image.repository, digest)
         local = await self._engine.image(made.reference)
-        report.say(f"pushed {digest[:19]}, {size / 1024**2:.1f} MiB", image.service)
+        report.say(f"pushed {digest[:19]}, {size / 1e6:.1f} MB", image.service)
         return BuiltImage(
             image_id=image.image_id,
             digest=digest,
@@ -187,6 +195,12 @@ class Executor:
             dockerfile=made.dockerfile,
             labels=_labels(local.labels if local else {}),
         )
+
+    def _cache_namespace(self, application_id: int) -> str:
+        """The same from push to push, and not to be guessed: a frontend of a user's own, which
+        `# syntax=` may name, could ask for any."""
+        text = f"cache of application {application_id}".encode()
+        return hmac.new(self._cache_secret, text, hashlib.sha256).hexdigest()[:32]
 
     def _name(self, image: ReleaseImage, commit: str) -> str:
         return f"{self._registry.name}/{image.repository}:{commit}"

@@ -182,8 +182,12 @@ def _handler(state: StandIn) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-def _serve(state: StandIn, context: ssl.SSLContext | None = None) -> ThreadingHTTPServer:
-    server = ThreadingHTTPServer(("0.0.0.0", 0), _handler(state))  # noqa: S104
+def _serve(
+    state: StandIn,
+    context: ssl.SSLContext | None = None,
+    address: tuple[str, int] = ("0.0.0.0", 0),  # noqa: S104
+) -> ThreadingHTTPServer:
+    server = ThreadingHTTPServer(address, _handler(state))
     if context:
         server.socket = context.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -325,8 +329,9 @@ def rig(
     ca = Authority(_certificate("test CA", key, None, ()), key)
     state = StandIn(*ca.issue(f"api.{HOST}"))
     plain = _serve(state)
-    secure = _serve(state, _tls_context(ca, tmp_path_factory.mktemp("tls")))
     gateway = network.attrs["IPAM"]["Config"][0]["Gateway"]
+    # At the fleet's port, as the proxy has it: the builder's engine may use no other one there.
+    secure = _serve(state, _tls_context(ca, tmp_path_factory.mktemp("tls")), (gateway, PORT))
     settings = {
         "fleet": f"test-{uuid.uuid4().hex[:6]}",
         "host": HOST,

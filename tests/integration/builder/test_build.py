@@ -201,6 +201,31 @@ def test_builds_reach_the_internet_but_not_the_fleet(rig: Rig) -> None:
     assert not [each for each in lines if each.startswith("[main] REACHED")]
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "198.18.0.1", "own", "gateway"])
+def test_add_fetches_nothing_of_the_fleet(rig: Rig, host: str) -> None:
+    """The engine itself fetches what ADD names, from inside the fleet's network."""
+    if host == "gateway":
+        url = f"http://{rig.gateway}:{rig.api_port}/ping"
+    else:
+        url = f"{rig.url}/ping" if host == "own" else f"http://{host}:8080/ping"
+    result, _ = rig.result({"Dockerfile": f"{BASE}ADD {url} /x\n"}, application_id=10)
+    assert result.status is ReleaseStatus.FAILED
+    assert "refused" in (result.error or "") or "unreachable" in (result.error or ""), result.error
+
+
+def test_applications_do_not_share_cache_mounts(rig: Rig) -> None:
+    """One application must not put files into another's image by way of a cache folder."""
+    mount = "--mount=type=cache,id=pip,target=/c"
+    dockerfile = f"{BASE}RUN {mount} ls /c; touch /c/from-$WHO\n"
+    lines = []
+    for application_id, who in ((8, "a"), (9, "b"), (9, "b2")):
+        files = {"Dockerfile": dockerfile.replace("$WHO", who)}
+        result, said = rig.result(files, application_id=application_id)
+        assert result.status is ReleaseStatus.SUCCESS, [result.error, *said]
+        lines.append([each for each in said if "from-" in each and "RUN" not in each])
+    assert lines == [[], [], ["[main] from-b"]]
+
+
 def test_only_services_may_ask(rig: Rig) -> None:
     answer = httpx2.post(f"{rig.url}/v3/build", headers={"Authorization": "Bearer guess"})
     assert answer.status_code == 401

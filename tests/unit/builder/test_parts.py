@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -170,12 +171,26 @@ class TestLogs:
 
 
 def test_the_fence_refuses_all_but_names() -> None:
-    rules = [" ".join(each) for each in fence_rules(["172.18.0.0/16"])]
+    rules = [" ".join(each) for each in fence_rules(["172.18.0.0/16"], 8443)]
     assert rules[0] == "DOCKER-USER -i docker0 -d 172.18.0.0/16 -j REJECT"
-    assert rules[-1] == "INPUT -i docker0 -j REJECT"
+    incoming = [each for each in rules if each.startswith("INPUT")]
+    assert incoming[-1] == "INPUT -i docker0 -j REJECT"
     assert [
-        each for each in rules if "--dport" in each and "--dport 53 -j ACCEPT" not in each
+        each for each in incoming if "--dport" in each and "--dport 53 -j ACCEPT" not in each
     ] == []
+
+
+def test_the_engine_fetches_nothing_of_the_fleet_but_images() -> None:
+    engine = "OUTPUT -m owner --gid-owner 10999 --suppl-groups -d"
+    rules = [" ".join(each) for each in fence_rules(["172.18.0.0/16"], 8443)]
+    assert [each for each in rules if each.startswith("OUTPUT")] == [
+        f"{engine} 127.0.0.11/32 -j ACCEPT",
+        f"{engine} 172.18.0.0/16 -p tcp --dport 8443 -j ACCEPT",
+        f"{engine} 172.18.0.0/16 -j REJECT",
+        f"{engine} 127.0.0.0/8 -j REJECT",
+        f"{engine} 198.18.0.1/16 -j REJECT",
+        f"{engine} 169.254.0.0/16 -j REJECT",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -207,6 +222,15 @@ def test_a_build_has_no_attestations_and_its_own_group(tmp_path: Path) -> None:
     assert "--cgroup-parent=/gantry-x-builder/application-1" in words
 
 
+def test_a_tree_does_not_choose_whose_caches_it_mounts(tmp_path: Path) -> None:
+    args = {"BUILDKIT_CACHE_MOUNT_NS": "another's"}
+    job = BuildJob(tmp_path, tmp_path / "Dockerfile", "linux/arm64", ["a:1"], args)
+    assert not [each for each in command(job, tmp_path / "m") if "CACHE_MOUNT" in each]
+    job = replace(job, cache_namespace="own")
+    found = [each for each in command(job, tmp_path / "m") if "CACHE_MOUNT" in each]
+    assert found == ["--build-arg=BUILDKIT_CACHE_MOUNT_NS=own"]
+
+
 @pytest.mark.parametrize("unified", [True, False])
 def test_groups_of_both_versions(tmp_path: Path, unified: bool) -> None:
     """Plain files in place of a kernel's: the names and the values are what is tested."""
@@ -214,16 +238,19 @@ def test_groups_of_both_versions(tmp_path: Path, unified: bool) -> None:
         (tmp_path / "cgroup.controllers").write_text("memory")
     else:
         (tmp_path / "memory").mkdir()
+        (tmp_path / "pids").mkdir()
     groups = BuildCgroups("gantry-x-builder", tmp_path)
     groups.prepare()
     path = groups.limited(7, 1000)
     assert path == "/gantry-x-builder/application-7"
     if unified:
         assert (tmp_path / path[1:] / "memory.max").read_text() == "1000"
+        assert (tmp_path / path[1:] / "pids.max").read_text() == "8192"
         (tmp_path / path[1:] / "memory.events").write_text("oom 1\noom_kill 1\n")
     else:
         folder = tmp_path / "memory" / path[1:]
         assert (folder / "memory.limit_in_bytes").read_text() == "1000"
+        assert (tmp_path / "pids" / path[1:] / "pids.max").read_text() == "8192"
         (folder / "memory.max_usage_in_bytes").write_text("999")
     assert groups.ran_out(path)
 

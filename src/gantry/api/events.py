@@ -71,6 +71,10 @@ class Hub:
         """Whether the device has no other stream open in this process."""
         return self._by_device.get(entry.device_id, set()) <= {entry}
 
+    def open_streams(self, device_id: int) -> int:
+        """How many streams a device has open in this process."""
+        return len(self._by_device.get(device_id, ()))
+
     @property
     def device_ids(self) -> list[int]:
         """The devices that have a stream open in this process."""

@@ -281,6 +281,20 @@ def test_many_streams_are_served_by_one_process(fleet: Fleet) -> None:
     assert all(stream.ended() for stream in streams)
 
 
+def test_one_device_does_not_take_all_streams(fleet: Fleet) -> None:
+    device, other = fleet.register(), fleet.register()
+    held = [Stream(fleet.api, device) for _ in range(32)]
+    for stream in held:
+        stream.wait(1, 20)
+    answer = device.client.get(f"/device/v3/{device.uuid}/events")
+    assert answer.status_code == 429
+    assert "too many event streams" in answer.json()["error"]
+    Stream(fleet.api, other).wait(1)
+    for each in (device, other):
+        fleet.user.delete(f"/v7/device({each.id})")
+    assert all(stream.ended() for stream in held)
+
+
 def test_the_same_registration_many_times_at_once_is_one_device(fleet: Fleet) -> None:
     key = fleet.provisioning_key()
     body = {

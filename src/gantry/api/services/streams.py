@@ -22,6 +22,8 @@ from gantry.api.services.target_state import target_state
 log = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 15.0
+# Of one device in one process. It needs one; those of broken connections linger for a while.
+MAX_STREAMS = 32
 HEARTBEAT = b": still here\n\n"
 # A lease is renewed many times within its life: a busy moment must not put devices offline.
 LEASE_SECONDS = 30.0

@@ -21,7 +21,7 @@ SERVICES = ("postgres", "nats", "registry", "api", "logs", "builder", "git", "pr
 # engine, and the secrets of a fleet that was made anew.
 VOLATILE = re.compile(
     r"^(Id|Created|State|ResolvConfPath|HostnamePath|HostsPath|LogPath|GraphDriver|RestartCount|ExecIDs"
-    r"|SandboxID|SandboxKey|EndpointID|NetworkID|Gateway|IPAddress|MacAddress|CreatedAt|Containers"
+    r"|SandboxID|SandboxKey|EndpointID|NetworkID|Gateway|IPAddress|IPPrefixLen|MacAddress|CreatedAt|Containers"
     r"|IPAM|DNSNames)$"
 )
 CONTAINER_ID = re.compile(r"^[0-9a-f]{12}$")

@@ -61,7 +61,9 @@ def create_app(config: Config, on_ready: Callable[[Service], None] | None = None
                 await keeper
             await service.client.aclose()
 
-    app = FastAPI(title="Gantry logs", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="Gantry logs", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None
+    )
     app.add_exception_handler(LogsError, _explain)
     _health_routes(app)
     _device_routes(app)

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ STALLED_SECONDS = 60.0
 """A reader who takes nothing for so long is let go; it goes on from its cursor later."""
 
 MAX_READERS = 500
+MAX_READERS_PER_DEVICE = 50
+"""So that those of one device leave room for everybody else's."""
+
 _PATIENCE_SECONDS = 300.0
 _HISTORY_SILENCE = 2.0
 _TICK_SECONDS = 1.0
@@ -54,7 +58,7 @@ class Readers:
     def __init__(self, store: Store, access: Access) -> None:
         self._store = store
         self._access = access
-        self._number = 0
+        self._numbers: Counter[str] = Counter()
         self._closing = asyncio.Event()
 
     def close(self) -> None:
@@ -68,22 +72,26 @@ class Readers:
             LogsError: not allowed, too many readers, or JetStream is away.
         """
         await self._access.check(wish.caller)
-        if self._number >= MAX_READERS:
+        if self._numbers.total() >= MAX_READERS:
             raise TooManyError("too many readers follow logs: try again later", retry_after=30)
+        if self._numbers[wish.caller.device] >= MAX_READERS_PER_DEVICE:
+            raise TooManyError("too many readers follow this device's log", retry_after=30)
         start, amount = await self._store.locate(wish.caller.device, wish.place)
         beat = _TICK_SECONDS if wish.follow else _HISTORY_SILENCE
         lines = self._store.read(wish.caller.device, start, beat=beat, patience=_PATIENCE_SECONDS)
         past = _since(lines, amount, wish)
         content = _array(past) if wish.form is Form.JSON else self._live(past, wish)
-        return _Patient(self._counted(content), media_type=wish.form.value)
+        return _Patient(self._counted(content, wish.caller.device), media_type=wish.form.value)
 
-    async def _counted(self, content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        self._number += 1
+    async def _counted(self, content: AsyncIterator[bytes], device: str) -> AsyncIterator[bytes]:
+        self._numbers[device] += 1
         try:
             async for piece in content:
                 yield piece
         finally:
-            self._number -= 1
+            self._numbers[device] -= 1
+            if not self._numbers[device]:
+                del self._numbers[device]
 
     async def _live(
         self, lines: AsyncIterator[StoredLine | None], wish: Wish

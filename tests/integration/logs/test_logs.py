@@ -1,5 +1,6 @@
 """Lines in, lines out: order, identity, limits, breaks."""
 
+import contextlib
 import gzip
 import json
 import threading
@@ -225,6 +226,29 @@ def test_server_sent_events_go_on_from_the_last(service: Any, device: Any) -> No
     data = [json.loads(row[6:])["message"] for row in rows if row.startswith("data: ")]
     assert data == [f"line {n}" for n in range(16, 21)]
     assert f"id: {cursor + 1}" in rows
+
+
+def test_readers_of_one_device_leave_room_for_others(
+    service: Any, device: Any, authority: Any
+) -> None:
+    url = f"{service.url}/device/v2/{device.uuid}/logs?stream=1"
+    other = authority.device()
+    with contextlib.ExitStack() as held, httpx2.Client(timeout=30) as client:
+        headers = {"Authorization": device.read}
+        streams = []  # one that is forgotten is closed
+        for _ in range(50):
+            answer = held.enter_context(client.stream("GET", url, headers=headers))
+            assert answer.status_code == 200
+            streams.append(answer.iter_raw())
+            next(streams[-1])
+        refused = httpx2.get(url, headers=headers)
+        assert refused.status_code == 429
+        assert refused.json() == {"error": "too many readers follow this device's log"}
+        assert history(service, other) == []
+
+
+def test_nothing_is_told_of_the_service_itself(service: Any) -> None:
+    assert httpx2.get(f"{service.url}/openapi.json").status_code == 404
 
 
 def test_only_who_may(service: Any, device: Any, authority: Any) -> None:

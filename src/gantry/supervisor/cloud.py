@@ -20,6 +20,8 @@ from gantry.supervisor.config import DeviceConfig
 POLL_TIMEOUT = 59.0
 # The api sends a comment every 15 s; three of them missing means that nobody is there.
 EVENTS_SILENCE = 45.0
+# A hundred services with a hundred long variables each are less.
+BODY_LIMIT = 16 * 1024**2
 
 
 class CloudError(Exception):
@@ -86,7 +88,7 @@ class Cloud:
         headers = {"Authorization": f"Bearer {key}"}
         url = f"{self._api}/device/register"
         async with self._exchange("POST", url, headers=headers, json=dict(body)) as answer:
-            document = wire.parse(await answer.aread(), "answer of /device/register")
+            document = wire.parse(await _whole(answer), "answer of /device/register")
             return Registration(
                 device_id=wire.number(document.get("id"), "device/register: id"),
                 uuid=wire.text(document.get("uuid"), "device/register: uuid"),
@@ -104,7 +106,7 @@ class Cloud:
         async with self._exchange("GET", url, headers=headers, timeout=POLL_TIMEOUT) as answer:
             if answer.status_code == 304:
                 return None
-            document = wire.parse(await answer.aread(), "the target state")
+            document = wire.parse(await _whole(answer), "the target state")
             return TargetAnswer(document, answer.headers.get("ETag"))
 
     async def report(self, state: Mapping[str, Any]) -> None:
@@ -164,7 +166,7 @@ class Cloud:
         try:
             async with self._client.stream(method, url, **how) as answer:
                 if answer.status_code >= 400:
-                    body = (await answer.aread())[:300].decode(errors="replace")
+                    body = (await _whole(answer))[:300].decode(errors="replace")
                     raise CloudError(
                         f"{method} {url}: {answer.status_code} {_sentence(body)}",
                         answer.status_code,
@@ -178,11 +180,25 @@ class Cloud:
             raise CloudError(f"{method} {url}: {error}") from error
 
 
+async def _whole(answer: httpx2.Response) -> bytes:
+    """The body, which must not fill the device's memory.
+
+    Raises:
+        CloudError: it is larger than any that is meant.
+    """
+    content = bytearray()
+    async for piece in answer.aiter_bytes():
+        content += piece
+        if len(content) > BODY_LIMIT:
+            raise CloudError(f"{answer.url} answered with more than {BODY_LIMIT // 1024**2} MiB")
+    return bytes(content)
+
+
 def _announced(data: str) -> str | None:
     """The ETag in an event's data; None when it has none, which still means a change."""
     try:
         etag = json.loads(data).get("etag")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return None
     return etag if isinstance(etag, str) else None
 

@@ -84,7 +84,10 @@ class DeviceConfig:
 
     @property
     def listen_port(self) -> int:
-        return self._number("listenPort") or DEFAULT_PORT
+        port = self._number("listenPort") or DEFAULT_PORT
+        if not 0 < port < 65536:
+            raise ConfigError(f"config.json: listenPort is {port}: a port is 1 to 65535")
+        return port
 
     @property
     def poll_seconds(self) -> float:

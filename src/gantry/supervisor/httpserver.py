@@ -6,6 +6,7 @@ times a second and takes the process's signals; a device's agent needs little of
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from typing import Any
@@ -21,8 +22,10 @@ Application = Callable[
     Awaitable[None],
 ]
 
-# Whoever keeps more of these open at a time is turned away.
+# More than these at a time are turned away: in all, and of one address. So nobody on the network
+# takes those of the health check, whose failing would have the supervisor started anew.
 _CONNECTIONS = 64
+_CONNECTIONS_EACH = 16
 # Seconds that a caller has for its request's head.
 _HEAD_TIMEOUT = 10.0
 _PIECE = 16 * 1024
@@ -36,19 +39,25 @@ async def serve(app: Application, address: str, port: int) -> asyncio.Server:
     Raises:
         OSError: the port cannot be listened on.
     """
-    open_connections: set[asyncio.StreamWriter] = set()
+    open_connections: Counter[str] = Counter()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        open_connections.add(writer)
+        caller = str((writer.get_extra_info("peername") or ("",))[0])
+        open_connections[caller] += 1
         try:
-            if len(open_connections) <= _CONNECTIONS:
+            if (
+                open_connections[caller] <= _CONNECTIONS_EACH
+                and open_connections.total() <= _CONNECTIONS
+            ):
                 await _Exchange(reader, writer).run(app)
         except (OSError, TimeoutError, h11.RemoteProtocolError) as error:
             _LOG.debug("connection ended: %s", error)
         except Exception:
             _LOG.exception("a request failed")
         finally:
-            open_connections.discard(writer)
+            open_connections[caller] -= 1
+            if not open_connections[caller]:
+                del open_connections[caller]
             writer.close()
             with suppress(OSError):
                 await writer.wait_closed()

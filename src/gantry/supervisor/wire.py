@@ -1,8 +1,11 @@
 """Reading of JSON that others wrote: the right type, or an error that says where and what."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
+
+_WHOLE = re.compile(r"-?\d{1,19}", re.ASCII)
 
 
 class WireError(ValueError):
@@ -17,9 +20,9 @@ def parse(text: str | bytes, where: str) -> dict[str, Any]:
     """
     try:
         return mapping(json.loads(text), where)
-    except ValueError as error:
-        if isinstance(error, WireError):
-            raise
+    except WireError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise WireError(f"{where} is not valid JSON: {error}") from error
 
 
@@ -42,12 +45,15 @@ def text(value: object, where: str) -> str:
 
 
 def number(value: object, where: str) -> int:
-    """A whole number, given as number or as string."""
+    """A whole number of 64 bits, given as number or as string."""
+    found: int | None = None
     if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.strip().lstrip("-").isdecimal():
-        return int(value)
-    raise WireError(f"{where} is {value!r:.80}: a whole number is expected")
+        found = value
+    elif isinstance(value, str) and _WHOLE.fullmatch(value.strip()):
+        found = int(value)
+    if found is None or abs(found) >= 2**63:
+        raise WireError(f"{where} is {value!r:.80}: a whole number is expected")
+    return found
 
 
 def flag(value: object, default: bool = False) -> bool:

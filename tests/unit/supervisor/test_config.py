@@ -71,6 +71,11 @@ def test_ids_are_numbers_or_texts_and_unknown_keys_stay(tmp_path: Path) -> None:
         ('{"applicationId": "x"}', "applicationId is 'x'"),
         ('{"balenaRootCA": "bm9uZQ=="}', "no certificate"),
         ('{"balenaRootCA": "/w=="}', "not base64"),
+        ('{"listenPort": 70000}', "listenPort is 70000"),
+        ('{"deviceId": "--5"}', "deviceId"),
+        ('{"applicationId": "' + "9" * 5000 + '"}', "applicationId"),
+        ('{"appUpdatePollInterval": ' + "9" * 400 + "}", "appUpdatePollInterval"),
+        ("[" * 100_000, "not valid JSON"),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path: Path, content: str, part: str) -> None:

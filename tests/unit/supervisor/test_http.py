@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import httpx2
@@ -133,5 +134,21 @@ def test_too_many_connections_are_turned_away() -> None:
             await writer.wait_closed()
         await asyncio.sleep(0.1)
         assert (await client.get("/ping")).text == "OK"
+
+    run(scenario)
+
+
+def test_one_address_does_not_keep_others_out() -> None:
+    async def scenario(_stub: Stub, client: httpx2.AsyncClient, port: int) -> None:
+        held = [
+            await asyncio.open_connection("127.0.0.1", port, local_addr=("127.0.0.2", 0))
+            for _ in range(70)
+        ]
+        await asyncio.sleep(0.1)
+        assert (await client.get("/ping")).text == "OK"
+        for _, writer in held:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
 
     run(scenario)

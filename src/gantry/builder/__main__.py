@@ -91,6 +91,7 @@ async def serve(config: BuilderConfig) -> str:
                 cache_secret=key,
             ),
             catalogue=catalogue,
+            supervisors=supervisors,
             api=api,
             queue=BuildQueue(config.limits.concurrent_builds),
             limits=config.limits,

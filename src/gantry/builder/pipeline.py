@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,7 @@ from gantry.builder.registry import RegistryError
 from gantry.builder.releases import Release, ReleaseApi, ReleaseApiError
 from gantry.builder.report import Report
 from gantry.builder.resolve import resolve
+from gantry.builder.supervisor_image import SupervisorImages
 from gantry.builder.tree import Tree
 from gantry.contracts.build import BuildMessage, BuildResult, Phase, ReleaseStatus
 from gantry.contracts.device_types import device_type
@@ -90,6 +91,7 @@ class Workshop:
     engine: Engine
     executor: Executor
     catalogue: Catalogue
+    supervisors: SupervisorImages
     api: ReleaseApi
     queue: BuildQueue
     limits: Limits
@@ -226,6 +228,9 @@ class Pipeline:
                 images=images,
             )
         self._tidy_later([each.repository for each in attempt.release.images.values()])
+        # Devices of this kind are to come, and of another kind than the stack's own this may be
+        # the first: they need a supervisor.
+        self._later(shop.supervisors.ensure_once(device.architecture))
         return attempt.result(ReleaseStatus.SUCCESS, size=sum(each.size for each in images))
 
     async def _failed(self, attempt: Attempt, error: str) -> BuildResult:
@@ -252,8 +257,9 @@ class Pipeline:
 
     def _tidy_later(self, repositories: list[str]) -> None:
         names = [f"{self._shop.registry}/{each}" for each in repositories]
-        task = asyncio.create_task(
-            disk.tidy(self._shop.engine, names, self._shop.limits.disk_bytes)
-        )
+        self._later(disk.tidy(self._shop.engine, names, self._shop.limits.disk_bytes))
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)

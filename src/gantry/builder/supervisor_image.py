@@ -1,17 +1,20 @@
 """The supervisor's image for each architecture: `gantry/<arch>-supervisor:<version>`."""
 
 import asyncio
+import logging
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from gantry import __version__
-from gantry.builder.buildx import BuildJob, Buildx
-from gantry.builder.catalogue import ROOT_BASE, Catalogue
-from gantry.builder.engine import Engine
+from gantry.builder.buildx import BuildFailedError, BuildJob, Buildx
+from gantry.builder.catalogue import ROOT_BASE, Catalogue, CatalogueError
+from gantry.builder.engine import Engine, EngineError
 from gantry.builder.plan import BaseName
 from gantry.builder.progress import Line
 from gantry.contracts.device_types import Architecture
+
+log = logging.getLogger(__name__)
 
 
 class SupervisorImages:
@@ -25,7 +28,20 @@ class SupervisorImages:
         self._catalogue = catalogue
         self._registry = registry
         self._resources = resources
+        self._made: set[Architecture] = set()
         self._locks = {arch: asyncio.Lock() for arch in Architecture}
+
+    async def ensure_once(self, arch: Architecture) -> None:
+        """As `ensure`, but nothing for what was made since this builder's start. Never fails: a
+        push, which asks for it, does not depend on it."""
+        if arch in self._made:
+            return
+        try:
+            name = await self.ensure(arch, lambda _: None)
+        except (BuildFailedError, CatalogueError, EngineError) as error:
+            log.warning("supervisor image for %s: %s (tried again at the next push)", arch, error)
+        else:
+            log.info("supervisor image: pushed %s", name)
 
     async def ensure(self, arch: Architecture, say: Callable[[str], None]) -> str:
         """Build, push, and return the name. What is there already takes about a second.
@@ -49,6 +65,7 @@ class SupervisorImages:
                 await self._buildx.build(job, lambda line: say(_text(line)), Path(work))
             for tag in tags:
                 await self._engine.push(tag, say)
+            self._made.add(arch)
         return tags[0]
 
 

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from gantry.cli.context import DeviceArgument, FleetOption, client_of
 from gantry.cli.errors import ExitCode, UsageError
-from gantry.cli.output import console, say
+from gantry.cli.output import console, plain, say, shown
 
 if TYPE_CHECKING:
     from gantry.cli.api_client import ApiClient
@@ -104,11 +104,11 @@ def _print_line(out: Console, line: "LogLine", colours: dict[str, str]) -> None:
     """`May 01 12:00:00 [main] homed`. A program's own colours stay; its other escapes do not."""
     text = Text()
     text.append(time.strftime("%b %d %H:%M:%S ", time.localtime(line.timestamp / 1000)), "dim")
-    name = line.service or ("system" if line.is_system else "")
+    name = plain(line.service) or ("system" if line.is_system else "")
     if name:
         colour = colours.setdefault(name, PALETTE[len(colours) % len(PALETTE)])
         text.append(f"[{name}] ", "dim" if line.is_system else colour)
-    message = Text.from_ansi(line.message)
+    message = Text.from_ansi(shown(line.message))
     if line.is_system or line.is_error:
         message.style = "dim italic" if line.is_system else "red"
     out.print(text + message, soft_wrap=True)

@@ -1,6 +1,7 @@
 """What people and programs read: tables and colours here, JSON there."""
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -10,6 +11,23 @@ from typing import Any
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
+
+# CSI sequences other than colours, OSC sequences, other escapes; then the controls that are left
+# (ECMA-48). Devices write what they like into their logs and reports, and a terminal obeys it.
+_ESCAPES = re.compile(
+    r"\x1b\[(?![0-9;:]*m)[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b(?!\[[0-9;:]*m).?"
+)
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]")
+
+
+def shown(text: str) -> str:
+    """`text` for a terminal, of which nothing but colours is obeyed."""
+    return _CONTROLS.sub("", _ESCAPES.sub("", text))
+
+
+def plain(text: str) -> str:
+    """`text` for a terminal, of which nothing is obeyed."""
+    return shown(text).replace("\x1b", "")
 
 
 def console() -> Console:
@@ -38,7 +56,7 @@ def table_of(columns: Sequence[str], rows: Iterable[Sequence[str | RenderableTyp
     table = Table(*columns, box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for row in rows:
         # A Text each: what people named is not to be read as markup.
-        table.add_row(*(Text(each) if isinstance(each, str) else each for each in row))
+        table.add_row(*(Text(plain(each)) if isinstance(each, str) else each for each in row))
     return table
 
 
@@ -67,4 +85,4 @@ def moment(iso: str | None) -> str:
 
 def coloured(text: str, colours: dict[str, str]) -> Text:
     """A state in its colour."""
-    return Text(text, style=colours.get(text, ""))
+    return Text(plain(text), style=colours.get(text, ""))

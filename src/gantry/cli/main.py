@@ -16,6 +16,7 @@ from gantry.cli.errors import CliError, ExitCode
 
 STACK_COMMANDS = {
     "up": "Deploy a fleet's cloud side, or bring it up to date.",
+    "connect": "Let this machine know a fleet that is up: names, host key, login.",
     "preview": "Show what `up` would change. Changes nothing.",
     "refresh": "Look at what is deployed and correct the state.",
     "destroy": "Remove a fleet's cloud side; data volumes stay.",

@@ -1,4 +1,4 @@
-"""`gantry up|preview|refresh|destroy|outputs|export STACK`: the cloud side of a fleet."""
+"""`gantry up|connect|preview|refresh|destroy|outputs|export STACK`: the cloud side of a fleet."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ from rich.console import Console
 from gantry.cli.context import complete_stack
 from gantry.cli.errors import ExitCode
 from gantry.cli.output import print_json, print_table
-from gantry.deployment import virtual_device
+from gantry.deployment import quickstart, virtual_device
 from gantry.deployment.engine import Engine, EngineError, Op, Result, Step, UnknownStackError
 from gantry.deployment.engine.pulumi_cli import PulumiCli
 from gantry.deployment.engine.render import ConsoleReporter, diff, summary
@@ -50,6 +50,7 @@ File = Annotated[Path | None, typer.Option("--file", help="Write there (mode 060
 def register(app: typer.Typer) -> None:
     """Mount the commands at the root of the command line."""
     app.command("up", help="Deploy a fleet's cloud side, or bring it up to date.")(_up)
+    app.command("connect", help="Let this machine know a fleet: names, ssh, login.")(_connect)
     app.command("preview", help="Show what `up` would change. Changes nothing.")(_preview)
     app.command("refresh", help="Look at what is deployed and correct the state.")(_refresh)
     app.command("destroy", help="Remove a fleet's cloud side; data volumes stay.")(_destroy)
@@ -100,6 +101,14 @@ def _destroy(stack: Stack, engine: Which = None, yes: Yes = False) -> None:
     _work(stack, engine, lambda e: e.destroy())
 
 
+def _connect(stack: Stack) -> None:
+    try:
+        quickstart.connect(stack)
+    except quickstart.QuickstartError as error:
+        typer.secho(str(error), fg="red", err=True)
+        raise typer.Exit(ExitCode.FAILED) from error
+
+
 def _refuse_with_devices(stack: str) -> None:
     """Virtual devices hold the fleet's network, which would fail half-way."""
     with _errors():
@@ -107,7 +116,7 @@ def _refuse_with_devices(stack: str) -> None:
     if names:
         listed = " ".join(names)
         typer.secho(
-            f"virtual devices of {stack} are on its network: first "
+            f"gantry: virtual devices of {stack} are on its network: first "
             f"`gantry device stop {listed} --keep` (without --keep, their data go too)",
             fg="red",
             err=True,

@@ -74,12 +74,7 @@ def up(stack: str) -> None:
     with step(f"the cloud side of {stack}", say):
         # What was removed by hand since is made again.
         _gantry("up", stack, "--refresh")
-    outputs: dict[str, Any] = json.loads(
-        _captured(_command("outputs", stack, "--json", "--show-secrets"))
-    )
-    fleet = fleet_of(stack, outputs)
-    with step(f"names, host key and login of {stack} on this machine", say):
-        introduce(fleet, outputs)
+    fleet = connect(stack)
     with step(f"a virtual device, {fleet.device}", say):
         _ensure_device(fleet)
     with step("the example's push", say) as tell:
@@ -87,6 +82,22 @@ def up(stack: str) -> None:
     with step(f"{fleet.device} runs {commit[:7]}", say) as tell:
         _wait_for_device(fleet, commit, tell)
     print(_summary(fleet, time.monotonic() - started), flush=True)
+
+
+def connect(stack: str) -> Fleet:
+    """Let this machine and this user know a fleet that is deployed here.
+
+    Raises:
+        QuickstartError: the fleet is not deployed, or it does not take the login.
+    """
+    shown = _captured(_command("outputs", stack, "--json", "--show-secrets"))
+    outputs: dict[str, Any] = json.loads(shown)
+    if "host" not in outputs:
+        raise QuickstartError(f"{stack} is not deployed: `gantry up {stack}` first")
+    fleet = fleet_of(stack, outputs)
+    with step(f"names, host key and login of {stack} on this machine", line_printer()):
+        introduce(fleet, outputs)
+    return fleet
 
 
 def down(stack: str, *, data: bool) -> None:
@@ -121,9 +132,14 @@ def introduce(fleet: Fleet, outputs: Mapping[str, Any]) -> None:
     identity = ssh_config.ensure_identity()
     key = str(outputs["ssh_host_public_key"])
     ssh_config.add(fleet.name, fleet.host, fleet.git_port, key, identity=identity)
-    url = f"https://api.{fleet.host}:{fleet.https_port}"
-    password = ["--password-file", str(home / "admin-password")]
-    _gantry("--fleet", fleet.name, "login", fleet.admin, "--url", url, *password)
+    # A session that holds is kept: the password may have been changed since it was generated.
+    known = subprocess.run(
+        _command("--fleet", fleet.name, "whoami"), check=False, capture_output=True
+    )
+    if known.returncode != 0:
+        url = str(outputs["urls"]["api"])
+        password = ["--password-file", str(home / "admin-password")]
+        _gantry("--fleet", fleet.name, "login", fleet.admin, "--url", url, *password)
     _gantry("--fleet", fleet.name, "key", "add", str(identity.public))
 
 
@@ -233,7 +249,8 @@ def _confirmed(stack: str) -> bool:
 
 def _summary(fleet: Fleet, seconds: float) -> str:
     home = fleet_home(fleet.name)
-    base = f"{fleet.host}:{fleet.https_port}"
+    port = "" if fleet.https_port == 443 else f":{fleet.https_port}"
+    base = f"{fleet.host}{port}"
     return f"""
 {fleet.name} is up, after {duration(seconds)}.
 

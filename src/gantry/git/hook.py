@@ -15,7 +15,7 @@ from gantry.git.screen import Screen, format_seconds, format_size, format_summar
 from gantry.git.settings import Settings, SettingsError, load_settings
 
 OPTIONS = ("nocache",)
-NOTHING_CHANGED = "Nothing was stored and no release was made."
+NOTHING_CHANGED = "The branch is as it was, and no device got anything."
 
 
 class RejectedError(Exception):

@@ -336,7 +336,7 @@ def test_without_a_builder_nothing_is_stored(client: Client, stand_in: StandIn) 
     end = client.git(tree, "push", "devbots", "main")
     assert end.returncode == 1
     assert "remote: error: the builder went away before the build was done." in end.stderr
-    assert "remote: Nothing was stored and no release was made." in end.stderr
+    assert "remote: The branch is as it was, and no device got anything." in end.stderr
     assert branch_on_server(client, tree) is None
 
 

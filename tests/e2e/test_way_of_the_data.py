@@ -5,6 +5,7 @@ The tests build on one another: each goes on with the fleet as the one before le
 
 import json
 import re
+import shutil
 import threading
 import time
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 
 from tests.e2e.applications import write_ballast, write_broken, write_ticker
 from tests.e2e.conftest import quickstart
-from tests.fleet_under_test import FleetUnderTest, Repository, wait_for
+from tests.fleet_under_test import ROOT, FleetUnderTest, Repository, wait_for
 
 DEVICE = "alphabots-1"
 LATE = "alphabots-2"
@@ -152,6 +153,35 @@ def test_a_device_that_joins_late_downloads_at_boot(
     alpha.gantry("device", "run", "--fleet", alpha.name, "--name", LATE)
     alpha.wait_until_runs(LATE, ticker.git("rev-parse", "HEAD"), seconds=300)
     wait_for("its lines", lambda: "tick 3" in logged(alpha, LATE), 60)
+
+
+def test_two_services_work_together_in_an_application_of_their_own(
+    alpha: FleetUnderTest,
+) -> None:
+    name = "alphabots-pair"
+    alpha.gantry("fleets", "create", "pairbots")
+    repository = alpha.repository("pair", "pairbots")
+    shutil.copytree(ROOT / "examples" / "two-services", repository.folder, dirs_exist_ok=True)
+    commit = repository.commit("two services")
+    output = repository.push()
+    assert re.search(r"services +web,? worker", output), output
+    joins = ("--application", "admin/pairbots", "--name", name)
+    alpha.gantry("device", "run", "--fleet", alpha.name, *joins)
+    alpha.wait_until_runs(name, commit, seconds=300)
+    read = (
+        "import urllib.request as u; print(u.urlopen('http://127.0.0.1/readings').read().decode())"
+    )
+
+    def readings() -> str | None:
+        answer = alpha.in_device(name, "python3", "-c", read, check=False)
+        return answer if answer.startswith("[{") else None
+
+    assert "number" in wait_for("readings from the worker by way of web", readings, 90)
+    # The fleet's other devices go on with what is theirs.
+    assert alpha.device(DEVICE)["commit"] != commit
+    alpha.gantry("device", "stop", name)
+    alpha.gantry("devices", "rm", name, "--yes")
+    assert alpha.device(name) == {}
 
 
 def test_a_device_killed_in_mid_download_finishes_after_its_start(

@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -37,6 +38,10 @@ BUNDLE_IN_IMAGE = "etc/ssl/certs/ca-certificates.crt"
 
 MIRROR = "http://deb.debian.org/debian"
 SECURITY_MIRROR = "http://deb.debian.org/debian-security"
+# What apt says when lists and files of a mirror are of different hours; it passes.
+MIRROR_IN_SYNC = "Mirror sync in progress"
+SYNC_ATTEMPTS = 3
+SYNC_PAUSE_SECONDS = 20.0
 # A change of how bases are made makes all of them anew.
 FORMAT = "1"
 CREATED = "2026-01-01T00:00:00Z"
@@ -229,7 +234,7 @@ def _make(
         # mmdebstrap's user namespace must reach its target file.
         Path(folder).chmod(0o711)
         layer = Path(folder) / "layer.tar"
-        _run(mmdebstrap_command(recipe, arch, layer), progress)
+        _run_patiently(mmdebstrap_command(recipe, arch, layer), progress)
         progress("packing the image")
         archive = Path(folder) / "image.tar.zst"
         image_id = _write_archive(archive, layer, recipe, arch, bundle)
@@ -238,6 +243,26 @@ def _make(
         sidecar = Path(folder) / "image.json"
         sidecar.write_text(json.dumps({"image_id": image_id}))
         sidecar.replace(path.with_suffix(".json"))
+
+
+def _run_patiently(
+    command: list[str], progress: Progress, pause: float = SYNC_PAUSE_SECONDS
+) -> None:
+    """Run it; again, a few times, while the archive's mirror is between two of its states."""
+    for attempt in range(1, SYNC_ATTEMPTS + 1):
+        try:
+            _run(command, progress)
+            return
+        except BaseError as error:
+            if MIRROR_IN_SYNC not in str(error):
+                raise
+            if attempt == SYNC_ATTEMPTS:
+                raise BaseError(
+                    "the Debian archive's mirror is being brought up to date, and its lists do not "
+                    f"agree with its files: try again in an hour\n{error}"
+                ) from error
+            progress(f"the archive's mirror is being brought up to date: again in {pause:.0f} s")
+            time.sleep(pause)
 
 
 def _run(command: list[str], progress: Progress) -> None:

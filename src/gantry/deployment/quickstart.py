@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from gantry.deployment import hosts, marked_block, ssh_config
-from gantry.deployment.paths import config_home, fleet_home, repository_root
-from gantry.deployment.progress import duration, line_printer, step
+from gantry.deployment.paths import fleet_home, repository_root
+from gantry.deployment.progress import Progress, duration, line_printer, step
 
 EXAMPLE = Path("examples") / "opentrons-api"
 DEVICE_SECONDS = 900
@@ -168,7 +168,7 @@ def _ensure_device(fleet: Fleet) -> None:
         _gantry("device", "run", "--fleet", fleet.name, "--name", fleet.device)
 
 
-def _push_example(fleet: Fleet, tell: Any) -> str:
+def _push_example(fleet: Fleet, tell: Progress) -> str:
     """The commit that the fleet is to run: the example's, or what its user has pushed already."""
     pushed = _captured(["git", "ls-remote", fleet.remote_url, BRANCH]).split()
     with tempfile.TemporaryDirectory(prefix="gantry-example-") as folder:
@@ -200,7 +200,7 @@ def _example_commit(folder: Path) -> str:
     return _captured(["git", "-C", str(folder), "rev-parse", "HEAD"]).strip()
 
 
-def _wait_for_device(fleet: Fleet, commit: str, tell: Any) -> None:
+def _wait_for_device(fleet: Fleet, commit: str, tell: Progress) -> None:
     deadline = time.monotonic() + DEVICE_SECONDS
     last = ""
     while time.monotonic() < deadline:
@@ -233,7 +233,7 @@ def _forget(stack: str) -> None:
         (fleet_home(stack) / name).unlink(missing_ok=True)
 
 
-def _remove_volumes(stack: str, tell: Any) -> None:
+def _remove_volumes(stack: str, tell: Progress) -> None:
     filters = ["--filter", f"label=gantry.fleet={stack}"]
     for name in _captured(["docker", "volume", "ls", "-q", *filters]).split():
         _captured(["docker", "volume", "rm", name])
@@ -312,7 +312,6 @@ def _spoken(command: list[str]) -> str:
 
 def main(arguments: list[str]) -> int:
     """`up STACK` or `down STACK` (with DATA=1 in the environment: data too)."""
-    config_home()
     try:
         match arguments:
             case ["up", stack]:

@@ -18,7 +18,6 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from gantry.builder import bootstrap, mirror
 from gantry.contracts.device_types import Architecture
 
 Progress = Callable[[str], None]
@@ -36,16 +36,9 @@ BUNDLE_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT")
 TRUST_VARIABLES = (*BUNDLE_VARIABLES, "NODE_EXTRA_CA_CERTS", "GIT_SSL_CAINFO")
 BUNDLE_IN_IMAGE = "etc/ssl/certs/ca-certificates.crt"
 
-MIRROR = "http://deb.debian.org/debian"
-SECURITY_MIRROR = "http://deb.debian.org/debian-security"
-# What apt says when lists and files of a mirror are of different hours; it passes.
-MIRROR_IN_SYNC = "Mirror sync in progress"
-SYNC_ATTEMPTS = 3
-SYNC_PAUSE_SECONDS = 20.0
 # A change of how bases are made makes all of them anew.
 FORMAT = "1"
 CREATED = "2026-01-01T00:00:00Z"
-SOURCE_DATE_EPOCH = "1767225600"
 
 # Daemons are not started by `apt-get install` in a build, and archives are not kept in a layer.
 OVERLAY: Mapping[str, tuple[int, str]] = {
@@ -153,8 +146,9 @@ def make_base(
 ) -> BaseImage:
     """Make a base, or find it in the cache. Two at once wait for each other.
 
-    Takes about 20 s for the machine's own architecture, minutes under qemu. Root is needed, or
-    user namespaces with subordinate ids (package `uidmap`).
+    One that was made with an older state of the security updates (`mirror`) is made anew when the
+    mirror has the newest. Takes about 20 s for the machine's own architecture, minutes under qemu.
+    Root is needed, or user namespaces with subordinate ids (package `uidmap`).
 
     Raises:
         BaseError: the recipe lacks the architecture, or mmdebstrap failed; holds its last lines.
@@ -170,6 +164,8 @@ def make_base(
     with locked(path.with_suffix(".lock")):
         if not (path.is_file() and sidecar.is_file()):
             _make(recipe, arch, bundle, path, progress)
+        elif _can_be_fresher(sidecar, recipe, arch):
+            _make_fresher(recipe, arch, bundle, path, progress)
         image_id = json.loads(sidecar.read_text())["image_id"]
     return BaseImage(path=path, image_id=image_id, hash=key)
 
@@ -195,35 +191,6 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def mmdebstrap_command(recipe: BaseRecipe, arch: Architecture, target: Path) -> list[str]:
-    """The command that writes the root file system as a tar file to `target`."""
-    command = [
-        "mmdebstrap",
-        "--variant=minbase",
-        f"--mode={'root' if os.geteuid() == 0 else 'unshare'}",
-        f"--architectures={arch.debian}",
-        "--aptopt=Acquire::Languages { none; }",
-        "--aptopt=Acquire::Retries 3",
-        "--dpkgopt=path-exclude=/usr/share/man/*",
-        "--dpkgopt=path-exclude=/usr/share/locale/*",
-        "--dpkgopt=path-exclude=/usr/share/doc/*",
-        "--dpkgopt=path-include=/usr/share/doc/*/copyright",
-    ]
-    if shutil.which("arch-test") is None:
-        # Without that program mmdebstrap cannot see that binfmt_misc runs the architecture.
-        command.append("--skip=check/qemu")
-    if recipe.include:
-        command.append(f"--include={','.join(recipe.include)}")
-    return [
-        *command,
-        recipe.suite,
-        str(target),
-        f"deb {MIRROR} {recipe.suite} main",
-        f"deb {MIRROR} {recipe.suite}-updates main",
-        f"deb {SECURITY_MIRROR} {recipe.suite}-security main",
-    ]
-
-
 def _make(
     recipe: BaseRecipe, arch: Architecture, bundle: Path | None, path: Path, progress: Progress
 ) -> None:
@@ -234,63 +201,59 @@ def _make(
         # mmdebstrap's user namespace must reach its target file.
         Path(folder).chmod(0o711)
         layer = Path(folder) / "layer.tar"
-        _run_patiently(mmdebstrap_command(recipe, arch, layer), progress)
+        security = mirror.security_of(recipe.suite, arch.debian)
+        if security.warning:
+            progress(f"warning: {security.warning}")
+        command = bootstrap.command(
+            recipe.suite, arch.debian, recipe.include, security.source, layer
+        )
+        try:
+            bootstrap.run_patiently(command, progress)
+        except bootstrap.BootstrapError as error:
+            raise BaseError(str(error)) from error
         progress("packing the image")
         archive = Path(folder) / "image.tar.zst"
-        image_id = _write_archive(archive, layer, recipe, arch, bundle)
+        image_id = _write_archive(archive, layer, recipe, arch, bundle, security)
         # The image first: a sidecar without its image would be an image that cannot be loaded.
         archive.replace(path)
         sidecar = Path(folder) / "image.json"
-        sidecar.write_text(json.dumps({"image_id": image_id}))
+        sidecar.write_text(json.dumps({"image_id": image_id, "security": security.state}))
         sidecar.replace(path.with_suffix(".json"))
 
 
-def _run_patiently(
-    command: list[str], progress: Progress, pause: float = SYNC_PAUSE_SECONDS
+def _can_be_fresher(sidecar: Path, recipe: BaseRecipe, arch: Architecture) -> bool:
+    if not json.loads(sidecar.read_text()).get("security"):
+        return False
+    return mirror.security_of(recipe.suite, arch.debian).current
+
+
+def _make_fresher(
+    recipe: BaseRecipe, arch: Architecture, bundle: Path | None, path: Path, progress: Progress
 ) -> None:
-    """Run it; again, a few times, while the archive's mirror is between two of its states."""
-    for attempt in range(1, SYNC_ATTEMPTS + 1):
-        try:
-            _run(command, progress)
-            return
-        except BaseError as error:
-            if MIRROR_IN_SYNC not in str(error):
-                raise
-            if attempt == SYNC_ATTEMPTS:
-                raise BaseError(
-                    "the Debian archive's mirror is being brought up to date, and its lists do not "
-                    f"agree with its files: try again in an hour\n{error}"
-                ) from error
-            progress(f"the archive's mirror is being brought up to date: again in {pause:.0f} s")
-            time.sleep(pause)
-
-
-def _run(command: list[str], progress: Progress) -> None:
-    environ = {**os.environ, "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH, "LC_ALL": "C.UTF-8"}
-    tail: list[str] = []
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environ, text=True
-    ) as process:
-        assert process.stdout is not None  # noqa: S101 - asked for above
-        for line in process.stdout:
-            tail = [*tail[-19:], line.rstrip()]
-            if line.startswith("I: ") and "success" not in line:
-                progress(line[3:].rstrip().rstrip("."))
-    if process.returncode:
-        raise BaseError(
-            f"mmdebstrap ended with {process.returncode} ({' '.join(command)}):\n" + "\n".join(tail)
-        )
+    """What is there serves on if this fails."""
+    progress(f"base {recipe.name} for {arch} has an older state of the security updates: anew")
+    try:
+        _make(recipe, arch, bundle, path, progress)
+    except BaseError as error:
+        progress(f"warning: the older base stays: {error}")
 
 
 def _write_archive(
-    target: Path, layer: Path, recipe: BaseRecipe, arch: Architecture, bundle: Path | None
+    target: Path,
+    layer: Path,
+    recipe: BaseRecipe,
+    arch: Architecture,
+    bundle: Path | None,
+    security: mirror.Security,
 ) -> str:
     """Write the image archive; return the image's id (the digest of its configuration)."""
-    extra = extra_certificates(_read_member(layer, BUNDLE_IN_IMAGE), bundle)
+    own = _read_member(layer, BUNDLE_IN_IMAGE)
+    extra = extra_certificates(own, bundle)
     overlay = target.with_name("overlay.tar")
-    overlay.write_bytes(overlay_layer(extra, _read_member(layer, BUNDLE_IN_IMAGE)))
+    overlay.write_bytes(overlay_layer(extra, own, security.preferences))
+    layers = [_digest(layer), _digest(overlay)]
     config = json.dumps(
-        image_config(recipe, arch, [_digest(layer), _digest(overlay)], trust=bool(extra)),
+        image_config(recipe, arch, layers, trust=bool(extra), security=security.state),
         sort_keys=True,
     ).encode()
     name = hashlib.sha256(config).hexdigest()
@@ -314,9 +277,15 @@ def _write_archive(
 
 
 def image_config(
-    recipe: BaseRecipe, arch: Architecture, layers: list[str], *, trust: bool
+    recipe: BaseRecipe, arch: Architecture, layers: list[str], *, trust: bool, security: str = ""
 ) -> dict[str, Any]:
-    """The image's configuration; `layers` are the digests of its uncompressed layers."""
+    """The image's configuration; `layers` are the digests of its uncompressed layers.
+
+    `security` is the day of an older state of the security updates, or empty.
+    """
+    labels = {"gantry.base": recipe.name, "gantry.arch": arch.value}
+    if security:
+        labels["gantry.security"] = security
     env = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", **recipe.env}
     if trust:
         env |= dict.fromkeys(TRUST_VARIABLES, f"/{BUNDLE_IN_IMAGE}")
@@ -329,7 +298,7 @@ def image_config(
         "config": {
             "Env": [f"{name}={value}" for name, value in env.items()],
             "Cmd": ["/bin/bash"],
-            "Labels": {"gantry.base": recipe.name, "gantry.arch": arch.value},
+            "Labels": labels,
         },
         "rootfs": {"type": "layers", "diff_ids": layers},
         "history": [
@@ -347,13 +316,15 @@ def extra_certificates(own: bytes, bundle: Path | None) -> list[str]:
     return [each for each in _certificates(bundle.read_bytes()) if each not in known]
 
 
-def overlay_layer(extra: list[str], own: bytes) -> bytes:
-    """The second layer, as a tar: build settings, and the host's certificates.
+def overlay_layer(extra: list[str], own: bytes, preferences: str = "") -> bytes:
+    """The second layer, as a tar: build settings, apt's preferences, the host's certificates.
 
     They are in /usr/local/share/ca-certificates too, so that `update-ca-certificates` in a later
     layer keeps them.
     """
     files = {name: (mode, text.encode()) for name, (mode, text) in OVERLAY.items()}
+    if preferences:
+        files["etc/apt/preferences.d/99gantry-security"] = (0o644, preferences.encode())
     for number, certificate in enumerate(extra):
         path = f"usr/local/share/ca-certificates/host-{number}.crt"
         files[path] = (0o644, certificate.encode())
@@ -382,7 +353,7 @@ def _read_member(layer: Path, name: str) -> bytes:
 
 def _add_bytes(archive: tarfile.TarFile, name: str, content: bytes, mode: int = 0o644) -> None:
     member = tarfile.TarInfo(name)
-    member.size, member.mode, member.mtime = len(content), mode, int(SOURCE_DATE_EPOCH)
+    member.size, member.mode, member.mtime = len(content), mode, int(bootstrap.SOURCE_DATE_EPOCH)
     archive.addfile(member, io.BytesIO(content))
 
 

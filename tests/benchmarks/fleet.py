@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 import httpx2
 
-from gantry.cli import session
-from gantry.cli.errors import CliError
+from gantry.client import session
+from gantry.client.errors import ClientError
 
 GANTRY = Path(sys.executable).with_name("gantry")
 APPLICATION = "benchmark"
@@ -83,7 +83,7 @@ def fleet_that_is_up(name: str) -> Iterator[Fleet]:
     how = f"bring it up with `make up STACK={name}`, or name another with --fleet"
     try:
         login = session.load(name)
-    except CliError as error:
+    except ClientError as error:
         raise BenchmarkError(f"fleet {name} is not known on this machine: {how}") from error
     certificate = session.ca_path(name)
     trust = ssl.create_default_context(cafile=certificate if certificate.exists() else None)

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from gantry.cli import session
 from gantry.cli.context import FleetOption, JsonOption, chosen_fleet, client_of, stack_url
-from gantry.cli.errors import CliError, NotFoundError, UsageError
 from gantry.cli.output import moment, print_json, print_table, say
+from gantry.client import session
+from gantry.client.errors import ClientError, NotFoundError, UsageError
 from gantry.deployment.paths import fleet_home
 
 DEFAULT_KEYS = ("id_ed25519.pub", "id_ecdsa.pub", "id_rsa.pub")
@@ -45,7 +45,7 @@ def login(
     fleet: FleetOption = None,
 ) -> None:
     """Log in to a fleet. The password is asked for, never given as an argument."""
-    from gantry.cli.api_client import ApiClient
+    from gantry.client.api_client import ApiClient
 
     name = chosen_fleet(ctx, fleet)
     address = url or _known_url(name)
@@ -88,10 +88,10 @@ def _password(file: Path | None, username: str, fleet: str) -> str:
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise CliError(f"{file}: the password cannot be read: {error}") from error
+        raise ClientError(f"{file}: the password cannot be read: {error}") from error
     lines = text.splitlines()
     if not lines or not lines[0]:
-        raise CliError(f"{file}: holds no password")
+        raise ClientError(f"{file}: holds no password")
     return lines[0]
 
 
@@ -128,7 +128,7 @@ def key_add(
     try:
         text = sys.stdin.read() if str(path) == "-" else path.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise CliError(f"{path} cannot be read: {error}") from error
+        raise ClientError(f"{path} cannot be read: {error}") from error
     if "PRIVATE KEY" in text:
         raise UsageError(f"{path} is a private key: add its .pub file, and keep this one to you")
     with client_of(ctx, fleet) as client:

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from gantry.cli import session
 from gantry.cli.context import application_of, chosen_fleet
 from gantry.cli.output import say
+from gantry.client import session
 
 config_app = typer.Typer(help="config.json of new devices.", no_args_is_help=True)
 
@@ -37,7 +37,7 @@ def generate(
     ] = None,
 ) -> None:
     """Make a config.json. It holds a key that registers devices: keep it as a secret."""
-    from gantry.cli.api_client import open_fleet
+    from gantry.client.api_client import open_fleet
 
     # `--fleet` means a cloud side where one is logged in to such; else an application of the
     # chosen one, for people say fleet to both, and mostly they bear one name.

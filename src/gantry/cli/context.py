@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gantry.cli import session
+from gantry.client import session
 
 if TYPE_CHECKING:
-    from gantry.cli.api_client import ApiClient
-    from gantry.cli.records import Application
+    from gantry.client.api_client import ApiClient
+    from gantry.client.records import Application
 
 FleetOption = Annotated[
     str | None,
@@ -44,7 +44,7 @@ def chosen_fleet(ctx: typer.Context, fleet: str | None) -> str:
 
 def client_of(ctx: typer.Context, fleet: str | None) -> "ApiClient":
     """A client of the chosen fleet, with the session that was kept."""
-    from gantry.cli.api_client import open_fleet
+    from gantry.client.api_client import open_fleet
 
     return open_fleet(chosen_fleet(ctx, fleet))
 

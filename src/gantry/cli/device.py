@@ -16,7 +16,7 @@ from rich.table import Table
 
 from gantry.builder.bases import BaseError
 from gantry.cli.context import complete_stack
-from gantry.cli.errors import CliError, NotAuthorisedError, NotFoundError, UnreachableError
+from gantry.client.errors import ClientError, NotFoundError
 from gantry.contracts.device_types import Architecture
 from gantry.deployment import provisioning, ssh_config, virtual_device
 from gantry.deployment.images import BUILD_TIMEOUT_SECONDS, ImageError, build_image
@@ -63,16 +63,12 @@ def engine() -> Iterator[docker.DockerClient]:
             yield client
         finally:
             client.close()
-    except (UnknownDeviceError, provisioning.UnknownApplicationError) as error:
+    except UnknownDeviceError as error:
         raise NotFoundError(str(error)) from error
-    except provisioning.NotLoggedInError as error:
-        raise NotAuthorisedError(str(error)) from error
-    except provisioning.UnreachableError as error:
-        raise UnreachableError(str(error)) from error
     except (DeviceError, ImageError, BaseError, ssh_config.IdentityError) as error:
-        raise CliError(str(error)) from error
+        raise ClientError(str(error)) from error
     except DockerException as error:
-        raise CliError(
+        raise ClientError(
             f"Docker: {error} (is it started, as `make setup` does, and may you use it?)"
         ) from error
 

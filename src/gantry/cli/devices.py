@@ -19,11 +19,11 @@ from gantry.cli.context import (
     client_of,
     complete_device,
 )
-from gantry.cli.errors import UnreachableError, UsageError
 from gantry.cli.output import coloured, console, print_json, print_table, say, table_of
+from gantry.client.errors import UnreachableError, UsageError
 
 if TYPE_CHECKING:
-    from gantry.cli.records import Device
+    from gantry.client.records import Device
 
 COLUMNS = ("name", "uuid", "type", "fleet", "online", "release", "status", "progress")
 NO_DEVICES = "no devices: `gantry device run` starts one on this machine"

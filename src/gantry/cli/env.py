@@ -13,12 +13,12 @@ from gantry.cli.context import (
     client_of,
     complete_device,
 )
-from gantry.cli.errors import UsageError
 from gantry.cli.output import print_json, print_table, say
-from gantry.cli.records import Application, Device
+from gantry.client.errors import UsageError
+from gantry.client.records import Application, Device
 
 if TYPE_CHECKING:
-    from gantry.cli.api_client import ApiClient
+    from gantry.client.api_client import ApiClient
 
 env_app = typer.Typer(
     help="Variables in the containers of a fleet, or of one device.", no_args_is_help=True

@@ -17,7 +17,7 @@ from gantry.cli.output import print_json, print_table, say
 from gantry.contracts.device_types import UnknownDeviceTypeError, device_type
 
 if TYPE_CHECKING:
-    from gantry.cli.records import Application, FleetConfig
+    from gantry.client.records import Application, FleetConfig
 
 SSH_PORT = 22
 

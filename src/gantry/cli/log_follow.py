@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from gantry.cli.errors import CliError, UnreachableError
-from gantry.cli.records import Device
+from gantry.client.errors import ClientError, UnreachableError
+from gantry.client.records import Device
 
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 15.0
@@ -65,7 +65,7 @@ def follow(
     """The lines that are there, then those that come. `notice` hears of broken connections.
 
     Raises:
-        CliError: the first connection failed, or a later one was refused.
+        ClientError: the first connection failed, or a later one was refused.
     """
     names = source.service_names(device)
     past, cursor = _past(source, device, wanted, names)
@@ -100,7 +100,7 @@ def parse(fields: Mapping[str, Any], names: Mapping[int, str]) -> LogLine:
     """A line as the log service writes it; `names` are those of services, by id.
 
     Raises:
-        CliError: it lacks a field.
+        ClientError: it lacks a field.
     """
     service = fields.get("serviceName")
     if not service and fields.get("serviceId") is not None:
@@ -117,7 +117,9 @@ def parse(fields: Mapping[str, Any], names: Mapping[int, str]) -> LogLine:
             fields=fields,
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise CliError(f"the log service sent a line without {error}: is it of Gantry?") from error
+        raise ClientError(
+            f"the log service sent a line without {error}: is it of Gantry?"
+        ) from error
 
 
 def _past(

@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.text import Text
 
 from gantry.cli.context import DeviceArgument, FleetOption, client_of
-from gantry.cli.errors import ExitCode, UsageError
 from gantry.cli.output import console, plain, say, shown
+from gantry.client.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from gantry.cli.api_client import ApiClient
     from gantry.cli.log_follow import LogLine
-    from gantry.cli.records import Device
+    from gantry.client.api_client import ApiClient
+    from gantry.client.records import Device
 
 PALETTE = ("cyan", "green", "magenta", "yellow", "blue", "bright_cyan", "bright_green")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}

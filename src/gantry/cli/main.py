@@ -12,7 +12,7 @@ import typer
 from gantry import __version__
 from gantry.cli import account, config, devices, env, fleets, lazy, logs, releases
 from gantry.cli.context import Globals
-from gantry.cli.errors import CliError, ExitCode
+from gantry.client.errors import ClientError, ExitCode
 
 STACK_COMMANDS = {
     "up": "Deploy a fleet's cloud side, or bring it up to date.",
@@ -104,7 +104,7 @@ def main() -> None:
     except SystemExit as end:
         # typer says 1 to Ctrl-C.
         sys.exit(ExitCode.INTERRUPTED if interrupted.is_set() and end.code == 1 else end.code)
-    except CliError as error:
+    except ClientError as error:
         if debug:
             raise
         _end(f"gantry: {error}", error.code)

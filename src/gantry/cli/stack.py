@@ -14,8 +14,8 @@ import typer
 from rich.console import Console
 
 from gantry.cli.context import complete_stack
-from gantry.cli.errors import ExitCode
 from gantry.cli.output import print_json, print_table
+from gantry.client.errors import ExitCode
 from gantry.deployment import quickstart, virtual_device
 from gantry.deployment.engine import Engine, EngineError, Op, Result, Step, UnknownStackError
 from gantry.deployment.engine.pulumi_cli import PulumiCli

@@ -13,10 +13,10 @@ import docker
 import httpx2
 
 from gantry import __version__
+from gantry.client.api_client import open_fleet
 from gantry.contracts.device_types import Architecture
 from gantry.deployment import virtual_device
 from gantry.deployment.images import build_image
-from gantry.deployment.paths import fleet_home
 from gantry.deployment.progress import Progress
 from gantry.deployment.virtual_device import DeviceError, Supervisor
 
@@ -27,18 +27,6 @@ MANIFEST_TYPES = (
     "application/vnd.docker.distribution.manifest.list.v2+json",
     "application/vnd.docker.distribution.manifest.v2+json",
 )
-
-
-class NotLoggedInError(DeviceError):
-    """Nobody is logged in to the fleet."""
-
-
-class UnknownApplicationError(DeviceError):
-    """The fleet has no such application, or not for this user."""
-
-
-class UnreachableError(DeviceError):
-    """The fleet's api does not answer."""
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -65,44 +53,11 @@ def download_config(fleet: str, application: str | None = None) -> dict[str, Any
     `application` is a slug (`user/name`), or a name of the user's; without it, the fleet's name.
 
     Raises:
-        NotLoggedInError: nobody is logged in, or the session has ended.
-        UnreachableError: the api does not answer.
-        UnknownApplicationError: no such application, or not for this user.
-        DeviceError: the api refuses.
+        ClientError: nobody is logged in, the api does not answer or refuses, or there is no such
+            application for this user.
     """
-    path = fleet_home(fleet) / "session.json"
-    try:
-        session = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise NotLoggedInError(
-            f"not logged in to {fleet}: `gantry login --fleet {fleet}`"
-        ) from error
-    name = application or fleet
-    slug = name if "/" in name else f"{session['username']}/{name}"
-    certificate = fleet_home(fleet) / "ca.crt"
-    trust = ssl.create_default_context(cafile=certificate if certificate.exists() else None)
-    headers = {"Authorization": f"Bearer {session['token']}"}
-    try:
-        with httpx2.Client(
-            base_url=session["url"], headers=headers, verify=trust, timeout=TIMEOUT_SECONDS
-        ) as api:
-            query = {"$filter": f"slug eq '{slug}'", "$select": "id"}
-            found = api.get("/v7/application", params=query).raise_for_status().json()["d"]
-            if not found:
-                raise UnknownApplicationError(
-                    f"{session['url']} has no application {slug} that you may see"
-                )
-            answer = api.post("/download-config", json={"appId": found[0]["id"]})
-            return dict(answer.raise_for_status().json())
-    except httpx2.HTTPStatusError as error:
-        if error.response.status_code == 401:
-            raise NotLoggedInError(
-                f"the session of {fleet} has ended: `gantry login --fleet {fleet}`"
-            ) from error
-        text = error.response.text[:300]
-        raise DeviceError(f"{error.request.url}: {error.response.status_code} {text}") from error
-    except httpx2.HTTPError as error:
-        raise UnreachableError(f"{session['url']} does not answer ({error}): is it up?") from error
+    with open_fleet(fleet) as client:
+        return client.download_config(client.application(application or fleet))
 
 
 def host_architecture() -> Architecture:

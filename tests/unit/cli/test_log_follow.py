@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from gantry.cli import log_follow
-from gantry.cli.api_client import ApiClient
-from gantry.cli.errors import NotFoundError
 from gantry.cli.log_follow import Selection, follow, history
+from gantry.client.api_client import ApiClient
+from gantry.client.errors import NotFoundError
+from tests.unit.conftest import answer
 
-from .conftest import answer
 from .test_texts import DEVICE
 
 PATH = f"/device/v2/{DEVICE.uuid}/logs"

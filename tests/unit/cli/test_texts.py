@@ -10,12 +10,12 @@ from rich.console import Console
 
 from gantry.cli.devices import COLUMNS, _watched_row, release_text
 from gantry.cli.env import _pair
-from gantry.cli.errors import UsageError
 from gantry.cli.fleets import scp_form, ssh_form
 from gantry.cli.logs import moment_ms
 from gantry.cli.output import table_of
-from gantry.cli.records import Application, Device, FleetConfig
 from gantry.cli.stack import as_fields, flat
+from gantry.client.errors import UsageError
+from gantry.client.records import Application, Device, FleetConfig
 from gantry.deployment.engine.plan import Change, Op, Step
 from gantry.deployment.engine.values import secret
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from gantry.client.errors import NotAuthorisedError
 from gantry.deployment import provisioning, virtual_device
 from gantry.deployment.virtual_device import DeviceError, DeviceSpec, Supervisor
 
@@ -91,7 +92,7 @@ def test_wrong_configurations_are_named(tmp_path: Path, monkeypatch: pytest.Monk
     path.write_text('{"apiEndpoint": "https://x"}')
     with pytest.raises(DeviceError, match="lacks applicationId"):
         provisioning.read_config(path)
-    with pytest.raises(DeviceError, match="not logged in to devbots"):
+    with pytest.raises(NotAuthorisedError, match="not logged in to devbots"):
         provisioning.download_config("devbots")
     with pytest.raises(DeviceError, match="balenaRootCA"):
         provisioning.registry_has({**CONFIG, "balenaRootCA": "LS0t"}, "r:1/gantry/x:1")

@@ -7,7 +7,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from gantry.cli.errors import CliError, NotAuthorisedError
+from gantry.client.errors import ClientError, NotAuthorisedError
 from gantry.deployment.paths import config_home, fleet_home
 
 DEFAULT_FLEET = "devbots"
@@ -53,7 +53,7 @@ def load(fleet: str) -> Session:
 
     Raises:
         NotAuthorisedError: nobody is logged in.
-        CliError: the file is damaged.
+        ClientError: the file is damaged.
     """
     path = config_home() / fleet / _FILE
     try:
@@ -65,7 +65,7 @@ def load(fleet: str) -> Session:
             f"not logged in to {fleet}: `gantry login --fleet {fleet}`"
         ) from None
     except (OSError, ValueError, TypeError) as error:
-        raise CliError(
+        raise ClientError(
             f"{path} cannot be read ({error}): log in again with `gantry login --fleet {fleet}`"
         ) from error
 
@@ -94,7 +94,7 @@ def write_private(path: Path, text: str) -> None:
     """Puts a file in place at once, readable by its owner only.
 
     Raises:
-        CliError: it cannot be written.
+        ClientError: it cannot be written.
     """
     try:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -106,4 +106,4 @@ def write_private(path: Path, text: str) -> None:
             Path(temporary).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise CliError(f"{path} cannot be written: {error.strerror}") from error
+        raise ClientError(f"{path} cannot be written: {error.strerror}") from error

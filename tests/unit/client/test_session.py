@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from gantry.cli import session
-from gantry.cli.errors import CliError, NotAuthorisedError
-from gantry.cli.session import Session
+from gantry.client import session
+from gantry.client.errors import ClientError, NotAuthorisedError
+from gantry.client.session import Session
 
 SESSION = Session("https://api.devbots.gantry.internal:8443", "admin", "s3cret")
 
@@ -41,7 +41,7 @@ def test_no_session_and_a_damaged_one_say_what_to_do(home: Path) -> None:
     assert not (home / "devbots").exists()
     (home / "devbots").mkdir()
     (home / "devbots" / "session.json").write_text("{")
-    with pytest.raises(CliError, match="log in again"):
+    with pytest.raises(ClientError, match="log in again"):
         session.load("devbots")
 
 

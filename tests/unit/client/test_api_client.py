@@ -11,15 +11,17 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from gantry.cli.api_client import ApiClient
-from gantry.cli.errors import CliError, ExitCode, NotFoundError
+from gantry.client.api_client import ApiClient
+from gantry.client.errors import ClientError, ExitCode, NotFoundError
+from tests.unit.conftest import answer
 
-from .conftest import answer
 
-
-def failure(server: Any, status: int, body: Any) -> CliError:
+def failure(server: Any, status: int, body: Any) -> ClientError:
     server.answers["/user/v1/whoami"] = answer(status, body)
-    with ApiClient(server.url, "token", fleet="devbots") as client, pytest.raises(CliError) as got:
+    with (
+        ApiClient(server.url, "token", fleet="devbots") as client,
+        pytest.raises(ClientError) as got,
+    ):
         client.whoami()
     return got.value
 
@@ -105,7 +107,7 @@ def test_the_fleets_own_authority_is_trusted_when_it_is_given(server: Any, tmp_p
     server.socket = context.wrap_socket(server.socket, server_side=True)
     server.scheme = "https"
     server.answers["/login_"] = answer(200, b"jwt", "text/plain")
-    with ApiClient(server.url) as client, pytest.raises(CliError) as got:
+    with ApiClient(server.url) as client, pytest.raises(ClientError) as got:
         client.login("ann", "pw")
     assert "`gantry login --ca FILE`" in str(got.value)
     assert got.value.code == ExitCode.UNREACHABLE
@@ -115,7 +117,7 @@ def test_the_fleets_own_authority_is_trusted_when_it_is_given(server: Any, tmp_p
 
 def test_a_file_without_certificates(tmp_path: Path) -> None:
     (tmp_path / "ca.crt").write_text("none")
-    with pytest.raises(CliError, match="holds no certificate"):
+    with pytest.raises(ClientError, match="holds no certificate"):
         ApiClient("https://localhost", ca_file=tmp_path / "ca.crt")
-    with pytest.raises(CliError, match="holds no certificate"):
+    with pytest.raises(ClientError, match="holds no certificate"):
         ApiClient("https://localhost", ca_file=tmp_path / "missing.crt")

@@ -7,14 +7,23 @@ Used by the commands and by whoever else acts for a user: `ApiClient(url)` with 
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from gantry.cli import records, session
-from gantry.cli.errors import CliError, NotFoundError, UsageError
-from gantry.cli.records import Application, Device, FleetConfig, PublicKey, Release, User, Variable
-from gantry.cli.transport import Transport
+from gantry.client import records, session
+from gantry.client.errors import ClientError, NotFoundError, UsageError
+from gantry.client.records import (
+    Application,
+    Device,
+    FleetConfig,
+    PublicKey,
+    Release,
+    User,
+    Variable,
+)
+from gantry.client.transport import Transport
 
 REFRESH_SECONDS = 24 * 3600.0
 _APPLICATION = {
@@ -41,7 +50,7 @@ class ApiClient:
     """A connection to one fleet's api, for one user.
 
     Every method raises UnreachableError when the server does not answer, NotAuthorisedError when it
-    refuses this user, NotFoundError when it has no such thing, CliError for other refusals.
+    refuses this user, NotFoundError when it has no such thing, ClientError for other refusals.
     """
 
     def __init__(
@@ -57,7 +66,7 @@ class ApiClient:
         """`ca_file`: the certificate authority to trust besides the system's.
 
         Raises:
-            CliError: that file cannot be read as certificates.
+            ClientError: that file cannot be read as certificates.
         """
         self._http = Transport(url, token, ca_file, fleet)
         self._logs_url = (logs_url or self.url).rstrip("/")
@@ -242,12 +251,21 @@ class ApiClient:
         self._http.request("DELETE", f"/v7/{resource}({known.id})")
 
     def download_config(
-        self, application: Application, device_type: str | None = None
+        self,
+        application: Application,
+        device_type: str | None = None,
+        *,
+        key_name: str | None = None,
+        key_expires: datetime | None = None,
     ) -> dict[str, Any]:
         """A config.json for new devices, with a provisioning key of its own: a secret."""
         body: dict[str, Any] = {"appId": application.id}
         if device_type:
             body["deviceType"] = device_type
+        if key_name:
+            body["provisioningKeyName"] = key_name
+        if key_expires:
+            body["provisioningKeyExpiryDate"] = key_expires.isoformat()
         config: dict[str, Any] = self._http.request("POST", "/download-config", json=body).json()
         return config
 
@@ -304,7 +322,7 @@ def open_fleet(fleet: str) -> ApiClient:
     )
     if session.age(fleet) > REFRESH_SECONDS:
         # The old one may do; if not, the command itself says what is wrong
-        with contextlib.suppress(CliError):
+        with contextlib.suppress(ClientError):
             session.save(fleet, replace(kept, token=client.refresh_token()))
     return client
 

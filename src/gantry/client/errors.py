@@ -15,31 +15,31 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
-class CliError(Exception):
+class ClientError(Exception):
     """The command cannot go on. The message says what was wrong and what to do."""
 
     code = ExitCode.FAILED
 
 
-class UsageError(CliError):
+class UsageError(ClientError):
     """What was typed does not go together."""
 
     code = ExitCode.USAGE
 
 
-class NotFoundError(CliError):
+class NotFoundError(ClientError):
     """There is no such thing, or not for this user."""
 
     code = ExitCode.NOT_FOUND
 
 
-class NotAuthorisedError(CliError):
+class NotAuthorisedError(ClientError):
     """Nobody is logged in, or this user may not."""
 
     code = ExitCode.NOT_AUTHORISED
 
 
-class UnreachableError(CliError):
+class UnreachableError(ClientError):
     """The server does not answer, or not as it should."""
 
     code = ExitCode.UNREACHABLE

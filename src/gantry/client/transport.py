@@ -9,8 +9,8 @@ from typing import Any
 import httpx2
 
 from gantry import __version__
-from gantry.cli.errors import (
-    CliError,
+from gantry.client.errors import (
+    ClientError,
     NotAuthorisedError,
     NotFoundError,
     UnreachableError,
@@ -27,7 +27,7 @@ class Transport:
     def __init__(
         self, url: str, token: str | None, ca_file: Path | None, fleet: str | None
     ) -> None:
-        """Raises CliError when `ca_file` cannot be read as certificates."""
+        """Raises ClientError when `ca_file` cannot be read as certificates."""
         self.url = url.rstrip("/")
         self.token = token
         self._fleet = fleet
@@ -52,7 +52,7 @@ class Transport:
         `path` is one of the api's or a whole URL; `how` as httpx2 has it.
 
         Raises:
-            CliError: one of its kinds, for everything else.
+            ClientError: one of its kinds, for everything else.
         """
         url = path if path.startswith("http") else f"{self.url}{path}"
         with self._explained(url):
@@ -66,7 +66,7 @@ class Transport:
         """The lines of an answer, as they come.
 
         Raises:
-            CliError: as `request`, at the beginning and while lines are read.
+            ClientError: as `request`, at the beginning and while lines are read.
         """
         timeout = httpx2.Timeout(TIMEOUT_SECONDS, read=STREAM_SILENCE_SECONDS)
         with (
@@ -101,7 +101,7 @@ class Transport:
             reason = str(error) or type(error).__name__
             raise UnreachableError(f"the connection to {where} broke: {reason}") from error
 
-    def _refusal(self, answer: httpx2.Response) -> CliError:
+    def _refusal(self, answer: httpx2.Response) -> ClientError:
         """An answer that is no success, as an error with its code."""
         sentence = _sentence(answer)
         fleet = f" --fleet {self._fleet}" if self._fleet else ""
@@ -115,7 +115,7 @@ class Transport:
             return NotFoundError(sentence)
         if answer.status_code >= 500:
             return UnreachableError(f"{answer.request.url.host} is not able to answer: {sentence}")
-        return CliError(sentence)
+        return ClientError(sentence)
 
 
 def _trust(ca_file: Path | None) -> ssl.SSLContext:
@@ -124,7 +124,9 @@ def _trust(ca_file: Path | None) -> ssl.SSLContext:
         try:
             context.load_verify_locations(ca_file)
         except OSError as error:
-            raise CliError(f"{ca_file} holds no certificate that can be read: {error}") from error
+            raise ClientError(
+                f"{ca_file} holds no certificate that can be read: {error}"
+            ) from error
     return context
 
 

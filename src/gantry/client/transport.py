@@ -108,7 +108,9 @@ class Transport:
         if answer.status_code == 401 and answer.request.url.path == "/login_":
             return NotAuthorisedError(f"{sentence}: check user name and password")
         if answer.status_code == 401:
-            return NotAuthorisedError(f"{sentence}: log in again with `gantry login{fleet}`")
+            # The api says that much to all its clients; this one knows the command.
+            reason = sentence.removesuffix(": log in again")
+            return NotAuthorisedError(f"{reason}: log in again with `gantry login{fleet}`")
         if answer.status_code == 403:
             return NotAuthorisedError(f"{sentence} (not allowed for this user)")
         if answer.status_code == 404:

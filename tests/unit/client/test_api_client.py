@@ -41,6 +41,11 @@ def test_refusals(server: Any, status: int, code: ExitCode, sentence: str) -> No
     assert (error.code, str(error)) == (code, sentence)
 
 
+def test_the_way_on_is_said_once(server: Any) -> None:
+    error = failure(server, 401, {"error": "not valid (any more): log in again"})
+    assert str(error) == "not valid (any more): log in again with `gantry login --fleet devbots`"
+
+
 def test_a_page_of_a_proxy_is_not_quoted(server: Any) -> None:
     error = failure(server, 502, b"<html>Bad Gateway</html>")
     assert str(error) == "localhost is not able to answer: HTTP 502"

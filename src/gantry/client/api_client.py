@@ -117,6 +117,7 @@ class ApiClient:
             git_port=fields["gitServerPort"],
             builder_url=fields["builderUrl"],
             logs_url=fields["logsUrl"],
+            registry=fields["registry"],
         )
 
     def keys(self) -> list[PublicKey]:

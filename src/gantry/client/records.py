@@ -92,6 +92,7 @@ class FleetConfig:
     git_port: int
     builder_url: str
     logs_url: str
+    registry: str
 
 
 def first(rows: list[dict[str, Any]] | None) -> dict[str, Any]:

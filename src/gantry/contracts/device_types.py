@@ -40,6 +40,18 @@ class DeviceType:
     name: str
     architecture: Architecture
 
+    def runs(self, built_for: "DeviceType") -> bool:
+        """Whether a device of this type runs what is built for devices of another."""
+        return built_for.architecture in _RUNS[self.architecture]
+
+
+# What a CPU can run besides its own: 64-bit ARM runs 32-bit programs, ARMv7 runs ARMv6.
+_RUNS = {
+    Architecture.AARCH64: {Architecture.AARCH64, Architecture.ARMV7HF, Architecture.RPI},
+    Architecture.ARMV7HF: {Architecture.ARMV7HF, Architecture.RPI},
+    Architecture.RPI: {Architecture.RPI},
+    Architecture.AMD64: {Architecture.AMD64},
+}
 
 DEVICE_TYPES: tuple[DeviceType, ...] = (
     DeviceType("raspberry-pi", "Raspberry Pi (v1 / Zero / Zero W)", Architecture.RPI),

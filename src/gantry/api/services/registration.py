@@ -14,20 +14,12 @@ from gantry.api.models.fleet import UUID_PATTERN
 from gantry.api.queries import accounts, applications, devices, releases
 from gantry.api.services import names
 from gantry.api.services.secrets import KEY_PATTERN, hash_key, new_key, new_uuid, same
-from gantry.contracts.device_types import Architecture, device_type
+from gantry.contracts.device_types import device_type
 
 log = logging.getLogger(__name__)
 
 _UUID = re.compile(UUID_PATTERN)
 _NAME_TRIES = 20
-
-# What a CPU can run besides its own: 64-bit ARM runs 32-bit programs, ARMv7 runs ARMv6.
-_RUNS = {
-    Architecture.AARCH64: {Architecture.AARCH64, Architecture.ARMV7HF, Architecture.RPI},
-    Architecture.ARMV7HF: {Architecture.ARMV7HF, Architecture.RPI},
-    Architecture.RPI: {Architecture.RPI},
-    Architecture.AMD64: {Architecture.AMD64},
-}
 
 
 class Registration(BaseModel):
@@ -59,8 +51,7 @@ class Registered:
 
 def fits(device_type_slug: str, fleet_type_slug: str) -> bool:
     """Whether a device of the one type runs what is built for the other."""
-    own = device_type(device_type_slug).architecture
-    return device_type(fleet_type_slug).architecture in _RUNS[own]
+    return device_type(device_type_slug).runs(device_type(fleet_type_slug))
 
 
 def register(session: Session, actor: ProvisioningActor, asked: Registration) -> Registered:

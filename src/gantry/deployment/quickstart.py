@@ -244,7 +244,12 @@ def _confirmed(stack: str) -> bool:
     if not sys.stdin.isatty():
         raise QuickstartError("DATA=1 asks before it removes data: call it in a terminal")
     question = f"Remove all data of {stack}: releases, users, keys, logs, certificate authority?"
-    return input(f"{question} Type the fleet's name: ").strip() == stack
+    try:
+        return input(f"{question} Type the fleet's name: ").strip() == stack
+    except (EOFError, KeyboardInterrupt):
+        # Ctrl-D and Ctrl-C are no answers; the message begins a line of its own.
+        print()
+        return False
 
 
 def _summary(fleet: Fleet, seconds: float) -> str:
@@ -325,7 +330,7 @@ def main(arguments: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped; the next `make up` goes on from here", file=sys.stderr)
+        print(f"stopped; the next `make {arguments[0]}` goes on from here", file=sys.stderr)
         return 130
     return 0
 

@@ -272,9 +272,12 @@ def refresh(name: str, client: docker.DockerClient, progress: Progress) -> None:
 def devices(client: docker.DockerClient, fleet: str | None = None) -> list[DeviceState]:
     """All virtual devices of this machine, or of one fleet, by name."""
     wanted = [NAME_LABEL, *([f"{FLEET_LABEL}={fleet}"] if fleet else [])]
-    filters = {"label": wanted}
-    # One that is removed between the list and its inspection is none any more.
-    found = client.containers.list(all=True, filters=filters, ignore_removed=True)
+    found = client.containers.list(
+        all=True,
+        filters={"label": wanted},
+        # One that goes between the list and its inspection is none any more.
+        ignore_removed=True,
+    )
     return sorted((_state(each) for each in found), key=lambda each: each.name)
 
 

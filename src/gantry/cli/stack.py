@@ -16,7 +16,7 @@ from rich.console import Console
 from gantry.cli.context import complete_stack
 from gantry.cli.output import print_json, print_table
 from gantry.client.errors import ExitCode
-from gantry.deployment import quickstart, virtual_device
+from gantry.deployment import fleet_objects, quickstart, virtual_device
 from gantry.deployment.engine import Engine, EngineError, Op, Result, Step, UnknownStackError
 from gantry.deployment.engine.pulumi_cli import PulumiCli
 from gantry.deployment.engine.render import ConsoleReporter, diff, summary
@@ -174,12 +174,35 @@ def _work(
     with _errors(), ConsoleReporter(console) as reporter:
         engine = _choose(stack, name, reporter)
         console.print(f"{stack}: deployed with the {engine.name} engine", style="bold")
+        if isinstance(engine, Engine) and not engine.state_file.exists():
+            _look_for_earlier(engine, console)
         result = action(engine)
     if result:
         if not done:
             for line in diff(result.steps):
                 console.print(line)
         console.print(summary(result, done))
+
+
+def _look_for_earlier(engine: Engine, console: Console) -> None:
+    """Without a state the services of an earlier one would end `up` half-way, at their names, and
+    `destroy` would leave them. Its data volumes are found and used: that is only said.
+
+    Raises:
+        EngineError: services are there.
+    """
+    found = fleet_objects.of_fleet(engine.stack)
+    if found.services:
+        raise EngineError(
+            f"{', '.join(found.services)}: there already, but {engine.state_file} is not: put it "
+            "back, or deploy as the user who has it. If it is lost, docs/runbooks/backup.md, "
+            '"State or passphrase lost", has the way on; data stay'
+        )
+    if found.volumes:
+        console.print(
+            f"data volumes of {engine.stack} are there from before ({len(found.volumes)}): "
+            "`up` goes on with them"
+        )
 
 
 def _choose(

@@ -94,8 +94,18 @@ class Engine:
         """Push `repository:tag`; return the manifest's digest as the registry gave it.
 
         Raises:
-            EngineError: the registry refused or is out of reach.
+            EngineError: the registry refused or is out of reach; names it.
         """
+        try:
+            digest = await self._push(reference, progress)
+        except EngineError as error:
+            registry = reference.partition("/")[0]
+            raise EngineError(f"{registry} did not take the image: {error}") from error
+        if not digest:
+            raise EngineError(f"the registry gave no digest for {reference}")
+        return digest
+
+    async def _push(self, reference: str, progress: Callable[[str], None]) -> str:
         repository, _, tag = reference.rpartition(":")
         digest = ""
         events = self._events(
@@ -109,8 +119,6 @@ class Engine:
             if layer and status in {"Pushed", "Layer already exists"}:
                 progress(f"layer {layer}: {status.lower()}")
             digest = (event.get("aux") or {}).get("Digest") or digest
-        if not digest:
-            raise EngineError(f"the registry gave no digest for {reference}")
         return digest
 
     async def prune_cache(self, keep_bytes: int) -> int:

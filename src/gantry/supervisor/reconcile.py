@@ -21,6 +21,8 @@ _LOG = logging.getLogger(__name__)
 # The engine's events wake the loop; looking without one is for what they cannot tell. In seconds.
 _LOOK_EVERY = 300.0
 _EVENTS = ("start", "die", "destroy", "pause", "unpause", "health_status", "rename")
+# The engine tells of a container's end before its listing does: after an event it is asked again.
+_ECHOES = (1.0, 5.0)
 # So many rounds that all succeed and change nothing mean that the engine does not do as it says.
 _ROUNDS_IN_CIRCLE = 5
 
@@ -48,6 +50,7 @@ class Reconciler:
         self._registries = registries
         self._desired: DesiredState | None = None
         self._wake = asyncio.Event()
+        self._echoes: list[float] = []
         self._last_steps: tuple[Step, ...] = ()
         self._same = 0
         self.current = CurrentState()
@@ -83,7 +86,7 @@ class Reconciler:
             finally:
                 self.busy_since = None
             if delay > 0:
-                await self._sleep(delay)
+                await self._sleep(min(delay, self._echoes.pop(0)) if self._echoes else delay)
 
     async def follow_events(self) -> None:
         """Wake the loop whenever a container of ours changes, for ever."""
@@ -94,6 +97,7 @@ class Reconciler:
                 async with aclosing(self._engine.events(label, _EVENTS)) as events:
                     async for _event in events:
                         trouble.reset()
+                        self._echoes = list(_ECHOES)
                         self._wake.set()
             except EngineError as error:
                 _LOG.warning("%s", error)

@@ -69,6 +69,7 @@ def test_a_build_log_is_read_where_the_fleet_says(server: Any) -> None:
         "gitServerPort": 2222,
         "builderUrl": server.url,
         "logsUrl": server.url,
+        "registry": "registry.devbots.gantry.internal:8443",
     }
     server.answers["/config"] = answer(200, config)
     server.answers["/v7/release"] = answer(200, {"d": [{"id": 7}]})

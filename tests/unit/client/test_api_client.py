@@ -1,19 +1,13 @@
 """Answers that are not as one wishes, each with its sentence and its exit code."""
 
-import datetime as dt
-import ssl
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from gantry.client.api_client import ApiClient
 from gantry.client.errors import ClientError, ExitCode, NotFoundError
-from tests.unit.conftest import answer
+from tests.unit.conftest import answer, speak_tls
 
 
 def failure(server: Any, status: int, body: Any) -> ClientError:
@@ -84,34 +78,8 @@ def test_a_build_log_of_no_release(server: Any) -> None:
         client.build_log(7)
 
 
-def certificate(folder: Path) -> Path:
-    """A key and a certificate for `localhost` that no system trusts."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = dt.datetime.now(dt.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    (folder / "key.pem").write_bytes(private)
-    (folder / "ca.crt").write_bytes(made.public_bytes(Encoding.PEM))
-    return folder / "ca.crt"
-
-
 def test_the_fleets_own_authority_is_trusted_when_it_is_given(server: Any, tmp_path: Path) -> None:
-    ca = certificate(tmp_path)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(ca, tmp_path / "key.pem")
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    server.scheme = "https"
+    ca = speak_tls(server, tmp_path)
     server.answers["/login_"] = answer(200, b"jwt", "text/plain")
     with ApiClient(server.url) as client, pytest.raises(ClientError) as got:
         client.login("ann", "pw")

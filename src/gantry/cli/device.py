@@ -116,7 +116,7 @@ def run(
         if ssh:
             for state in virtual_device.devices(client, fleet):
                 if state.name in names:
-                    say(f"ssh root@{state.address}    # {state.name}")
+                    say(f"{virtual_device.ssh_command(state.address)}    # {state.name}")
 
 
 @app.command("list")

@@ -28,7 +28,7 @@ SOURCE_LABEL = "gantry.device.source"
 # By name, for a privileged container is not to be had everywhere (docs/decisions).
 CAPABILITIES = ("SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE", "MKNOD")
 SOURCE_IN_DEVICE = "/opt/gantry-source"
-SSH_PORT = "22/tcp"
+SSH_FILE = "authorized_keys"
 BOOT_SECONDS = 60
 STOP_SECONDS = 20
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
@@ -166,7 +166,7 @@ def boot_files(spec: DeviceSpec, *, first: bool) -> dict[str, bytes]:
         config = {"initialDeviceName": spec.name, **spec.config}
         files["config.json"] = json.dumps(config, indent=2).encode()
     if spec.ssh_keys:
-        files["authorized_keys"] = spec.ssh_keys.encode()
+        files[SSH_FILE] = spec.ssh_keys.encode()
     return files
 
 
@@ -185,8 +185,13 @@ def run(spec: DeviceSpec, image: str, client: docker.DockerClient, progress: Pro
             raise DeviceError(f"device {spec.name} is of fleet {fleet}: choose another name")
         else:
             say(f"it is there already ({container.status})")
+            if spec.ssh_keys:
+                container.put_archive("/mnt/boot", tar_of({SSH_FILE: spec.ssh_keys.encode()}))
         container.start()
         _wait_for_boot(container)
+        if spec.ssh_keys:
+            # At work already if the keys were there when it booted.
+            _exec(container, ["systemctl", "start", "ssh"])
 
 
 def _create(
@@ -316,6 +321,13 @@ def journal_command(name: str, options: Iterable[str]) -> list[str]:
     script = '"$@" & child=$!; (while kill -0 $child; do sleep 1; done; kill $$) 2>/dev/null & '
     script += "cat >/dev/null; kill $child"
     return ["docker", "exec", "-i", container_name(name), "sh", "-c", script, "sh", *arguments]
+
+
+def ssh_command(address: str) -> str:
+    """What logs in to a device. Its address was perhaps another device's, with another host key:
+    none is noted."""
+    options = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
+    return f"ssh {options} root@{address}"
 
 
 def cgroup_version(client: docker.DockerClient) -> int:

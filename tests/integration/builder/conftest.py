@@ -1,197 +1,43 @@
 """The real builder in its real image, with a real registry that asks for tokens.
 
-The api is a stand-in: a real HTTP server that speaks the contract of `/services/builder` and signs
-registry tokens. Tests look at what it was told, and make it refuse; tests/e2e has the true one.
+The api is a stand-in (`standin`), so that it can be made to refuse; tests/e2e has the true one.
 """
 
-import base64
 import io
 import json
 import ssl
 import tarfile
-import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import docker
 import httpx2
-import jwt
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from docker.models.containers import Container
 from docker.models.networks import Network
 
 from gantry.contracts.build import BuildEvent, BuildMessage, BuildResult, KeepAlive, decode
 from gantry.deployment.images import build_image
+from gantry.deployment.paths import cache_home
+from tests.integration.builder.standin import (
+    BUILDER_KEY,
+    HOST,
+    PORT,
+    REGISTRY,
+    Authority,
+    StandIn,
+    serve,
+)
 
-HOST = "test.gantry.internal"
-PORT = 8443
-REGISTRY = f"registry.{HOST}:{PORT}"
-BUILDER_KEY = "service-key-of-the-builder"
 GIT_KEY = "service-key-of-the-git-server"
-USER_TOKEN = "token-of-a-user"
 START_SECONDS = 120
-
-
-@dataclass(frozen=True)
-class Authority:
-    """The fleet's CA, and what it signed."""
-
-    certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey
-
-    def issue(self, *names: str) -> tuple[str, str]:
-        """`(certificate, key)` as PEM."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        return _pem(_certificate(names[0], key, self, names)), _key_pem(key)
-
-    @property
-    def pem(self) -> str:
-        return _pem(self.certificate)
-
-
-def _certificate(
-    name: str, key: ec.EllipticCurvePrivateKey, issuer: Authority | None, names: tuple[str, ...]
-) -> x509.Certificate:
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = datetime.now(UTC)
-    alternative = x509.SubjectAlternativeName([x509.DNSName(each) for each in names or (name,)])
-    signer = issuer.key if issuer else key
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer.certificate.subject if issuer else subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=2))
-        .add_extension(alternative, critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
-        )
-        .add_extension(
-            x509.KeyUsage(*[True] + 4 * [False] + [issuer is None] * 2 + 2 * [False]),
-            critical=True,
-        )
-        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
-        .sign(signer, hashes.SHA256())
-    )
-
-
-def _pem(certificate: x509.Certificate) -> str:
-    return certificate.public_bytes(Encoding.PEM).decode()
-
-
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> str:
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-
-
-@dataclass
-class StandIn:
-    """What the api was told, and what it is to answer."""
-
-    token_certificate: str
-    token_key: str
-    releases: dict[int, dict[str, Any]] = field(default_factory=dict)
-    repositories: dict[tuple[int, str], str] = field(default_factory=dict)
-    recovered: list[str] = field(default_factory=list)
-    refusal: str = ""
-
-    def create(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        if self.refusal:
-            return 409, {"error": self.refusal}
-        for known, release in self.releases.items():
-            if release["commit"] == body["commit"] and release["status"] == "success":
-                return 200, {"release_id": known, "images": [], "already": True}
-        release_id = len(self.releases) + 1
-        images = []
-        for service in body["services"]:
-            key = (body["application_id"], service)
-            repository = self.repositories.setdefault(key, f"v2/{uuid.uuid4().hex}")
-            image_id = 100 * release_id + len(images)
-            images.append({"image_id": image_id, "service": service, "repository": repository})
-        self.releases[release_id] = {**body, "status": "running"}
-        return 201, {"release_id": release_id, "images": images}
-
-    def token(self, query: dict[str, list[str]]) -> dict[str, Any]:
-        """All that is asked for, as the builder may."""
-        scopes = [each.split(":") for each in query.get("scope", ())]
-        access = [{"type": t, "name": n, "actions": a.split(",")} for t, n, a in scopes]
-        now = int(time.time())
-        claims = {"iss": f"api.{HOST}", "sub": "builder", "aud": REGISTRY, "access": access}
-        claims |= {"iat": now, "nbf": now - 30, "exp": now + 3600, "jti": uuid.uuid4().hex}
-        der = x509.load_pem_x509_certificate(self.token_certificate.encode()).public_bytes(
-            Encoding.DER
-        )
-        headers = {"x5c": [base64.b64encode(der).decode()]}
-        token = jwt.encode(claims, self.token_key, algorithm="ES256", headers=headers)
-        return {"token": token, "access_token": token, "expires_in": 3600}
-
-
-def _handler(state: StandIn) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        def _answer(self, status: int, body: Any) -> None:
-            data = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def _body(self) -> dict[str, Any]:
-            return dict(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-
-        def do_GET(self) -> None:
-            url = urlsplit(self.path)
-            authorization = self.headers.get("Authorization", "")
-            if url.path == "/auth/v1/token":
-                expected = base64.b64encode(f"builder:{BUILDER_KEY}".encode()).decode()
-                if authorization != f"Basic {expected}":
-                    return self._answer(401, {"error": "who are you?"})
-                return self._answer(200, state.token(parse_qs(url.query)))
-            known = authorization == f"Bearer {USER_TOKEN}"
-            return self._answer(200 if known else 401, {"d": [{"id": 1}] if known else []})
-
-        def do_POST(self) -> None:
-            if self.headers.get("Authorization") != f"Bearer {BUILDER_KEY}":
-                return self._answer(401, {"error": "not the builder"})
-            body = self._body()
-            if self.path == "/services/builder/recover":
-                state.recovered.append(body["builder"])
-                return self._answer(200, {})
-            return self._answer(*state.create(body))
-
-        def do_PATCH(self) -> None:
-            release_id = int(self.path.rpartition("/")[2])
-            state.releases[release_id] |= self._body()
-            self._answer(200, {})
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-            pass
-
-    return Handler
-
-
-def _serve(
-    state: StandIn,
-    context: ssl.SSLContext | None = None,
-    address: tuple[str, int] = ("0.0.0.0", 0),  # noqa: S104
-) -> ThreadingHTTPServer:
-    server = ThreadingHTTPServer(address, _handler(state))
-    if context:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return server
+# Of a program under emulation.
+ANSWER_SECONDS = 90
 
 
 @dataclass
@@ -204,6 +50,7 @@ class Rig:
     gateway: str
     api_port: int
     host: str = HOST
+    docker_command: str = "docker --host=unix:///run/gantry/docker.sock"
 
     def build(
         self, files: Mapping[str, str], *, application_id: int = 1, **query: Any
@@ -263,6 +110,35 @@ class Rig:
             time.sleep(0.5)
         raise AssertionError(self.container.logs(tail=50).decode())
 
+    def docker(self, arguments: str) -> str:
+        """Run a docker command on the builder's own engine."""
+        return self.sh(f"{self.docker_command} {arguments}").strip()
+
+    def pulled(self, result: BuildResult, application_id: int, service: str = "main") -> str:
+        """Forget a release's image, and pull it from the registry by its digest, as a device does;
+        its name."""
+        [image] = self.api.releases[result.release_id]["images"]
+        repository = f"{REGISTRY}/{self.api.repositories[application_id, service]}"
+        name = f"{repository}@{image['digest']}"
+        ids = sorted(set(self.docker(f"images --quiet {repository}").split()))
+        self.docker(f"rmi --force {' '.join(ids)}")
+        self.sh(f"echo {BUILDER_KEY} > /tmp/key")
+        self.docker(f"login --username builder --password-stdin {REGISTRY} < /tmp/key")
+        self.docker(f"pull --quiet {name}")
+        self.docker(f"logout {REGISTRY}")
+        return name
+
+    @contextmanager
+    def running(self, image: str, options: str = "") -> Iterator["Running"]:
+        """A container of the builder's engine, until the end of the block."""
+        container = self.docker(f"run --detach {options} {image}")
+        try:
+            form = "'{{.NetworkSettings.IPAddress}}'"
+            address = self.docker(f"inspect --format {form} {container}")
+            yield Running(self, container, address)
+        finally:
+            self.docker(f"rm --force --volumes {container}")
+
     def processes(self) -> str:
         """The command lines of all that runs in the builder's container."""
         return self.sh("cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '; true")
@@ -272,6 +148,29 @@ class Rig:
         code, output = self.container.exec_run(["sh", "-c", script])
         assert code == 0, output.decode()
         return str(output.decode())
+
+
+@dataclass
+class Running:
+    """A container in the builder's engine."""
+
+    rig: Rig
+    container: str
+    address: str
+
+    def answer(self, port: int, path: str = "/") -> str:
+        """What it answers over HTTP, once it does."""
+        retry = f"--retry {ANSWER_SECONDS} --retry-delay 1 --retry-connrefused"
+        try:
+            return self.rig.sh(f"curl -fs {retry} http://{self.address}:{port}{path}")
+        except AssertionError as error:
+            raise AssertionError(self.logs()) from error
+
+    def logs(self) -> str:
+        return self.rig.docker(f"logs {self.container} 2>&1")
+
+    def sh(self, script: str) -> str:
+        return self.rig.docker(f"exec {self.container} {script}")
 
 
 def tar_of(files: Mapping[str, str]) -> bytes:
@@ -306,6 +205,13 @@ auth:
 """
 
 
+def kept_folder() -> Path:
+    """What test runs leave for each other; in the builder's container it is /kept."""
+    folder = cache_home() / "test-bases"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def client() -> Iterator[docker.DockerClient]:
     client = docker.from_env(timeout=600)
@@ -325,13 +231,12 @@ def network(client: docker.DockerClient) -> Iterator[Network]:
 def rig(
     client: docker.DockerClient, network: Network, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Rig]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    ca = Authority(_certificate("test CA", key, None, ()), key)
+    ca = Authority.new()
     state = StandIn(*ca.issue(f"api.{HOST}"))
-    plain = _serve(state)
+    plain = serve(state)
     gateway = network.attrs["IPAM"]["Config"][0]["Gateway"]
     # At the fleet's port, as the proxy has it: the builder's engine may use no other one there.
-    secure = _serve(state, _tls_context(ca, tmp_path_factory.mktemp("tls")), (gateway, PORT))
+    secure = serve(state, _tls_context(ca, tmp_path_factory.mktemp("tls")), (gateway, PORT))
     settings = {
         "fleet": f"test-{uuid.uuid4().hex[:6]}",
         "host": HOST,
@@ -341,7 +246,7 @@ def rig(
         "service_key": BUILDER_KEY,
         "accepted_keys": [GIT_KEY],
         "ca_certificate_pem": ca.pem,
-        "limits": {"build_seconds": 120, "memory_bytes": 256 * 1024**2, "concurrent_builds": 2},
+        "limits": {"build_seconds": 900, "memory_bytes": 512 * 1024**2, "concurrent_builds": 2},
     }
     registry = _registry(client, network, ca, state, secure.server_port)
     builder = _builder(client, network, settings, {f"api.{HOST}": gateway})
@@ -411,7 +316,10 @@ def _builder(
         cap_add=["SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE", "MKNOD"],
         security_opt=["seccomp=unconfined", "apparmor=unconfined"],
         cgroupns="host",
-        volumes={"/sys/fs/cgroup": {"bind": "/sys/fs/cgroup", "mode": "rw"}},
+        volumes={
+            "/sys/fs/cgroup": {"bind": "/sys/fs/cgroup", "mode": "rw"},
+            str(kept_folder()): {"bind": "/kept", "mode": "rw"},
+        },
         tmpfs={"/run": ""},
         extra_hosts=dict(hosts),
     )

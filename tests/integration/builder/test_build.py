@@ -8,8 +8,8 @@ import httpx2
 import pytest
 
 from gantry.contracts.build import BuildMessage, BuildResult, Phase, ReleaseStatus
+from tests.integration.builder.standin import USER_TOKEN
 
-USER_TOKEN = "token-of-a-user"
 BASE = "FROM gantry/amd64-raspios:bookworm\n"
 HELLO = {
     "Dockerfile.template": (
@@ -119,11 +119,11 @@ def test_nothing_to_build_is_rejected_with_what_is_accepted(rig: Rig) -> None:
 
 
 def test_a_step_that_takes_too_much_memory_is_named(rig: Rig) -> None:
-    hungry = f'{BASE}RUN python3 -c "x = bytearray(600 * 1024**2); print(len(x))"\n'
+    hungry = f'{BASE}RUN python3 -c "x = bytearray(1200 * 1024**2); print(len(x))"\n'
     result, lines = rig.result({"Dockerfile": hungry}, application_id=3)
     assert result.status is ReleaseStatus.FAILED, lines
     assert result.error is not None
-    assert "256 MiB of memory" in result.error
+    assert "512 MiB of memory" in result.error
 
 
 def test_hanging_up_ends_the_build(rig: Rig) -> None:

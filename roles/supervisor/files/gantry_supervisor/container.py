@@ -1,0 +1,56 @@
+"""The supervisor's container, as the body of the engine's `POST /containers/create`. Pure."""
+
+from pathlib import Path
+from typing import Any
+
+from gantry_supervisor.settings import BOOT, STORE, Choice, RoleSettings
+
+# Where the image keeps the package that `source` replaces.
+PACKAGE = "/opt/gantry/src/gantry"
+# Places that not every host has. A bind mount would make them, and journald write to the disk.
+JOURNALS = ("/var/log/journal", "/run/log/journal")
+CAP_SYS_RESOURCE = 24
+
+
+def body(
+    image: str, role: RoleSettings, chosen: Choice, journals: tuple[str, ...], capabilities: int
+) -> dict[str, Any]:
+    """The body. `capabilities` is the bounding set of this host's root, as /proc gives it."""
+    binds = [f"{BOOT}:{BOOT}", "/var/run/docker.sock:/var/run/docker.sock", f"{STORE}:/data"]
+    binds += [f"{each}:{each}:ro" for each in journals]
+    binds += role.volumes
+    if chosen.source:
+        binds.append(f"{chosen.source}:{PACKAGE}:ro")
+    environment = {**role.environment, **chosen.environment}
+    host: dict[str, Any] = {
+        "NetworkMode": "host",
+        "Binds": binds,
+        # Its lines go to the unit's journal by way of this program.
+        "LogConfig": {"Type": "none"},
+        "Memory": role.memory,
+    }
+    # Where root may not raise anybody over others (in a container), the engine would refuse.
+    if role.oom_score_adj >= 0 or capabilities >> CAP_SYS_RESOURCE & 1:
+        host["OomScoreAdj"] = role.oom_score_adj
+    return {
+        "Image": image,
+        "Env": [f"{name}={value}" for name, value in sorted(environment.items())],
+        # Asked from here, without a process in the container each minute.
+        "Healthcheck": {"Test": ["NONE"]},
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "HostConfig": host,
+    }
+
+
+def bounding_set(status: Path = Path("/proc/self/status")) -> int:
+    """The capabilities that root may have here, as a bit set."""
+    for line in status.read_text().splitlines():
+        if line.startswith("CapBnd:"):
+            return int(line.split()[1], 16)
+    return 0
+
+
+def journals_here() -> tuple[str, ...]:
+    """The journal's folders that this host has."""
+    return tuple(each for each in JOURNALS if Path(each).is_dir())

@@ -1,0 +1,117 @@
+"""`gantry-supervisor-update`: another supervisor, with a way back.
+
+The image is had while the old one runs. The unit then tries it (`trial.py`); whatever becomes of
+this program, the device ends with a supervisor that runs.
+"""
+
+import fcntl
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from gantry_supervisor import health, images, settings, trial
+from gantry_supervisor.engine import Engine, EngineError, split_reference
+from gantry_supervisor.files import FileError
+from gantry_supervisor.trial import Trial
+
+UNIT = "gantry-supervisor.service"
+LOCK = settings.RUN / "supervisor-update.lock"
+# Beyond the trial's own time: stopping and starting containers on a slow card.
+GRACE_SECONDS = 120.0
+
+
+class UpdateError(Exception):
+    """The update cannot be made or was not kept; the message says why and what runs."""
+
+
+def main(image: str, version: str, seconds: float | None, settle: float | None) -> int:
+    """Update to an image, or to a version of the fleet's; the exit status."""
+    try:
+        with _locked():
+            print(_update(Engine(), image, version, seconds, settle))
+    except (UpdateError, EngineError, FileError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _update(
+    engine: Engine, image: str, version: str, seconds: float | None, settle: float | None
+) -> str:
+    role, config = settings.role_settings(), settings.config()
+    current = settings.current_image(settings.choice(), role, config)
+    wanted = image or settings.fleet_image(role, config, version)
+    if not wanted:
+        raise UpdateError(f"{settings.CONFIG} names no fleet (apiEndpoint): give an image")
+    if split_reference(wanted) == split_reference(current or ":"):
+        return f"{current} runs already"
+    if not settings.STORE.joinpath("database.sqlite").exists():
+        # None has ever run here: there is nothing to go back to.
+        settings.write_choice(settings.choice().changed(image=wanted))
+        return f"{wanted} will run"
+    images.ensure(engine, wanted, config, lambda text: print(text, flush=True), lambda: None)
+    asked = Trial(wanted, seconds or role.update_seconds, settle or role.settle_seconds)
+    trial.ask(asked)
+    _systemctl("restart")
+    result = _wait(asked)
+    if result.kept:
+        return f"{wanted} runs now, {current or 'nothing'} ran before"
+    back = _wait_for_health(settings.port(config), asked.seconds)
+    raise UpdateError(
+        f"{wanted} was not kept: {result.reason}. "
+        + (f"{current} runs again" if back else f"{current} was started again, and is not healthy")
+        + f"; journalctl -u {UNIT} has what it said"
+    )
+
+
+def _wait(asked: Trial) -> trial.Outcome:
+    """How the trial ends.
+
+    Raises:
+        UpdateError: the unit does not say.
+    """
+    end = time.monotonic() + asked.seconds + asked.settle + GRACE_SECONDS
+    while time.monotonic() < end:
+        if result := trial.outcome():
+            return result
+        time.sleep(0.5)
+    raise UpdateError(f"{UNIT} has not tried {asked.image}: see journalctl -u {UNIT}")
+
+
+def _wait_for_health(port: int, seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if health.healthy(port):
+            return True
+        time.sleep(1)
+    return False
+
+
+def _systemctl(verb: str) -> None:
+    try:
+        subprocess.run(
+            ["systemctl", verb, UNIT], check=True, capture_output=True, text=True, timeout=300
+        )
+    except subprocess.CalledProcessError as error:
+        raise UpdateError(f"systemctl {verb} {UNIT}: {error.stderr.strip()}") from error
+
+
+@contextmanager
+def _locked() -> Iterator[None]:
+    """One update at a time.
+
+    Raises:
+        UpdateError: another is under way.
+    """
+    if os.geteuid() != 0:
+        raise UpdateError("only root may update the supervisor: use sudo")
+    settings.RUN.mkdir(mode=0o755, parents=True, exist_ok=True)
+    with LOCK.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UpdateError("another update is under way: wait for it") from error
+        yield

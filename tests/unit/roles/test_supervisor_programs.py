@@ -1,0 +1,324 @@
+"""The programs that run the supervisor's container: which image, which body, which way back."""
+
+import base64
+import importlib
+import json
+import re
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+from gantry import __version__
+from gantry.contracts.device_types import DEVICE_TYPES
+
+ROLE = Path(__file__).parents[3] / "roles/supervisor"
+sys.path.append(str(ROLE / "files"))
+
+
+def module(name: str) -> ModuleType:
+    return importlib.import_module(f"gantry_supervisor.{name}")
+
+
+container, engine, health = module("container"), module("engine"), module("health")
+settings, trial = module("settings"), module("trial")
+
+CONFIG = {"apiEndpoint": "https://api.devbots.gantry.internal:8443", "apiKey": "fleets"}
+ROLE_SETTINGS = settings.RoleSettings(version="0.1.0", architecture="aarch64")
+FLEETS = "registry.devbots.gantry.internal:8443/gantry/aarch64-supervisor:0.1.0"
+
+
+@pytest.fixture
+def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A device's folders, with the supervisor's data in them."""
+    for name in ("boot", "data/supervisor", "run"):
+        (tmp_path / name).mkdir(parents=True)
+    for name, path in {
+        "CHOICE": "boot/supervisor.json",
+        "CONFIG": "boot/config.json",
+        "STORE": "data/supervisor",
+        "STORE_BEFORE": "data/supervisor.before-update",
+    }.items():
+        monkeypatch.setattr(settings, name, tmp_path / path)
+    monkeypatch.setattr(trial, "TRIAL", tmp_path / "run/trial.json")
+    monkeypatch.setattr(trial, "OUTCOME", tmp_path / "run/outcome.json")
+    (tmp_path / "data/supervisor/database.sqlite").write_text("old")
+    return tmp_path
+
+
+def test_the_roles_version_is_the_platforms() -> None:
+    defaults = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
+    assert str(defaults["supervisor_version"]) == __version__
+
+
+def test_the_role_knows_every_device_type() -> None:
+    known = yaml.safe_load((ROLE / "vars/main.yml").read_text())["__supervisor_architectures"]
+    assert known == {each.slug: str(each.architecture) for each in DEVICE_TYPES}
+
+
+def test_the_role_installs_every_module() -> None:
+    listed = yaml.safe_load((ROLE / "vars/main.yml").read_text())["__supervisor_modules"]
+    assert listed == sorted(each.stem for each in (ROLE / "files/gantry_supervisor").glob("*.py"))
+
+
+@pytest.mark.parametrize(
+    ("config", "registry"),
+    [
+        ({}, ""),
+        ({"apiEndpoint": "https://api.bots.example"}, "registry.bots.example"),
+        ({"apiEndpoint": "https://api.bots.example:8443/"}, "registry.bots.example:8443"),
+        ({"registryEndpoint": "https://r.example:5000/", **CONFIG}, "r.example:5000"),
+    ],
+)
+def test_the_registry_is_named_or_beside_the_api(config: dict[str, Any], registry: str) -> None:
+    assert settings.registry_of(config) == registry
+
+
+def test_a_new_device_runs_the_fleets_image_and_a_chosen_one_goes_before_it() -> None:
+    assert settings.current_image(settings.Choice(), ROLE_SETTINGS, CONFIG) == FLEETS
+    assert settings.current_image(settings.Choice({"image": "a:1"}), ROLE_SETTINGS, CONFIG) == "a:1"
+    assert settings.current_image(settings.Choice(), ROLE_SETTINGS, {}) == ""
+
+
+@pytest.mark.parametrize(
+    ("keys", "login"),
+    [
+        ({"apiKey": "fleets"}, ("provisioning", "fleets")),
+        ({"apiKey": "fleets", "uuid": "u", "deviceApiKey": "own"}, ("provisioning", "fleets")),
+        ({"uuid": "u", "deviceApiKey": "own", "deviceId": 7}, ("d_u", "own")),
+        ({"uuid": "u", "deviceApiKey": "own"}, ("d_u", "own")),
+        ({}, None),
+    ],
+)
+def test_the_key_is_the_fleets_until_the_device_has_registered(
+    keys: dict[str, Any], login: tuple[str, str] | None
+) -> None:
+    config = {"apiEndpoint": CONFIG["apiEndpoint"], **keys}
+    assert settings.login(config, FLEETS) == login
+
+
+def test_no_other_registry_gets_a_key() -> None:
+    assert settings.login(CONFIG, "registry.example/gantry/aarch64-supervisor:0.1.0") is None
+    assert settings.login(CONFIG, "busybox") is None
+
+
+@pytest.mark.parametrize(
+    ("image", "parts"),
+    [
+        ("busybox", ("busybox", "latest")),
+        ("registry:5000/a/b", ("registry:5000/a/b", "latest")),
+        ("registry:5000/a/b:2", ("registry:5000/a/b", "2")),
+        ("registry/a@sha256:00", ("registry/a", "sha256:00")),
+    ],
+)
+def test_references_have_a_name_and_a_tag_or_digest(image: str, parts: tuple[str, str]) -> None:
+    assert engine.split_reference(image) == parts
+
+
+def test_a_change_of_what_the_supervisor_itself_writes_starts_nothing_anew() -> None:
+    before = settings.fingerprint(CONFIG)
+    registered = {**CONFIG, "uuid": "u", "deviceApiKey": "own", "deviceId": 7, "hostname": "robot"}
+    assert settings.fingerprint({k: v for k, v in registered.items() if k != "apiKey"}) == before
+    assert settings.fingerprint({**CONFIG, "listenPort": 48485}) != before
+
+
+def test_the_container_is_on_the_hosts_network_with_its_limits() -> None:
+    role = settings.RoleSettings(memory=1000, oom_score_adj=-800, environment={"A": "1", "B": "2"})
+    chosen = settings.Choice({"environment": {"B": "3"}})
+    body = container.body("image", role, chosen, ("/run/log/journal",), 1 << 24)
+    assert body == {
+        "Image": "image",
+        "Env": ["A=1", "B=3"],
+        "Healthcheck": {"Test": ["NONE"]},
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "HostConfig": {
+            "NetworkMode": "host",
+            "Binds": [
+                "/mnt/boot:/mnt/boot",
+                "/var/run/docker.sock:/var/run/docker.sock",
+                "/mnt/data/supervisor:/data",
+                "/run/log/journal:/run/log/journal:ro",
+            ],
+            "LogConfig": {"Type": "none"},
+            "Memory": 1000,
+            "OomScoreAdj": -800,
+        },
+    }
+
+
+def test_a_host_that_may_raise_nobody_asks_for_no_score() -> None:
+    role = settings.RoleSettings(oom_score_adj=-800)
+    assert "OomScoreAdj" not in container.body("i", role, settings.Choice(), (), 0)["HostConfig"]
+    lower = settings.RoleSettings(oom_score_adj=100)
+    host = container.body("i", lower, settings.Choice(), (), 0)["HostConfig"]
+    assert host["OomScoreAdj"] == 100
+
+
+def test_a_mounted_source_replaces_the_package() -> None:
+    chosen = settings.Choice({"source": "/opt/gantry-source"})
+    binds = container.body("i", ROLE_SETTINGS, chosen, (), 0)["HostConfig"]["Binds"]
+    assert binds[-1] == "/opt/gantry-source:/opt/gantry/src/gantry:ro"
+
+
+def test_a_kept_trial_is_the_devices_choice_and_the_old_image_may_go(device: Path) -> None:
+    settings.write_choice(settings.Choice({"source": "kept"}))
+    trial.ask(trial.Trial("new:2", 60.0, 5.0))
+    asked = trial.begin(trial.pending())
+    assert asked.begun
+    assert trial.pending().begun
+    trial.keep(asked, settings.choice(), FLEETS)
+    assert settings.choice().document == {
+        "image": "new:2",
+        "obsolete": [FLEETS],
+        "source": "kept",
+    }
+    assert trial.pending() is None
+    assert trial.outcome() == trial.Outcome("new:2", kept=True)
+    assert not (device / "data/supervisor.before-update").exists()
+
+
+def test_a_trial_that_failed_leaves_choice_and_data_as_they_were(device: Path) -> None:
+    settings.write_choice(settings.Choice({"image": "old:1"}))
+    trial.ask(trial.Trial("new:2", 60.0, 5.0))
+    asked = trial.begin(trial.pending())
+    (device / "data/supervisor/database.sqlite").write_text("as only the new one reads it")
+    (device / "data/supervisor/more").write_text("of the new one")
+    trial.give_up(asked, settings.choice(), "old:1", "it ended with status 1")
+    assert settings.choice().image == "old:1"
+    assert settings.choice().obsolete == ("new:2",)
+    assert trial.outcome() == trial.Outcome("new:2", kept=False, reason="it ended with status 1")
+    store = device / "data/supervisor"
+    assert [each.name for each in store.iterdir()] == ["database.sqlite"]
+    assert (store / "database.sqlite").read_text() == "old"
+
+
+def test_power_lost_in_a_trial_is_the_old_one_with_its_data(device: Path) -> None:
+    trial.ask(trial.Trial("new:2", 60.0, 5.0))
+    trial.begin(trial.pending())
+    (device / "data/supervisor/database.sqlite").write_text("as only the new one reads it")
+    for each in (device / "run").iterdir():
+        each.unlink()
+    trial.restore()
+    assert trial.pending() is None
+    assert settings.choice().image == ""
+    assert (device / "data/supervisor/database.sqlite").read_text() == "old"
+
+
+@pytest.mark.parametrize("left", ["supervisor.before-update.new", "supervisor.failed"])
+def test_what_a_loss_of_power_left_does_not_stop_the_next_trial(device: Path, left: str) -> None:
+    (device / "data" / left).mkdir()
+    (device / "data" / left / "half").write_text("")
+    trial.ask(trial.Trial("new:2", 60.0, 5.0))
+    trial.begin(trial.pending())
+    trial.restore()
+    assert sorted(each.name for each in (device / "data").iterdir()) == ["supervisor"]
+
+
+def test_power_lost_between_two_renames_loses_no_data(device: Path) -> None:
+    trial.ask(trial.Trial("new:2", 60.0, 5.0))
+    trial.begin(trial.pending())
+    (device / "data/supervisor").rename(device / "data/supervisor.failed")
+    trial.restore()
+    assert (device / "data/supervisor/database.sqlite").read_text() == "old"
+
+
+class _Server:
+    """Answers every request on a socket with the same bytes, and keeps what was asked."""
+
+    def __init__(self, family: socket.AddressFamily, address: Any, answer: bytes) -> None:
+        self._listener = socket.socket(family, socket.SOCK_STREAM)
+        self._listener.bind(address)
+        self._listener.listen()
+        self.address = self._listener.getsockname()
+        self.asked: list[bytes] = []
+        self._answer = answer
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            with connection:
+                self.asked.append(connection.recv(65536))
+                connection.sendall(self._answer)
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(5)
+
+
+@pytest.fixture
+def answering(tmp_path: Path) -> Iterator[Any]:
+    """An engine that answers as a test says: a real one breaks off no answer on demand."""
+    servers = []
+
+    def start(answer: bytes) -> tuple[Any, _Server]:
+        path = str(tmp_path / f"{len(servers)}.sock")
+        servers.append(_Server(socket.AF_UNIX, path, answer))
+        return engine.Engine(path), servers[-1]
+
+    yield start
+    for each in servers:
+        each.close()
+
+
+def test_the_engines_words_are_the_reason(answering: Any) -> None:
+    client, _ = answering(b'HTTP/1.0 500 Oh\r\nA: b\r\n\r\n{"message": "no such thing"}\n')
+    with pytest.raises(engine.EngineError, match="no such thing") as error:
+        client.ask("GET", "/x")
+    assert error.value.status == 500
+
+
+@pytest.mark.parametrize("answer", [b"", b"nonsense\r\n\r\n"])
+def test_an_answer_that_breaks_off_is_an_engine_that_is_gone(answering: Any, answer: bytes) -> None:
+    client, _ = answering(answer)
+    with pytest.raises(engine.EngineGoneError):
+        client.ask("GET", "/x")
+
+
+def test_no_engine_is_told_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(engine.EngineGoneError, match="No such file"):
+        engine.Engine(str(tmp_path / "none")).ask("GET", "/version")
+
+
+def test_a_download_that_fails_in_its_stream_fails(answering: Any) -> None:
+    lines = b'{"status": "Pulling"}\r\n{"error": "manifest unknown"}\r\n'
+    client, server = answering(b"HTTP/1.0 200 OK\r\n\r\n" + lines)
+    with pytest.raises(engine.EngineError, match="manifest unknown"):
+        list(client.pull("registry/a:2", ("provisioning", "secret")))
+    head = server.asked[0].decode()
+    assert head.startswith("POST /images/create?fromImage=registry%2Fa&tag=2 HTTP/1.0\r\n")
+    token = re.search(r"X-Registry-Auth: (\S+)", head)
+    assert token
+    assert json.loads(base64.urlsafe_b64decode(token[1])) == {
+        "username": "provisioning",
+        "password": "secret",
+    }
+
+
+@pytest.mark.parametrize(
+    ("answer", "well"),
+    [
+        (b"HTTP/1.1 200 OK\r\n\r\nOK", True),
+        (b"HTTP/1.1 500 Internal Server Error\r\n\r\nUnhealthy", False),
+        (b"", False),
+    ],
+)
+def test_health_is_what_the_supervisor_says(answer: bytes, well: bool) -> None:
+    server = _Server(socket.AF_INET, ("127.0.0.1", 0), answer)
+    try:
+        assert health.healthy(server.address[1], 2.0) is well
+    finally:
+        server.close()
+    assert health.healthy(server.address[1], 2.0) is False

@@ -1,5 +1,6 @@
 """What the api tells, as the commands use it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +56,7 @@ class Device:
     os_version: str | None
     supervisor_version: str | None
     last_seen: str | None
+    tags: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,7 @@ def device(row: dict[str, Any]) -> Device:
         os_version=row["os_version"],
         supervisor_version=row["supervisor_version"],
         last_seen=row["last_connectivity_event"],
+        tags={each["tag_key"]: each["value"] for each in row["device_tag"]},
     )
 
 

@@ -23,6 +23,7 @@ OWN_ROWS = (
     "application_config_variable",
     "device_environment_variable",
     "device_config_variable",
+    "device_tag",
     "service_install",
     "image_install",
     "user__has__public_key",
@@ -53,6 +54,8 @@ def make_tenant(api: Api, make_fleet: Callable[[], Fleet]) -> Tenant:
             body = {resource: owner, "name": name, "value": "secret"}
             answer = fleet.user.post(f"/v7/{resource}_environment_variable", json=body)
             assert answer.status_code == 201, answer.text
+    tag = {"device": device.id, "tag_key": "room", "value": "secret"}
+    assert fleet.user.post("/v7/device_tag", json=tag).status_code == 201
     key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA" + "IOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
     assert fleet.user.post("/v7/user__has__public_key", json={"public_key": key}).is_success
     state = device.client.get(f"/device/v3/{device.uuid}/state").json()[device.uuid]

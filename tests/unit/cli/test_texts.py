@@ -34,6 +34,7 @@ DEVICE = Device(
     os_version=None,
     supervisor_version=None,
     last_seen=None,
+    tags={},
 )
 
 

@@ -12,6 +12,7 @@ from gantry.api.models.fleet import (
 from gantry.api.models.releases import Image, Release, ReleaseImage, Service
 from gantry.api.models.variables import (
     ApplicationVariable,
+    DeviceTag,
     DeviceVariable,
     ImageInstall,
     ServiceInstall,
@@ -25,6 +26,7 @@ __all__ = [
     "Base",
     "CpuArchitecture",
     "Device",
+    "DeviceTag",
     "DeviceType",
     "DeviceVariable",
     "HeartbeatState",

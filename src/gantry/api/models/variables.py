@@ -1,4 +1,4 @@
-"""Variables of fleets and devices, and what devices have installed."""
+"""Variables of fleets and devices, tags, and what devices have installed."""
 
 from sqlalchemy import CheckConstraint, ForeignKey, UniqueConstraint, true
 from sqlalchemy.orm import Mapped, mapped_column
@@ -44,6 +44,24 @@ class DeviceVariable(Base):
     created_at: Mapped[CreatedAt]
     device: Mapped[int] = mapped_column(ForeignKey("device.id", ondelete="CASCADE"))
     name: Mapped[str]
+    value: Mapped[str]
+
+
+class DeviceTag(Base):
+    """What a user notes of a device, for programs and people; devices are not told."""
+
+    __tablename__ = "device_tag"
+    __table_args__ = (
+        UniqueConstraint("device", "tag_key"),
+        # Must stay as `services.tags` has it.
+        CheckConstraint("tag_key ~ '^[^[:space:]]+$' and length(tag_key) <= 100", name="tag_key"),
+        CheckConstraint("length(value) <= 1000", name="value"),
+    )
+
+    id: Mapped[Key]
+    created_at: Mapped[CreatedAt]
+    device: Mapped[int] = mapped_column(ForeignKey("device.id", ondelete="CASCADE"))
+    tag_key: Mapped[str]
     value: Mapped[str]
 
 

@@ -13,6 +13,7 @@ from gantry.api.models import (
     ApplicationVariable,
     CpuArchitecture,
     Device,
+    DeviceTag,
     DeviceType,
     DeviceVariable,
     Image,
@@ -153,6 +154,7 @@ _ALL = (
                 "device_environment_variable", referred_by("device")
             ),
             "device_config_variable": Navigation("device_config_variable", referred_by("device")),
+            "device_tag": Navigation("device_tag", referred_by("device")),
             "image_install": Navigation("image_install", referred_by("device")),
             "service_install": Navigation("service_install", referred_by("device")),
         },
@@ -224,6 +226,12 @@ _ALL = (
         "device_config_variable",
         DeviceVariable,
         _config_of(visibility.of_device),
+        navigations={"device": Navigation("device", refers("device"))},
+    ),
+    Resource(
+        "device_tag",
+        DeviceTag,
+        visibility.of_device,
         navigations={"device": Navigation("device", refers("device"))},
     ),
     Resource(

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import case, func, or_, select, text, update
 from sqlalchemy.orm import Session
 
-from gantry.api.models import Application, Device, HeartbeatState
+from gantry.api.models import Application, Device, DeviceTag, HeartbeatState
 
 # After a heartbeat is overdue a device is `timeout` for this long, then `offline` (the family's).
 TIMEOUT_GRACE = timedelta(seconds=15)
@@ -154,3 +154,9 @@ def owned_device_by_id(session: Session, user_id: int, device_id: int) -> Device
         .join(Application, Application.id == Device.belongs_to__application)
         .where(Device.id == device_id, Application.belongs_to__user == user_id)
     )
+
+
+def has_tag(session: Session, device_id: int, key: str) -> bool:
+    """Whether a device has a tag of this key."""
+    found = select(DeviceTag.id).where(DeviceTag.device == device_id, DeviceTag.tag_key == key)
+    return session.scalar(found) is not None

@@ -23,6 +23,7 @@ from gantry.api.services.bootstrap import create_user
 from gantry.api.services.fleet_writers import DEVICE, RELEASE, newest_success, wanted_release
 from gantry.api.services.records import Body, Reference, Writer
 from gantry.api.services.secrets import hash_password
+from gantry.api.services.tags import DEVICE_TAG
 
 Line = Annotated[str, StringConstraints(strip_whitespace=True, max_length=255)]
 
@@ -260,6 +261,7 @@ WRITERS: Mapping[str, Writer] = {
         _delete_applications,
     ),
     "device": DEVICE,
+    "device_tag": DEVICE_TAG,
     "release": RELEASE,
     "application_environment_variable": _variable(
         ApplicationVariable, NewApplicationVariable, _create_application_variable

@@ -304,7 +304,7 @@ def test_tcp_goes_through_the_proxy_of_the_boot_partition(pi: Host) -> None:
         ("redsocks.conf", PROXY.replace("socks5", "ftp"), "type must be one of http-connect"),
         ("redsocks.conf", PROXY.replace("ip =", "host ="), "redsocks has no ip"),
         ("redsocks.conf", PROXY + PROXY, "has 2 proxies: one is wanted"),
-        ("redsocks.conf", "192.0.2.1:1080", "has no section redsocks"),
+        ("redsocks.conf", "192.0.2.1:1080", "is not made of sections"),
     ],
 )
 def test_a_bad_proxy_is_named_and_changes_nothing(

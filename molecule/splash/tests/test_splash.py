@@ -66,6 +66,8 @@ def test_the_logo_stays_in_production_and_goes_in_development(on: On) -> None:
         (command,) = re.findall(r"argv\[\]=(.*?) ;", host.check_output(shown))
         assert command == "/usr/bin/plymouth quit" + (" --retain-splash" if retained else "")
         assert "docker.service" in host.check_output(before)
+        unit = host.run("systemctl is-enabled gantry-splash.service").stdout.strip()
+        assert unit == ("enabled" if retained else "disabled")
 
 
 @pytest.mark.parametrize("name", ["development", "changed"])

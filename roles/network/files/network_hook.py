@@ -44,6 +44,9 @@ BASE = """base {
   redirector = iptables;
 }
 """
+# redsocks.conf: comments, texts in quotes, punctuation, words.
+TOKEN = re.compile(r"""#.*|//.*|/\*[\s\S]*?\*/|"(?:\\.|[^"\\])*"|[{}=;]|[^\s{}=;"]+|\S""")
+COMMENTS = ("#", "//", "/*")
 # Sections of redsocks.conf that older examples have, and that are settled here.
 IGNORED_SECTIONS = ("base", "dnstc", "dnsu2t", "redudp", "tcpdns")
 
@@ -191,17 +194,29 @@ def redsocks_sections(text: str) -> list[tuple[str, dict[str, str]]]:
     """Sections of a redsocks.conf; values stay as they are written, in quotes or not.
 
     Raises:
-        SettingError: no such file. Its content is not said, it may be a password.
+        SettingError: no such file. Its values are not said, one may be a password.
     """
-    text = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
-    lines = (line.strip() for line in text.splitlines())
-    body = "\n".join(line for line in lines if not line.startswith(("//", "#")))
-    found = []
-    for name, inner in re.findall(r"(\w+)\s*\{((?:[^{}\"]|\"[^\"\n]*\")*)\}", body):
-        pairs = re.findall(r"(\w+)\s*=\s*(\"[^\"\n]*\"|[^\s;\"]+)\s*;", inner)
-        found.append((name, dict(pairs)))
-    if not found:
-        raise SettingError("system-proxy/redsocks.conf has no section redsocks { … }")
+    found: list[tuple[str, dict[str, str]]] = []
+    tokens = [each[0] for each in TOKEN.finditer(text) if not each[0].startswith(COMMENTS)]
+    at = 0
+    while at < len(tokens):
+        if tokens[at + 1 : at + 2] != ["{"]:
+            break
+        name, values = tokens[at], {}
+        at += 2
+        while at + 3 < len(tokens) and tokens[at + 1] == "=" and tokens[at + 3] == ";":
+            values[tokens[at]] = tokens[at + 2]
+            at += 4
+        if tokens[at : at + 1] != ["}"]:
+            raise SettingError(
+                f"system-proxy/redsocks.conf: section {name} is not made of `key = value;` up to a }}"
+            )
+        found.append((name, values))
+        at += 1
+    if not found or at < len(tokens):
+        raise SettingError(
+            "system-proxy/redsocks.conf is not made of sections such as redsocks { … }"
+        )
     return found
 
 

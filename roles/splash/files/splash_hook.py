@@ -58,7 +58,7 @@ def check(data: bytes) -> None:
         NoLogoError: and why.
     """
     parts = chunks(data)
-    if parts[0][0] != b"IHDR" or len(parts[0][1]) != 13:
+    if not parts or parts[0][0] != b"IHDR" or len(parts[0][1]) != 13:
         raise NoLogoError("its header is not a PNG's")
     width, height, depth, colour, method, filters, interlaced = struct.unpack(
         ">IIBBBBB", parts[0][1]

@@ -209,7 +209,8 @@ def redsocks_sections(text: str) -> list[tuple[str, dict[str, str]]]:
             at += 4
         if tokens[at : at + 1] != ["}"]:
             raise SettingError(
-                f"system-proxy/redsocks.conf: section {name} is not made of `key = value;` up to a }}"
+                f"system-proxy/redsocks.conf: section {name} is not made of `key = value;` "
+                "up to a }"
             )
         found.append((name, values))
         at += 1

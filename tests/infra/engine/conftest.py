@@ -1,5 +1,6 @@
 """A Docker engine, an image of one static program, and a project to deploy."""
 
+import contextlib
 import io
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from docker import APIClient
 
 from gantry.deployment import paths
 from gantry.deployment.engine import Engine, Result, Step
+from gantry.deployment.engine.executor import Reporter
 
 PROGRAM = Path(__file__).parent / "program"
 APPLETS = ("sh", "sleep", "cat", "ls", "true", "false", "test")
@@ -55,7 +57,8 @@ def _import(client: APIClient, busybox: Path, tag: str) -> str:
             archive.addfile(link)
         archive.addfile(tarfile.TarInfo(f"etc/{tag}"))
     name = f"gantry-engine-test-{uuid.uuid4().hex[:8]}"
-    client.import_image_from_data(buffer.getvalue(), repository=name, tag=tag)
+    command = ['CMD ["sleep", "1000"]']
+    client.import_image_from_data(buffer.getvalue(), repository=name, tag=tag, changes=command)
     return f"{name}:{tag}"
 
 
@@ -69,13 +72,11 @@ def images(client: APIClient, busybox: Path) -> Iterator[tuple[str, str]]:
 
 
 @dataclass
-class Recorder:
+class Recorder(Reporter):
     """Keeps what the engine reports."""
 
     ended: list[tuple[Step, str | None]] = field(default_factory=list)
     messages: list[str] = field(default_factory=list)
-
-    def begin(self, step: Step) -> None: ...
 
     def end(self, step: Step, seconds: float, error: str | None) -> None:
         self.ended.append((step, error))
@@ -140,11 +141,8 @@ def deployed(tmp_path: Path, client: APIClient, images: tuple[str, str]) -> Iter
     it = Deployed(root, home, stack, client, {})
     it.configure(image=images[0], file=str(tmp_path / "secret.txt"))
     yield it
-    for suffix in ("service",):
-        try:
-            client.remove_container(f"{stack}-{suffix}", force=True, v=True)
-        except docker.errors.NotFound:
-            continue
+    with contextlib.suppress(docker.errors.NotFound):
+        client.remove_container(f"{stack}-service", force=True, v=True)
     for network in client.networks(names=[f"{stack}-net"]):
         client.remove_network(network["Id"])
     for volume in it.volumes():

@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +39,6 @@ class Result:
         return tuple(step for step in self.steps if step.op is not Op.SAME)
 
 
-class Silent:
-    """A reporter that says nothing."""
-
-    def begin(self, step: Step) -> None: ...
-
-    def end(self, step: Step, seconds: float, error: str | None) -> None: ...
-
-    def message(self, severity: str, text: str) -> None: ...
-
-
 @dataclass
 class _Session:
     project: projects.Project
@@ -71,7 +61,7 @@ class Engine:
         self.stack = stack
         self.root = (root or paths.project_root()).resolve()
         self.home = config_home or paths.config_home()
-        self.reporter: Reporter = reporter or Silent()
+        self.reporter = reporter or Reporter()
         self.state_file = state_file(self.home, stack)
         self._monitor: Monitor | None = None
         self.passphrase_file = self.home / "pulumi-passphrase"
@@ -146,7 +136,7 @@ class Engine:
             state = self._state()
             host = project.config.get("docker:host") or os.environ.get("DOCKER_HOST")
             dynamic = DynamicProvider(project.name, project.config, project.where)
-            providers = Providers(state, dynamic, host, self._interrupted)
+            providers = Providers(dynamic, host, self._interrupted)
             executor = Executor(state, providers, self.reporter)
             try:
                 yield _Session(project, state, executor)
@@ -173,14 +163,12 @@ class Engine:
             for resource in list(state.resources.values()):
                 if not resource.custom or resource.pending_replacement:
                     continue
-                provider = session.executor.providers.of(resource.type, resource.provider)
-                seen = provider.read(resource)
-                if seen is None:
+                found = session.executor.providers.of(resource.type).read(resource)
+                if found is None:
                     state.drop(resource)
                     reason = "it is gone"
                     steps.append(Step(Op.DELETE, resource.urn, resource.type, reason=reason))
                     continue
-                found = replace(resource, inputs=seen.inputs, outputs=seen.outputs)
                 found = session.executor.marked(found)
                 changed = [
                     Change(key, resource.outputs.get(key), value)

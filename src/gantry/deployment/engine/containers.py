@@ -1,30 +1,54 @@
 """Containers as the pulumi-docker provider makes, changes, finds and removes them."""
 
 import time
-from typing import Any
-from urllib.parse import quote, urlencode
+from dataclasses import replace
+from typing import Any, ClassVar
+from urllib.parse import quote
 
 from docker.errors import APIError, NotFound
 
-from gantry.deployment.engine.container import RUNTIME_ONLY, UPDATABLE, Spec, specify
-from gantry.deployment.engine.docker import POLL_SECONDS, DockerProvider
+from gantry.deployment.engine.container import CONFIG, HOST, MEBIBYTE, SIZES, Spec, specify
+from gantry.deployment.engine.docker import (
+    LABELS,
+    PLAIN,
+    POLL_SECONDS,
+    DockerProvider,
+)
 from gantry.deployment.engine.plan import Verdict
-from gantry.deployment.engine.provider import Made, Seen
 from gantry.deployment.engine.state import Resource
 from gantry.deployment.engine.values import EngineError, Properties, holds_unknown, reveal
 
-UPDATE_KEYS = ("RestartPolicy", "CpuShares", "CpusetCpus", "Memory", "MemoryReservation")
-HEALTHCHECK = {"interval": "0s", "retries": 0, "startInterval": "0s"} | {
-    "startPeriod": "0s",
-    "timeout": "0s",
+RUNTIME_ONLY = frozenset({"destroyGraceSeconds", "mustRun", "wait", "waitTimeout"})
+"""What only the engine looks at."""
+UPDATABLE = frozenset({"memory", "memorySwap", "restart"})
+"""Changed in a running container by `POST /containers/{id}/update`."""
+BLOCKS = {
+    "capabilities": frozenset({"adds", "drops"}),
+    "healthcheck": frozenset({"interval", "retries", "startPeriod", "tests", "timeout"}),
+    "networksAdvanced": frozenset({"aliases", "name"}),
+    "ports": frozenset({"external", "internal", "ip", "protocol"}),
+    "uploads": frozenset({"content", "file", "permissions"}),
+    "volumes": frozenset({"containerPath", "hostPath", "volumeName"}),
 }
 
 
 class ContainerProvider(DockerProvider):
-    allowed = Spec.allowed
-    defaults = Spec.defaults
+    inputs = (
+        dict.fromkeys({*CONFIG, *HOST, *SIZES, *RUNTIME_ONLY, *UPDATABLE}, PLAIN)
+        | dict.fromkeys(("logDriver", "logOpts", "name"), PLAIN)
+        | BLOCKS
+        | LABELS
+    )
+    defaults: ClassVar[Properties] = {
+        "mustRun": True,
+        "networkMode": "bridge",
+        "removeVolumes": True,
+        "restart": "no",
+        "start": True,
+        "wait": False,
+        "waitTimeout": 60,
+    }
     updatable = UPDATABLE | RUNTIME_ONLY
-    always_delete_first = True
 
     def check(self, name: str, old: Properties, new: Properties) -> Properties:
         checked = super().check(name, old, new)
@@ -34,18 +58,18 @@ class ContainerProvider(DockerProvider):
 
     def diff(self, old: Resource, new: Properties) -> Verdict:
         verdict = super().diff(old, new)
-        stopped = reveal(new).get("mustRun") is True and old.outputs.get("mustRun") is False
-        return Verdict(verdict.changed or stopped, verdict.replaces, verdict.delete_first)
+        stopped = reveal(new)["mustRun"] and old.outputs.get("mustRun") is False
+        return replace(verdict, changed=verdict.changed or stopped)
 
-    def create(self, new: Resource, begun: float | None) -> Made:
+    def create(self, new: Resource, begun: float | None) -> Resource:
         wanted = reveal(new.inputs)
-        name, platform = wanted["name"], wanted.get("platform")
+        name = wanted["name"]
         spec = specify(wanted, name)
         if begun is not None:
             self.discard(new, begun)
-        query = urlencode({k: v for k, v in (("name", name), ("platform", platform)) if v})
         try:
-            identity = self.client.tell(f"/containers/create?{query}", spec.body)["Id"]
+            path = f"/containers/create?name={quote(name)}"
+            identity = self.client.tell(path, spec.body)["Id"]
         except APIError as error:
             other = f"remove it (`docker rm -f {name}`) or choose another name"
             hints = {404: ": build or pull it first", 409: f": it is not of this stack: {other}"}
@@ -57,7 +81,7 @@ class ContainerProvider(DockerProvider):
             # Nothing of it has run: better none than half of one.
             self.client.remove_container(identity, v=True, force=True)
             raise EngineError(f"container {name}: {error.explanation}") from error
-        return self._run(identity, new)
+        return self._run(replace(new, id=identity))
 
     def discard(self, new: Resource, begun: float) -> None:
         try:
@@ -80,25 +104,21 @@ class ContainerProvider(DockerProvider):
         if spec.files:
             self.client.put_archive(identity, "/", spec.files)
 
-    def _run(self, identity: str, new: Resource) -> Made:
-        """Start it where it should run, and wait for its health where that is wanted."""
-        wanted = reveal(new.inputs)
+    def _run(self, resource: Resource) -> Resource:
+        """Start it, and wait for its health where that is wanted."""
+        wanted = reveal(resource.inputs)
         errors: tuple[str, ...] = ()
         try:
-            if wanted["start"]:
-                self.client.start(identity)
-                if wanted["wait"]:
-                    self._await_health(identity, wanted, new.custom_timeouts)
+            self.client.start(resource.id)
+            if wanted["wait"]:
+                self._await_health(resource.id, wanted["name"], wanted["waitTimeout"])
         except APIError as error:
             errors = (f"container {wanted['name']} does not start: {error.explanation}",)
         except EngineError as error:
             errors = (str(error),)
-        outputs = self._outputs(new.inputs, self.client.inspect_container(identity))
-        return Made(identity, outputs, errors)
+        return replace(self.found(resource), init_errors=errors)
 
-    def _await_health(self, identity: str, wanted: Properties, limits: dict[str, float]) -> None:
-        name = wanted["name"]
-        seconds = min(wanted["waitTimeout"], limits.get("create", wanted["waitTimeout"]))
+    def _await_health(self, identity: str, name: str, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while True:
             state = self.client.inspect_container(identity)["State"]
@@ -119,29 +139,23 @@ class ContainerProvider(DockerProvider):
                 )
             time.sleep(POLL_SECONDS)
 
-    def update(self, old: Resource, new: Resource) -> Made:
+    def update(self, old: Resource, new: Resource) -> Resource:
         wanted, before = reveal(new.inputs), reveal(old.inputs)
+        resource = replace(new, id=old.id)
         if any(wanted.get(key) != before.get(key) for key in UPDATABLE):
             host = specify(wanted, new.name).body["HostConfig"]
-            body = {key: host.get(key, 0) for key in UPDATE_KEYS}
-            body |= {"CpusetCpus": host.get("CpusetCpus", "")}
-            if "Memory" in host:
-                # Twice the memory is what a new container gets when nothing is said.
-                body |= {"MemorySwap": host.get("MemorySwap", 2 * host["Memory"])}
+            body = {key: host[key] for key in ("RestartPolicy", *SIZES.values()) if key in host}
             try:
                 self.client.tell(f"/containers/{old.id}/update", body)
             except APIError as error:
                 raise EngineError(f"container {wanted['name']}: {error.explanation}") from error
-        if wanted["mustRun"]:
-            return self._run(old.id, new)
-        return Made(old.id, self._outputs(new.inputs, self.client.inspect_container(old.id)))
+        return self._run(resource) if wanted["mustRun"] else self.found(resource)
 
     def delete(self, old: Resource) -> None:
         settings = reveal(old.inputs)
         try:
-            if not settings.get("attach"):
-                self.client.stop(old.id, timeout=settings.get("destroyGraceSeconds", 0))
-            self.client.remove_container(old.id, v=settings.get("removeVolumes", True), force=True)
+            self.client.stop(old.id, timeout=settings.get("destroyGraceSeconds", 0))
+            self.client.remove_container(old.id, v=True, force=True)
         except NotFound:
             return
         except APIError as error:
@@ -150,71 +164,48 @@ class ContainerProvider(DockerProvider):
                     f"container {settings['name']} cannot be removed: {error.explanation}"
                 ) from error
 
-    def read(self, old: Resource) -> Seen | None:
-        try:
-            found = self.client.inspect_container(old.id)
-        except NotFound:
+    def read(self, old: Resource) -> Resource | None:
+        now = super().read(old)
+        if now is None:
             return None
-        host, inputs = found["HostConfig"], dict(old.inputs)
-        now = {
-            "restart": host["RestartPolicy"]["Name"] or "no",
-            "memory": host["Memory"] // 2**20,
-            "cpuShares": host["CpuShares"],
-            "cpuSet": host["CpusetCpus"],
+        drifted = {
+            key: now.outputs[key]
+            for key in UPDATABLE & set(old.inputs)
+            if now.outputs[key] != reveal(old.inputs[key])
         }
-        for key, value in now.items():
-            if reveal(inputs.get(key)) != value and (key in inputs or value):
-                inputs[key] = value
-        return Seen(inputs, self._outputs(inputs, found))
+        return replace(now, inputs=old.inputs | drifted)
 
-    def _outputs(self, inputs: Properties, found: dict[str, Any]) -> Properties:
-        networks = [
-            {
-                "networkName": name,
-                "ipAddress": end["IPAddress"],
-                "ipPrefixLength": end["IPPrefixLen"],
-                "gateway": end["Gateway"],
-                "globalIpv6Address": end["GlobalIPv6Address"],
-                "globalIpv6PrefixLength": end["GlobalIPv6PrefixLen"],
-                "ipv6Gateway": end["IPv6Gateway"],
-                "macAddress": end["MacAddress"],
-            }
-            for name, end in found["NetworkSettings"]["Networks"].items()
-        ]
+    def found(self, resource: Resource) -> Resource:
+        found = self.client.inspect_container(resource.id)
         state, config, host = found["State"], found["Config"], found["HostConfig"]
-        filled = {
+        wanted = reveal(resource.inputs)
+        seen = {
             "containerReadRefreshTimeoutMilliseconds": 15000,
-            "hostname": config["Hostname"],
             "command": config["Cmd"] or [],
             "entrypoints": config["Entrypoint"] or [],
             "envs": [],
-            "labels": [],
-            "logDriver": host["LogConfig"]["Type"],
-            "memoryReservation": host["MemoryReservation"] // 2**20,
-            "runtime": host["Runtime"],
-            "ipcMode": host["IpcMode"],
-            "securityOpts": host["SecurityOpt"] or [],
-            "shmSize": host["ShmSize"] // 2**20,
+            "memory": host["Memory"] // MEBIBYTE,
+            "memorySwap": max(host["MemorySwap"] // MEBIBYTE, -1),
+            "mustRun": wanted["mustRun"] and (state["Running"] or state["Restarting"]),
+            "networkDatas": _networks(found["NetworkSettings"]["Networks"]),
+            "restart": host["RestartPolicy"]["Name"] or "no",
         }
-        outputs = filled | inputs
-        if health := reveal(inputs).get("healthcheck"):
-            outputs["healthcheck"] = HEALTHCHECK | health
-        if found["NetworkSettings"]["Ports"] and "ports" in inputs:
-            outputs["ports"] = _ports(found["NetworkSettings"]["Ports"])
-        return outputs | {
-            "bridge": found["NetworkSettings"].get("Bridge", ""),
-            "networkDatas": networks,
-            "mustRun": reveal(inputs)["mustRun"] and (state["Running"] or state["Restarting"]),
-            "exitCode": state["ExitCode"],
-        }
+        if health := wanted.get("healthcheck"):
+            seen["healthcheck"] = {"startInterval": "0s"} | health
+        return replace(resource, outputs=resource.inputs | seen)
 
 
-def _ports(bound: dict[str, Any]) -> list[Properties]:
-    """Ports as they really are: one that Docker chose has its number."""
-    found: list[Properties] = []
-    for key in sorted(bound, key=lambda port: int(port.split("/")[0])):
-        internal, protocol = key.split("/")
-        for binding in bound[key] or []:
-            outside = {"external": int(binding["HostPort"] or 0), "ip": binding["HostIp"]}
-            found.append({"internal": int(internal), "protocol": protocol} | outside)
-    return found
+def _networks(ends: dict[str, Any]) -> list[Properties]:
+    return [
+        {
+            "networkName": name,
+            "ipAddress": end["IPAddress"],
+            "ipPrefixLength": end["IPPrefixLen"],
+            "gateway": end["Gateway"],
+            "globalIpv6Address": end["GlobalIPv6Address"],
+            "globalIpv6PrefixLength": end["GlobalIPv6PrefixLen"],
+            "ipv6Gateway": end["IPv6Gateway"],
+            "macAddress": end["MacAddress"],
+        }
+        for name, end in ends.items()
+    ]

@@ -7,25 +7,25 @@ shows the same whichever engine deployed.
 
 import json
 import re
-import secrets
 import time
-import uuid
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Any, ClassVar
 
 from docker import APIClient
 from docker.errors import APIError, DockerException, NotFound
 
 from gantry.deployment.engine.plan import Verdict
-from gantry.deployment.engine.provider import Made, Seen
 from gantry.deployment.engine.state import Resource
-from gantry.deployment.engine.values import (
-    UNKNOWN,
-    EngineError,
-    Properties,
-    reveal,
-)
+from gantry.deployment.engine.values import UNKNOWN, EngineError, Properties, reveal
+
+Inputs = Mapping[str, frozenset[str]]
+"""The supported properties; of one that holds blocks, the keys of a block."""
+PLAIN: frozenset[str] = frozenset()
+LABELS = {"labels": frozenset({"label", "value"})}
 
 POLL_SECONDS = 0.25
 IN_USE_SECONDS = 30.0
@@ -60,28 +60,35 @@ def connect(host: str | None) -> DockerAPI:
         ) from error
 
 
-class DockerProvider:
-    """What the three types have in common."""
+class DockerProvider(ABC):
+    """What the three types have in common. Every object is named by the program."""
 
-    allowed: frozenset[str]
+    inputs: ClassVar[Inputs]
     defaults: ClassVar[Properties] = {}
     updatable: frozenset[str] = frozenset()
-    always_delete_first = False
 
     def __init__(self, client: DockerAPI, stopping: Callable[[], bool]) -> None:
         self.client = client
         self.stopping = stopping
 
     def check(self, name: str, old: Properties, new: Properties) -> Properties:
-        unknown = sorted(set(new) - self.allowed)
-        if unknown:
+        if wrong := sorted(set(self._unsupported(reveal(new)))):
             raise EngineError(
-                f"{name}: property {', '.join(unknown)} is not supported by the built-in engine: "
+                f"{name}: property {', '.join(wrong)} is not supported by the built-in engine: "
                 "leave it out, or deploy with the Pulumi CLI"
             )
         if "name" not in new:
-            new = {"name": old.get("name") or f"{name}-{secrets.token_hex(4)[:7]}", **new}
+            raise EngineError(f"{name}: give it a name: the built-in engine makes up none")
         return self.defaults | new
+
+    def _unsupported(self, given: Properties) -> Iterator[str]:
+        for key, value in given.items():
+            if key not in self.inputs:
+                yield key
+            elif keys := self.inputs[key]:
+                blocks = value if isinstance(value, list) else [value]
+                inner = {each for block in blocks if isinstance(block, dict) for each in block}
+                yield from (f"{key}.{each}" for each in inner - keys)
 
     def forces(self, property_: str) -> bool:
         return property_ not in self.updatable
@@ -89,20 +96,31 @@ class DockerProvider:
     def diff(self, old: Resource, new: Properties) -> Verdict:
         before, after = canonical(reveal(old.inputs)), canonical(reveal(new))
         keys = {k for k in {*before, *after} if before.get(k) != after.get(k)}
-        replaces = tuple(sorted(filter(self.forces, keys)))
-        named = not str(new["name"]).startswith(f"{old.name}-")
-        return Verdict(bool(keys), replaces, self.always_delete_first or named)
+        # Names are fixed, so the old one has to go before the new one can be made.
+        return Verdict(bool(keys), tuple(sorted(filter(self.forces, keys))), delete_first=True)
 
     def begun(self, inspected: dict[str, Any], since: float) -> bool:
         """Whether this thing was made by the create of ours that began then."""
         text = re.sub(r"(\.\d{6})\d*", r"\1", inspected["Created"]).replace("Z", "+00:00")
         return datetime.fromisoformat(text).timestamp() >= since - CLOCK_SLACK_SECONDS
 
-    def discard(self, new: Resource, begun: float) -> None:
-        """A volume is made whole or not at all, and may hold data: it stays."""
-
-    def update(self, old: Resource, new: Resource) -> Made:
+    def update(self, old: Resource, new: Resource) -> Resource:
         raise EngineError(f"{old.name}: {old.type} has nothing that can be updated in place")
+
+    def read(self, old: Resource) -> Resource | None:
+        try:
+            return self.found(old)
+        except NotFound:
+            return None
+
+    @abstractmethod
+    def found(self, resource: Resource) -> Resource:
+        """The resource with its outputs: with fewer, a stack that is moved to the Pulumi CLI
+        would be replaced there.
+
+        Raises:
+            NotFound: it is gone.
+        """
 
     def until_free(self, what: str, phrase: str, remove: Callable[[], None]) -> None:
         """Remove something that may still be in use for a moment (`phrase` is the API's)."""
@@ -119,24 +137,29 @@ class DockerProvider:
 
 
 class NetworkProvider(DockerProvider):
-    allowed = frozenset(
-        {"attachable", "driver", "ingress", "internal", "ipamConfigs", "ipamDriver", "ipamOptions"}
-        | {"ipv6", "labels", "name", "options"}
-    )
+    inputs = dict.fromkeys(("driver", "internal", "name"), PLAIN) | LABELS
     defaults: ClassVar[Properties] = {"ipamDriver": "default"}
 
-    def create(self, new: Resource, begun: float | None) -> Made:
+    def create(self, new: Resource, begun: float | None) -> Resource:
         wanted = reveal(new.inputs)
         if begun is not None:
             self.discard(new, begun)
+        body = {
+            "Name": wanted["name"],
+            "CheckDuplicate": True,
+            "Driver": wanted.get("driver", ""),
+            "Labels": labels(wanted),
+            "Internal": wanted.get("internal", False),
+            "IPAM": {"Driver": wanted["ipamDriver"]},
+        }
         try:
-            identity = self.client.tell("/networks/create", _network(wanted))["Id"]
+            identity = self.client.tell("/networks/create", body)["Id"]
         except APIError as error:
             hint = ""
             if error.status_code == 409:
                 hint = f": remove it (`docker network rm {wanted['name']}`) or choose another name"
             raise EngineError(f"network {wanted['name']}: {error.explanation}{hint}") from error
-        return Made(identity, self._outputs(new.inputs, self.client.inspect_network(identity)))
+        return self.found(replace(new, id=identity))
 
     def discard(self, new: Resource, begun: float) -> None:
         name = reveal(new.inputs)["name"]
@@ -145,122 +168,38 @@ class NetworkProvider(DockerProvider):
                 self.client.remove_network(left["Id"])
 
     def delete(self, old: Resource) -> None:
-        def remove() -> None:
-            self.client.remove_network(old.id)
-
+        remove = partial(self.client.remove_network, old.id)
         self.until_free(f"network {old.outputs.get('name')}", "has active endpoints", remove)
 
-    def read(self, old: Resource) -> Seen | None:
-        try:
-            return Seen(old.inputs, self._outputs(old.inputs, self.client.inspect_network(old.id)))
-        except NotFound:
-            return None
-
-    def _outputs(self, inputs: Properties, found: dict[str, Any]) -> Properties:
-        pools = [
-            {
-                "subnet": pool.get("Subnet", ""),
-                "ipRange": pool.get("IPRange", ""),
-                "gateway": pool.get("Gateway", ""),
-                "auxAddress": pool.get("AuxiliaryAddresses") or {},
-            }
-            for pool in found["IPAM"]["Config"] or []
-        ]
-        return inputs | {
+    def found(self, resource: Resource) -> Resource:
+        found = self.client.inspect_network(resource.id)
+        seen = {
             "driver": found["Driver"],
             "internal": found["Internal"],
             "options": found["Options"] or {},
-            "scope": found["Scope"],
-            "ipamConfigs": pools,
         }
-
-
-def _network(wanted: Properties) -> dict[str, Any]:
-    pools = [
-        {
-            "Subnet": pool.get("subnet", ""),
-            "IPRange": pool.get("ipRange", ""),
-            "Gateway": pool.get("gateway", ""),
-            "AuxiliaryAddresses": pool.get("auxAddress", {}),
-        }
-        for pool in wanted.get("ipamConfigs", [])
-    ]
-    ipam = {"Driver": wanted["ipamDriver"], "Options": wanted.get("ipamOptions"), "Config": pools}
-    return {
-        "Name": wanted["name"],
-        "CheckDuplicate": True,
-        "Driver": wanted.get("driver", ""),
-        "Labels": labels(wanted),
-        "Options": wanted.get("options"),
-        "Internal": wanted.get("internal", False),
-        "Attachable": wanted.get("attachable", False),
-        "Ingress": wanted.get("ingress", False),
-        "EnableIPv6": wanted.get("ipv6", False),
-        "IPAM": ipam,
-    }
+        return replace(resource, outputs=resource.inputs | seen)
 
 
 class VolumeProvider(DockerProvider):
-    allowed = frozenset({"driver", "driverOpts", "labels", "name"})
+    inputs: ClassVar[Inputs] = {"name": PLAIN} | LABELS
 
-    def create(self, new: Resource, begun: float | None) -> Made:
+    def create(self, new: Resource, begun: float | None) -> Resource:
         wanted = reveal(new.inputs)
-        body = {
-            "Name": wanted["name"],
-            "Driver": wanted.get("driver"),
-            "DriverOpts": wanted.get("driverOpts"),
-            "Labels": labels(wanted),
-        }
-        found = self.client.tell("/volumes/create", {k: v for k, v in body.items() if v})
-        return Made(found["Name"], self._outputs(new.inputs, found))
-
-    def delete(self, old: Resource) -> None:
-        def remove() -> None:
-            self.client.remove_volume(old.id, force=True)
-
-        self.until_free(f"volume {old.id}", "volume is in use", remove)
-
-    def read(self, old: Resource) -> Seen | None:
-        try:
-            return Seen(old.inputs, self._outputs(old.inputs, self.client.inspect_volume(old.id)))
-        except NotFound:
-            return None
-
-    def _outputs(self, inputs: Properties, found: dict[str, Any]) -> Properties:
-        return inputs | {"driver": found["Driver"], "mountpoint": found["Mountpoint"]}
-
-
-class EndpointProvider:
-    """An explicit `pulumi_docker.Provider`: where the Docker engine is."""
-
-    def check(self, name: str, old: Properties, new: Properties) -> Properties:
-        if wrong := sorted(set(new) - {"host", "version"}):
-            raise EngineError(
-                f"provider {name}: property {', '.join(wrong)} is not supported by the built-in "
-                "engine: set host alone, or deploy with the Pulumi CLI"
-            )
-        return new
-
-    def diff(self, old: Resource, new: Properties) -> Verdict:
-        return Verdict(reveal(old.inputs) != reveal(new))
-
-    def forces(self, property_: str) -> bool:
-        return False
-
-    def create(self, new: Resource, begun: float | None) -> Made:
-        return Made(str(uuid.uuid4()), new.inputs)
+        body = {"Name": wanted["name"], "Labels": labels(wanted)}
+        self.client.tell("/volumes/create", body)
+        return self.found(replace(new, id=wanted["name"]))
 
     def discard(self, new: Resource, begun: float) -> None:
-        """There is nothing to discard."""
-
-    def update(self, old: Resource, new: Resource) -> Made:
-        return Made(old.id, new.inputs)
+        """A volume is made whole or not at all, and may hold data: it stays."""
 
     def delete(self, old: Resource) -> None:
-        """There is nothing to delete."""
+        remove = partial(self.client.remove_volume, old.id, force=True)
+        self.until_free(f"volume {old.id}", "volume is in use", remove)
 
-    def read(self, old: Resource) -> Seen | None:
-        return Seen(old.inputs, old.outputs)
+    def found(self, resource: Resource) -> Resource:
+        self.client.inspect_volume(resource.id)
+        return replace(resource, outputs=resource.inputs)
 
 
 def labels(inputs: Properties) -> dict[str, str] | None:
@@ -268,14 +207,17 @@ def labels(inputs: Properties) -> dict[str, str] | None:
     return {entry["label"]: entry["value"] for entry in inputs.get("labels", [])} or None
 
 
-ORDERED = frozenset({"command", "entrypoints", "tests", "ports"})
+ORDERED = frozenset({"tests", "ports"})
 
 
 def canonical(value: Any, key: str = "") -> Any:
-    """The value with lists sorted whose order means nothing, and empty ones left out."""
+    """The value with lists sorted whose order means nothing, and what is empty or false left out.
+
+    To the provider, that is the same as not set.
+    """
     if isinstance(value, dict):
         inner = {k: canonical(v, k) for k, v in value.items()}
-        return {k: v for k, v in inner.items() if v not in ([], {}, None)}
+        return {k: v for k, v in inner.items() if v not in ([], {}, None, False)}
     if isinstance(value, list):
         items = [canonical(item) for item in value]
         return items if key in ORDERED or UNKNOWN in value else sorted(items, key=_order)

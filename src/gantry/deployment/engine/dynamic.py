@@ -8,6 +8,7 @@ import asyncio
 import base64
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import dill  # type: ignore[import-untyped]
@@ -16,7 +17,6 @@ from pulumi.runtime import rpc
 from pulumi.runtime._serialization import _deserialize
 
 from gantry.deployment.engine.plan import Verdict
-from gantry.deployment.engine.provider import Made, Seen
 from gantry.deployment.engine.state import Resource
 from gantry.deployment.engine.values import (
     UNKNOWN,
@@ -64,28 +64,25 @@ class DynamicProvider:
     def forces(self, property_: str) -> bool:
         return False
 
-    def create(self, new: Resource, begun: float | None) -> Made:
+    def create(self, new: Resource, begun: float | None) -> Resource:
         provider, inputs = self._provider(new.name, new.inputs), _in(new.inputs)
         result = self._call(new.name, "create", lambda: provider.create(inputs))
-        return Made(result.id, self._outputs(new, result.outs))
+        return replace(new, id=result.id, outputs=self._outputs(new, result.outs))
 
     def discard(self, new: Resource, begun: float) -> None:
         """The SDK has no word for it: a create that fails must leave nothing."""
 
-    def update(self, old: Resource, new: Resource) -> Made:
-        provider, inputs, outputs = (
-            self._provider(new.name, new.inputs),
-            _in(new.inputs),
-            _in(old.outputs),
-        )
+    def update(self, old: Resource, new: Resource) -> Resource:
+        provider = self._provider(new.name, new.inputs)
+        inputs, outputs = _in(new.inputs), _in(old.outputs)
         result = self._call(new.name, "update", lambda: provider.update(old.id, outputs, inputs))
-        return Made(old.id, self._outputs(new, result.outs))
+        return replace(new, id=old.id, outputs=self._outputs(new, result.outs))
 
     def delete(self, old: Resource) -> None:
         provider, outputs = self._provider(old.name, old.outputs), _in(old.outputs)
         self._call(old.name, "delete", lambda: provider.delete(old.id, outputs))
 
-    def read(self, old: Resource) -> Seen | None:
+    def read(self, old: Resource) -> Resource | None:
         provider, outputs = self._provider(old.name, old.outputs), _in(old.outputs)
         result = self._call(old.name, "read", lambda: provider.read(old.id, outputs))
         if not result.id:
@@ -93,7 +90,7 @@ class DynamicProvider:
         inputs = old.inputs
         if result.inputs is not None:
             inputs = self._outputs(old, result.inputs)
-        return Seen(inputs, self._outputs(old, result.outs))
+        return replace(old, inputs=inputs, outputs=self._outputs(old, result.outs))
 
     def _outputs(self, resource: Resource, outs: dict[str, Any] | None) -> Properties:
         return self._out(outs or {}) | {KEY: resource.inputs[KEY]}

@@ -6,23 +6,16 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Protocol
 
 from docker.errors import APIError, DockerException
 
 from gantry.deployment.engine.containers import ContainerProvider
-from gantry.deployment.engine.docker import (
-    DockerAPI,
-    EndpointProvider,
-    NetworkProvider,
-    VolumeProvider,
-    connect,
-)
+from gantry.deployment.engine.docker import DockerAPI, NetworkProvider, VolumeProvider, connect
 from gantry.deployment.engine.dynamic import PREFIX, DynamicProvider
-from gantry.deployment.engine.plan import Goal, Op, Step, dependents, describe, removal
-from gantry.deployment.engine.provider import Made, Provider
+from gantry.deployment.engine.plan import Op, Step, dependents, describe, removal
+from gantry.deployment.engine.provider import Provider
 from gantry.deployment.engine.state import Resource, State
-from gantry.deployment.engine.values import EngineError, reveal, with_secrets_of
+from gantry.deployment.engine.values import EngineError, with_secrets_of
 
 DELETIONS_AT_ONCE = 8
 
@@ -33,8 +26,8 @@ DOCKER: dict[str, type[NetworkProvider | VolumeProvider | ContainerProvider]] = 
 }
 
 
-class Reporter(Protocol):
-    """Hears what happens, from several threads."""
+class Reporter:
+    """Hears what happens, from several threads. This one says nothing."""
 
     def begin(self, step: Step) -> None: ...
 
@@ -47,28 +40,19 @@ class Providers:
     """Finds what makes a resource of a type; refuses every other type by name."""
 
     def __init__(
-        self,
-        state: State,
-        dynamic: DynamicProvider,
-        default_host: str | None,
-        stopping: Callable[[], bool],
+        self, dynamic: DynamicProvider, host: str | None, stopping: Callable[[], bool]
     ) -> None:
-        self._state = state
         self._dynamic = dynamic
-        self._default_host = default_host
+        self._host = host
         self._stopping = stopping
-        self._clients: dict[str | None, DockerAPI] = {}
+        self._client: DockerAPI | None = None
         self._lock = threading.Lock()
-        self.endpoints: dict[str, Resource] = {}
-        """Explicit providers as registered in this run."""
 
-    def of(self, type_: str, reference: str) -> Provider:
+    def of(self, type_: str) -> Provider:
         """
         Raises:
             EngineError: the built-in engine does not know the type.
         """
-        if type_ == "pulumi:providers:docker":
-            return EndpointProvider()
         if type_.startswith(PREFIX):
             return self._dynamic
         if type_ not in DOCKER:
@@ -77,20 +61,13 @@ class Providers:
                 f"resource type {type_} is not supported by the built-in engine (it knows docker "
                 f"{known} and dynamic resources): deploy with the Pulumi CLI, or leave it out"
             )
-        urn = reference.rsplit("::", 1)[0]
-        endpoint = self.endpoints.get(urn) or self._state.resources.get(urn)
-        host = reveal(endpoint.inputs).get("host") if endpoint else None
-        return DOCKER[type_](self._client(host or self._default_host), self._stopping)
-
-    def _client(self, host: str | None) -> DockerAPI:
         with self._lock:
-            if host not in self._clients:
-                self._clients[host] = connect(host)
-            return self._clients[host]
+            self._client = self._client or connect(self._host)
+        return DOCKER[type_](self._client, self._stopping)
 
     def close(self) -> None:
-        for client in self._clients.values():
-            client.close()
+        if self._client:
+            self._client.close()
 
 
 class Executor:
@@ -103,13 +80,14 @@ class Executor:
         self.begun = dict(state.pending)
         self._clearing = threading.Lock()
 
-    def apply(self, step: Step, old: Resource | None, goal: Goal, provider: Provider) -> Resource:
+    def apply(
+        self, step: Step, old: Resource | None, new: Resource, provider: Provider
+    ) -> Resource:
         """Carry out a step for a registered resource; answers what it is now.
 
         Raises:
             EngineError: it failed. What was made is in the state.
         """
-        new = goal.resource
         if step.op is Op.SAME and old:
             new = self.marked(replace(new, id=old.id, outputs=old.outputs))
             self.state.put(new)
@@ -117,7 +95,7 @@ class Executor:
         with self._reported(step):
             if step.op is Op.UPDATE and old:
                 with self.state.step(new, "updating"):
-                    return self._keep(new, provider.update(old, new))
+                    return self._keep(provider.update(old, new))
             if step.op is Op.REPLACE and step.delete_first and old and not old.pending_replacement:
                 self._clear_way(old, provider)
             began = self.begun.get(new.urn)
@@ -125,20 +103,19 @@ class Executor:
                 made = provider.create(new, began.since if began else None)
                 if step.op is Op.REPLACE and old and not step.delete_first:
                     self.state.doom(old)
-                return self._keep(new, made)
+                return self._keep(made)
 
     def marked(self, resource: Resource) -> Resource:
         """The resource with its secret outputs marked as such."""
         also = resource.additional_secret_outputs
         return replace(resource, outputs=with_secrets_of(resource.outputs, resource.inputs, also))
 
-    def _keep(self, new: Resource, made: Made) -> Resource:
-        new = replace(new, id=made.id, outputs=made.outputs, init_errors=made.errors)
-        new = self.marked(new)
-        self.state.put(new)
-        if made.errors:
-            raise EngineError(made.errors[0])
-        return new
+    def _keep(self, made: Resource) -> Resource:
+        made = self.marked(made)
+        self.state.put(made)
+        if made.init_errors:
+            raise EngineError(made.init_errors[0])
+        return made
 
     def _clear_way(self, old: Resource, provider: Provider) -> None:
         """Delete a resource ahead of its replacement, and before it those that hang on it."""
@@ -146,7 +123,7 @@ class Executor:
             for resource in self.hang_on(old):
                 reason = f"{old.name} is replaced"
                 step = Step(Op.DELETE, resource.urn, resource.type, reason=reason)
-                owner = self.providers.of(resource.type, resource.provider)
+                owner = self.providers.of(resource.type)
                 with self._reported(step), self.state.step(resource, "deleting"):
                     self._delete(resource, owner)
             with self.state.step(old, "deleting"):
@@ -160,7 +137,7 @@ class Executor:
         """
 
         def forces(resource: Resource, property_: str) -> bool:
-            return self.providers.of(resource.type, resource.provider).forces(property_)
+            return self.providers.of(resource.type).forces(property_)
 
         alive = [r for r in self.state.resources.values() if not r.pending_replacement]
         found = dependents(old.urn, alive, forces)
@@ -179,7 +156,7 @@ class Executor:
             if urn in self.state.pending and urn not in wanted:
                 if pending.type == "creating":
                     resource = pending.resource
-                    provider = self.providers.of(resource.type, resource.provider)
+                    provider = self.providers.of(resource.type)
                     provider.discard(resource, pending.since)
                 self.state.settle(urn)
 
@@ -218,7 +195,7 @@ class Executor:
         step = removal(resource)
         with self._reported(step):
             if step.op is Op.DELETE and resource.custom:
-                provider = self.providers.of(resource.type, resource.provider)
+                provider = self.providers.of(resource.type)
                 provider.delete(resource)
             self.state.drop(resource)
 

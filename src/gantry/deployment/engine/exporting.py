@@ -74,13 +74,11 @@ def deployment(state: State, stack: str, passphrase: Path, show_secrets: bool) -
 
 def _with_provider(resource: Resource, stack: Resource, defaults: dict[str, Resource]) -> Resource:
     """Name the provider, which the CLI does for every resource, and its schema's version."""
-    if not resource.custom or resource.type.startswith("pulumi:providers:"):
+    if not resource.custom:
         return resource
     outputs = resource.outputs
     if schema := SCHEMA_VERSIONS.get(resource.type.rsplit(":", 1)[1]):
         outputs = outputs | {"id": resource.id, "__meta": f'{{"schema_version":"{schema}"}}'}
-    if resource.provider:
-        return replace(resource, outputs=outputs)
     package = "pulumi-python" if resource.type.startswith(PREFIX) else "docker"
     if package not in defaults:
         found = version("pulumi-docker") if package == "docker" else ""

@@ -13,7 +13,7 @@ from google.protobuf import empty_pb2  # type: ignore[import-untyped]
 from pulumi.runtime.proto import engine_pb2, resource_pb2
 
 from gantry.deployment.engine.executor import Executor, Reporter
-from gantry.deployment.engine.plan import Goal, Op, Step, describe, plan, removal
+from gantry.deployment.engine.plan import Op, Step, Verdict, describe, plan, removal
 from gantry.deployment.engine.state import Resource
 from gantry.deployment.engine.values import (
     EngineError,
@@ -25,6 +25,14 @@ from gantry.deployment.engine.values import (
 
 STACK_TYPE = "pulumi:pulumi:Stack"
 Request = resource_pb2.RegisterResourceRequest
+# What a registration may hold: the options that are honoured, and what the SDK tells of itself.
+# Any other option would be passed over without a word.
+OPTIONS = (
+    {"additionalSecretOutputs", "aliasURNs", "custom", "deleteBeforeReplace", "dependencies"}
+    | {"deleteBeforeReplaceDefined", "name", "object", "parent", "propertyDependencies", "protect"}
+    | {"retainOnDelete", "type", "acceptResources", "acceptSecrets", "sourcePosition", "stackTrace"}
+    | {"supportsPartialValues", "supportsResultReporting", "version"}
+)
 
 
 class StoppedError(EngineError):
@@ -106,17 +114,12 @@ class Monitor:
     def _register(self, request: Request) -> Resource:
         if self.stopping:
             raise StoppedError("stopped before it was begun")
-        unsupported = {
-            "import_": request.importId,
-            "remote components": request.remote,
-            "replacement_trigger": request.HasField("replacement_trigger"),
-            "nested ignore_changes": any(set(p) & set(".[") for p in request.ignoreChanges),
-            "nested replace_on_changes": any(set(p) & set(".[") for p in request.replaceOnChanges),
-        }
-        for what in [key for key, used in unsupported.items() if used]:
+        # The SDK sends some messages empty, whose text is empty then.
+        given = {field.name for field, value in request.ListFields() if str(value)}
+        if wrong := sorted(given - OPTIONS):
             raise EngineError(
-                f"{request.type} {request.name}: {what} is not supported by the built-in engine: "
-                "leave it out, or deploy with the Pulumi CLI"
+                f"{request.type} {request.name}: option {', '.join(wrong)} is not supported by the "
+                "built-in engine: leave it out, or deploy with the Pulumi CLI"
             )
         new = self._resource(request)
         with self._lock:
@@ -126,33 +129,25 @@ class Monitor:
         old = self._find(new, list(request.aliasURNs))
         if not request.custom:
             return self._component(new, old)
-        provider = self._executor.providers.of(request.type, request.provider)
-        given = _ignore(new.inputs, old, list(request.ignoreChanges))
-        checked = provider.check(request.name, old.inputs if old else {}, given)
-        goal = Goal(
-            replace(new, inputs=checked),
-            tuple(request.replaceOnChanges),
-            request.deleteBeforeReplace if request.deleteBeforeReplaceDefined else None,
-        )
+        provider = self._executor.providers.of(request.type)
+        checked = provider.check(request.name, old.inputs if old else {}, new.inputs)
+        new = replace(new, inputs=checked)
         if old and self._was(new.urn, "deleting") and provider.read(old) is None:
             old = replace(old, pending_replacement=True)
-        fresh = old is None or old.pending_replacement
-        verdict = None if fresh or old is None else provider.diff(old, checked)
-        step = plan(old, goal, verdict)
+        stays = old and not old.pending_replacement
+        verdict = provider.diff(old, checked) if old and stays else Verdict(changed=True)
+        first = request.deleteBeforeReplace if request.deleteBeforeReplaceDefined else None
+        step = plan(old, new, verdict, first)
         if step.op is Op.SAME and self._was(new.urn, "updating"):
             step = replace(step, op=Op.UPDATE, reason="an update of it was interrupted")
         self._note(step)
-        if request.type == "pulumi:providers:docker":
-            self._executor.providers.endpoints[new.urn] = goal.resource
         if self._preview:
             if step.op is Op.REPLACE and step.delete_first and old:
                 self._cleared |= {r.urn for r in self._executor.hang_on(old)}
-            return _foreseen(step, old, goal.resource)
-        return self._executor.apply(step, old, goal, provider)
+            return _foreseen(step, old, new)
+        return self._executor.apply(step, old, new, provider)
 
     def _resource(self, request: Request) -> Resource:
-        limits = request.customTimeouts
-        timeouts = {kind: getattr(limits, kind) for kind in ("create", "update", "delete")}
         return Resource(
             urn=self._urn(request),
             type=request.type,
@@ -165,11 +160,9 @@ class Monitor:
                 for key, value in sorted(request.propertyDependencies.items())
                 if value.urns
             },
-            provider=request.provider,
             protect=request.protect,
             retain_on_delete=request.retainOnDelete,
             additional_secret_outputs=tuple(request.additionalSecretOutputs),
-            custom_timeouts={k: _seconds(v) for k, v in timeouts.items() if v},
         )
 
     def _find(self, new: Resource, aliases: list[str]) -> Resource | None:
@@ -230,15 +223,6 @@ class EngineLog:
         return empty_pb2.Empty()
 
 
-def _ignore(new: Properties, old: Resource | None, ignored: list[str]) -> Properties:
-    if old is None or not ignored:
-        return new
-    if "*" in ignored:
-        return old.inputs
-    kept = {key: value for key, value in new.items() if key not in ignored}
-    return kept | {key: old.inputs[key] for key in ignored if key in old.inputs}
-
-
 def _foreseen(step: Step, old: Resource | None, new: Resource) -> Resource:
     """What a preview can tell of a resource; the SDK takes what is missing as unknown."""
     outputs = dict(new.inputs)
@@ -247,9 +231,3 @@ def _foreseen(step: Step, old: Resource | None, new: Resource) -> Resource:
     outputs = with_secrets_of(outputs, new.inputs, new.additional_secret_outputs)
     known = old is not None and step.op in (Op.SAME, Op.UPDATE)
     return replace(new, id=old.id if old and known else "", outputs=outputs)
-
-
-def _seconds(text: str) -> float:
-    from gantry.deployment.engine.container import nanoseconds
-
-    return nanoseconds(text) / 10**9

@@ -38,15 +38,6 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Goal:
-    """A resource as the program registered it, its inputs checked by its provider."""
-
-    resource: Resource
-    replace_on_changes: tuple[str, ...] = ()
-    delete_first: bool | None = None
-
-
-@dataclass(frozen=True)
 class Step:
     op: Op
     urn: str
@@ -61,31 +52,34 @@ class Step:
         return self.urn.rsplit("::", 1)[-1]
 
 
-def plan(old: Resource | None, goal: Goal, verdict: Verdict | None) -> Step:
-    """The step that brings `old` to `goal`.
+def plan(
+    old: Resource | None,
+    new: Resource,
+    verdict: Verdict,
+    delete_first: bool | None = None,
+) -> Step:
+    """The step that brings `old` to `new`, whose inputs its provider has checked.
+
+    `delete_first` is the program's own wish, which wins over the provider's.
 
     Raises:
         EngineError: the step would delete a protected resource.
     """
-    new = goal.resource
     if old is None:
         return Step(Op.CREATE, new.urn, new.type, differences({}, new.inputs))
     changes = differences(old.inputs, new.inputs)
     if old.pending_replacement:
         reason = "what it hangs on is replaced, or its replacement was begun"
         return Step(Op.REPLACE, new.urn, new.type, changes, delete_first=True, reason=reason)
-    verdict = verdict or Verdict(changed=bool(changes))
-    top = {change.path.split(".", 1)[0].split("[", 1)[0] for change in changes}
-    forced = top if "*" in goal.replace_on_changes else top & set(goal.replace_on_changes)
-    replaces = tuple(sorted({*verdict.replaces, *forced}))
-    if replaces:
+    if verdict.replaces:
         if old.protect:
             raise EngineError(
-                f"{describe(old)} is protected, and a change of {', '.join(replaces)} would "
+                f"{describe(old)} is protected, and a change of {', '.join(verdict.replaces)} "
+                "would "
                 "replace it: set protect to false first, or take the change back"
             )
-        first = verdict.delete_first if goal.delete_first is None else goal.delete_first
-        return Step(Op.REPLACE, new.urn, new.type, changes, replaces, first)
+        first = verdict.delete_first if delete_first is None else delete_first
+        return Step(Op.REPLACE, new.urn, new.type, changes, verdict.replaces, first)
     if verdict.changed:
         return Step(Op.UPDATE, new.urn, new.type, changes)
     if old.init_errors:

@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.text import Text
 
 from gantry.deployment.engine.builtin import Result
+from gantry.deployment.engine.executor import Reporter
 from gantry.deployment.engine.plan import Change, Op, Step, describe
 from gantry.deployment.engine.values import UNKNOWN, mask
 from gantry.deployment.progress import duration
@@ -76,7 +77,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= WIDTH else text[: WIDTH - 1] + "…"
 
 
-class ConsoleReporter:
+class ConsoleReporter(Reporter):
     """Prints each step when it ends; on a terminal, shows those that run with their seconds."""
 
     def __init__(self, console: Console) -> None:

@@ -41,10 +41,10 @@ class Resource:
     dependencies: tuple[str, ...] = ()
     property_dependencies: dict[str, list[str]] = field(default_factory=dict)
     provider: str = ""
+    """Named in an export only: the engine finds what makes a resource by its type."""
     protect: bool = False
     retain_on_delete: bool = False
     additional_secret_outputs: tuple[str, ...] = ()
-    custom_timeouts: dict[str, float] = field(default_factory=dict)
     init_errors: tuple[str, ...] = ()
     """Made, but not as it should be: the next `up` sees to it."""
     delete: bool = False
@@ -59,9 +59,8 @@ class Resource:
     @property
     def needs(self) -> set[str]:
         """URNs that must exist as long as this one does."""
-        provider = {self.provider.rsplit("::", 1)[0]} if self.provider else set()
         used = {urn for urns in self.property_dependencies.values() for urn in urns}
-        return ({*self.dependencies, self.parent} | provider | used) - {""}
+        return ({*self.dependencies, self.parent} | used) - {""}
 
     def to_json(self) -> dict[str, Any]:
         pairs = {_camel(f.name): getattr(self, f.name) for f in fields(self)}
@@ -170,7 +169,6 @@ class State:
                     parent=parent,
                     dependencies=tuple(new(list(other.dependencies))),
                     property_dependencies=new(other.property_dependencies),
-                    provider=other.provider.replace(f"{old}::", f"{resource.urn}::"),
                 )
             self.resources[resource.urn] = resource
             self.save()

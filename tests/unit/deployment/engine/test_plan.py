@@ -6,7 +6,6 @@ import pytest
 
 from gantry.deployment.engine.plan import (
     Change,
-    Goal,
     Op,
     Verdict,
     dependents,
@@ -24,40 +23,34 @@ NEW = replace(OLD, id="", inputs={"name": "b"})
 
 
 def test_nothing_before_is_a_create() -> None:
-    assert plan(None, Goal(NEW), None).op is Op.CREATE
+    assert plan(None, NEW, Verdict(True)).op is Op.CREATE
 
 
 def test_provider_decides_between_same_update_and_replace() -> None:
-    assert plan(OLD, Goal(OLD), Verdict(False)).op is Op.SAME
-    assert plan(OLD, Goal(NEW), Verdict(True)).op is Op.UPDATE
-    step = plan(OLD, Goal(NEW), Verdict(True, ("name",), True))
+    assert plan(OLD, OLD, Verdict(False)).op is Op.SAME
+    assert plan(OLD, NEW, Verdict(True)).op is Op.UPDATE
+    step = plan(OLD, NEW, Verdict(True, ("name",), True))
     assert (step.op, step.replaces, step.delete_first) == (Op.REPLACE, ("name",), True)
     assert step.changes == (Change("name", "a", "b"),)
 
 
-def test_without_a_verdict_any_difference_is_an_update() -> None:
-    assert plan(OLD, Goal(NEW), None).op is Op.UPDATE
-    assert plan(OLD, Goal(OLD), None).op is Op.SAME
-
-
-def test_options_of_the_resource_win() -> None:
-    step = plan(OLD, Goal(NEW, ("name",), delete_first=False), Verdict(True, (), True))
+def test_program_has_the_last_word_on_the_order() -> None:
+    step = plan(OLD, NEW, Verdict(True, ("name",), True), delete_first=False)
     assert (step.op, step.delete_first) == (Op.REPLACE, False)
-    assert plan(OLD, Goal(NEW, ("*",)), Verdict(True)).op is Op.REPLACE
 
 
 def test_what_was_made_badly_or_half_is_seen_to() -> None:
     unwell = replace(OLD, init_errors=("not healthy",))
-    assert plan(unwell, Goal(OLD), Verdict(False)).op is Op.UPDATE
+    assert plan(unwell, OLD, Verdict(False)).op is Op.UPDATE
     half = replace(OLD, pending_replacement=True)
-    assert plan(half, Goal(OLD), None).op is Op.REPLACE
+    assert plan(half, OLD, Verdict(True)).op is Op.REPLACE
     assert removal(half).op is Op.FORGET
 
 
 def test_protection() -> None:
     kept = replace(OLD, protect=True)
     with pytest.raises(EngineError, match="docker:Network net is protected, and a change of name"):
-        plan(kept, Goal(NEW), Verdict(True, ("name",)))
+        plan(kept, NEW, Verdict(True, ("name",)))
     with pytest.raises(EngineError, match="would be deleted"):
         removal(kept)
     assert removal(replace(OLD, retain_on_delete=True)).op is Op.FORGET

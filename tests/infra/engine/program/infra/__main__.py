@@ -39,21 +39,19 @@ class Cloud(pulumi.ComponentResource):
             "service",
             name=f"{prefix}-service",
             image=config.require("image"),
-            command=["sleep", "1000"],
             restart="unless-stopped",
             memory=config.get_int("memory") or 32,
+            memory_swap=config.get_int("memory") or 32,
             labels=[label],
-            envs=[f"LENGTH={prefix}", "B=2"],
             networks_advanced=[
                 docker.ContainerNetworksAdvancedArgs(name=network.name, aliases=["service"])
             ],
-            mounts=[docker.ContainerMountArgs(type="volume", source=volume.name, target="/data")],
+            volumes=[docker.ContainerVolumeArgs(volume_name=volume.name, container_path="/data")],
             uploads=[
                 docker.ContainerUploadArgs(
                     file="/etc/gantry/service.json",
                     content=secret.text.apply(lambda text: json.dumps({"password": text})),
                     permissions="0440",
-                    owner="10001",
                 )
             ],
             ports=[docker.ContainerPortArgs(internal=80, ip="127.0.0.1")],
@@ -63,10 +61,8 @@ class Cloud(pulumi.ComponentResource):
             capabilities=docker.ContainerCapabilitiesArgs(drops=["ALL"], adds=["CHOWN"]),
             security_opts=["no-new-privileges:true"],
             tmpfs={"/run": "size=1m"},
-            ulimits=[docker.ContainerUlimitArgs(name="nofile", soft=1024, hard=2048)],
             log_driver="json-file",
             log_opts={"max-size": "1m"},
-            init=True,
             wait=True,
             wait_timeout=config.get_int("patience") or 20,
             opts=own,
@@ -88,8 +84,17 @@ if extra == "unknown type":
 if extra == "invoke":
     docker.get_network(name="bridge")
 if extra == "provider":
-    here = docker.Provider("here", host="unix:///var/run/docker.sock")
-    docker.Volume("second", name=f"{prefix}-second", opts=pulumi.ResourceOptions(provider=here))
+    docker.Provider("here", host="unix:///var/run/docker.sock")
+if extra == "option":
+    ignore = pulumi.ResourceOptions(ignore_changes=["labels"])
+    docker.Volume("second", name=f"{prefix}-second", opts=ignore)
+if extra == "property":
+    docker.Volume("second", name=f"{prefix}-second", driver="local")
+if extra == "property of a block":
+    to = docker.ContainerNetworksAdvancedArgs(name="bridge", ipv4_address="192.0.2.1")
+    docker.Container("second", name=f"{prefix}-second", image="none", networks_advanced=[to])
+if extra == "no name":
+    docker.Volume("second")
 if extra == "error":
     docker.Volume("second", name=f"{prefix}-second")
     cloud.container.id.apply(lambda _: 1 // 0)

@@ -159,6 +159,9 @@ def test_dynamic_failure_is_one_line_and_keeps_the_rest(deployed: Deployed) -> N
 
 def test_refresh_sees_what_happened_outside(deployed: Deployed) -> None:
     deployed.engine.up()
+    looked_at = deployed.engine.refresh()
+    assert not looked_at.changes
+    assert len(looked_at.steps) == len(ALL_NEW) - 1, "all but the component"
     deployed.client.remove_container(f"{deployed.stack}-service", force=True)
     assert not deployed.engine.up().changes
     assert ops(deployed.engine.refresh()) == {"service": "delete"}

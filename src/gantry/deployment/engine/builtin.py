@@ -175,9 +175,9 @@ class Engine:
                     for key, value in found.outputs.items()
                     if resource.outputs.get(key) != value
                 ]
-                if changed or found.inputs != resource.inputs:
-                    state.put(found)
-                    steps.append(Step(Op.UPDATE, found.urn, found.type, tuple(changed)))
+                op = Op.UPDATE if changed or found.inputs != resource.inputs else Op.SAME
+                state.put(found)
+                steps.append(Step(op, found.urn, found.type, tuple(changed)))
         return steps
 
     def _result(self, steps: list[Step], outputs: Properties, started: float) -> Result:

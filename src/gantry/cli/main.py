@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from gantry import __version__
-from gantry.cli import account, config, devices, env, fleets, lazy, logs, releases
+from gantry.cli import account, config, devices, env, fleets, lazy, logs, releases, tag
 from gantry.cli.context import Globals
 from gantry.client.errors import ClientError, ExitCode
 
@@ -81,7 +81,7 @@ def _device() -> typer.Typer:
     return found
 
 
-for _module in (account, fleets, devices, releases, env, logs, config):
+for _module in (account, fleets, devices, releases, env, tag, logs, config):
     _module.register(app)
 lazy.mount(
     app,

@@ -253,6 +253,30 @@ class ApiClient:
             raise NotFoundError(f"{owner.name} has no variable {name!r} of its own")
         self._http.request("DELETE", f"/v7/{resource}({known.id})")
 
+    def set_tag(self, device: Device, key: str, value: str) -> bool:
+        """Gives a device's tag this value; False: it had it already."""
+        known = self._tag_id(device, key)
+        if known is None:
+            body = {"device": device.id, "tag_key": key, "value": value}
+            self._http.request("POST", "/v7/device_tag", json=body)
+        elif device.tags.get(key) == value:
+            return False
+        else:
+            self._http.request("PATCH", f"/v7/device_tag({known})", json={"value": value})
+        return True
+
+    def remove_tag(self, device: Device, key: str) -> None:
+        """Takes a tag from a device."""
+        known = self._tag_id(device, key)
+        if known is None:
+            raise NotFoundError(f"{device.name} has no tag {key!r}")
+        self._http.request("DELETE", f"/v7/device_tag({known})")
+
+    def _tag_id(self, device: Device, key: str) -> int | None:
+        wanted = f"device eq {device.id} and tag_key eq {_quoted(key)}"
+        rows = self._rows("device_tag", {"$select": "id", "$filter": wanted})
+        return rows[0]["id"] if rows else None
+
     def download_config(
         self,
         application: Application,

@@ -282,18 +282,18 @@ table ip gantry_proxy {{
         flags interval
         elements = {{ {", ".join(networks)} }}
     }}
-    chain redirect {{
+    chain to_redsocks {{
         ip daddr @direct return
         meta l4proto tcp dnat to {address}:{port}
     }}
     chain output {{
         type nat hook output priority -110;
         meta skuid redsocks return
-        jump redirect
+        jump to_redsocks
     }}
     chain prerouting {{
         type nat hook prerouting priority -110;
-        iifname {{ "docker0", "br-*", "supervisor0" }} jump redirect
+        iifname {{ "docker0", "br-*", "supervisor0" }} jump to_redsocks
     }}
 }}
 """

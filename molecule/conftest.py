@@ -22,7 +22,7 @@ def reboot() -> Callable[[Host], None]:
     """Restart a host and wait until it has booted: what was on a tmpfs is gone then."""
 
     def restart(host: Host) -> None:
-        container = host.backend.name
+        container = host.ansible.get_variables()["ansible_host"]
         subprocess.run(["docker", "restart", container], check=True, capture_output=True)
         end = time.monotonic() + REBOOT_SECONDS
         while time.monotonic() < end:

@@ -48,6 +48,8 @@ booted: {description: systemd is PID 1 here, returned: always, type: bool}
 board: {description: "The board's model, '' if unknown", returned: always, type: str}
 device_type: {description: "Its device type, '' if unknown", returned: always, type: str}
 boot_source: {description: The boot partition's folder, returned: always, type: str}
+cmdline: {description: "The file with the kernel's command line, ''", returned: always, type: str}
+kernel_options: {description: What the running kernel was told, returned: always, type: list}
 config: {description: "config.json, {} if there is none", returned: always, type: dict}
 variant: {description: "The variant that the host was given, ''", returned: always, type: str}
 problems: {description: What keeps it from being a device, returned: always, type: list}
@@ -141,6 +143,7 @@ def facts(parameters: dict[str, Any], architecture: str) -> dict[str, Any]:
     kind = parameters["device_type"] or device_type_of(model, architecture, text_of(PRODUCT))
     source = "/boot/firmware" if Path("/boot/firmware").is_dir() else parameters["boot"]
     boot = Path(parameters["boot"])
+    cmdline = Path(source) / "cmdline.txt"
     config: dict[str, Any] = {}
     config_problem = ""
     try:
@@ -160,6 +163,8 @@ def facts(parameters: dict[str, Any], architecture: str) -> dict[str, Any]:
         "board": model,
         "device_type": kind,
         "boot_source": source,
+        "cmdline": str(cmdline) if cmdline.is_file() else "",
+        "kernel_options": text_of(Path("/proc/cmdline")).split(),
         "config": config,
         "variant": variant_of(DEVICE),
         "problems": [each for each in problems if each],

@@ -1,6 +1,9 @@
 """mmdebstrap: a minimal Debian as a tar file, of any architecture that this machine runs."""
 
+import grp
 import os
+import pwd
+import shlex
 import shutil
 import subprocess
 import time
@@ -78,11 +81,24 @@ def run_patiently(words: list[str], progress: Progress, pause: float = SYNC_PAUS
             time.sleep(pause)
 
 
+def in_own_group(words: list[str], gid: int | None = None) -> list[str]:
+    """newuidmap, which makes the user namespace, serves nobody whose group is not their own: after
+    `newgrp docker`, or `sg docker`, it is not. `gid`: the group of now, if not this process's."""
+    own = pwd.getpwuid(os.geteuid()).pw_gid
+    if os.geteuid() == 0 or own == (os.getgid() if gid is None else gid):
+        return words
+    return ["sg", grp.getgrgid(own).gr_name, "-c", shlex.join(words)]
+
+
 def _run(words: list[str], progress: Progress) -> None:
     environ = {**os.environ, "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH, "LC_ALL": "C.UTF-8"}
     tail: list[str] = []
     with subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environ, text=True
+        in_own_group(words),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=environ,
+        text=True,
     ) as process:
         assert process.stdout is not None  # noqa: S101 - asked for above
         for line in process.stdout:

@@ -108,3 +108,14 @@ def test_an_older_state_is_said_labelled_and_replaced(
     assert second != first
     commands = made_with(monkeypatch, NEWEST, b"newer")
     assert (make(), commands) == (second, [])
+
+
+def test_a_borrowed_group_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Debian's `daemon` has user and group number 1."""
+    words = ["mmdebstrap", "--aptopt=Acquire::Retries 3"]
+    monkeypatch.setattr("os.geteuid", lambda: 1)
+    assert bootstrap.in_own_group(words, gid=1) == words
+    borrowed = bootstrap.in_own_group(words, gid=999)
+    assert borrowed == ["sg", "daemon", "-c", "mmdebstrap '--aptopt=Acquire::Retries 3'"]
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert bootstrap.in_own_group(words, gid=999) == words

@@ -110,7 +110,9 @@ def test_time_servers_go_back_with_the_setting(config):
 
 
 def test_chrony_answers_nobody(on):
-    found = on("host-base-default").check_output("ss --no-header --udp --tcp --listening --processes")
+    found = on("host-base-default").check_output(
+        "ss --no-header --udp --tcp --listening --processes"
+    )
     assert "chronyd" not in found
 
 

@@ -3,6 +3,7 @@
 import json
 import secrets
 import time
+from pathlib import Path
 
 import pytest
 
@@ -33,7 +34,8 @@ def wait_for(check, seconds=20):
 def files(host):
     """The folders that the running journal writes to."""
     found = host.check_output("readlink /proc/$(pidof systemd-journald)/fd/*").splitlines()
-    return {each.rpartition("/")[0].rpartition("/")[0] for each in found if each.endswith(".journal")}
+    journals = [Path(each) for each in found if each.endswith(".journal")]
+    return {str(each.parent.parent) for each in journals}
 
 
 def say(host, text):
@@ -66,8 +68,10 @@ def test_eight_megabytes_at_most(pi):
     # The limit that journald works with, as it says at its start.
     line = pi.check_output("journalctl --output cat --grep 'Runtime Journal.*max' | tail -n 1")
     assert "max 8.0M" in line, line
-    pi.check_output("for n in $(seq 12); do head -c 1000000 /dev/zero | tr '\\0' a | fold -w 900 "
-                    "| systemd-cat --identifier journal-flood; done")
+    pi.check_output(
+        "for n in $(seq 12); do head -c 1000000 /dev/zero | tr '\\0' a | fold -w 900 "
+        "| systemd-cat --identifier journal-flood; done"
+    )
     pi.check_output("journalctl --sync")
     assert int(pi.check_output("du --summarize --bytes /run/log/journal").split()[0]) <= 8 << 20
 

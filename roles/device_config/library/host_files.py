@@ -110,6 +110,8 @@ def main() -> None:
     )
     given: dict[str, Any] = module.params
     files: dict[str, str] = given["files"]
+    # Folders are for all to read, whatever the account's habit is.
+    os.umask(0o022)
     modes = {path: int(given["modes"].get(path, given["mode"]), 8) for path in files}
     try:
         paths, differences = put(files, modes, module.check_mode)

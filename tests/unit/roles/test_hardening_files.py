@@ -1,8 +1,6 @@
 """The files of role hardening, and what it refuses."""
 
 import importlib.util
-import os
-import stat
 from pathlib import Path
 from types import ModuleType
 
@@ -21,7 +19,6 @@ def load(path: Path) -> ModuleType:
 
 
 filters = load(ROLE / "filter_plugins" / "hardening.py")
-host_files = load(ROLE / "library" / "host_files.py")
 lock_account = load(ROLE / "library" / "lock_account.py")
 
 
@@ -70,33 +67,6 @@ def test_all_problems_are_said_at_once() -> None:
 def test_harmless_values_are_not_refused() -> None:
     settings = {"net.ipv4.ip_forward": 1, "net.ipv4.conf.eth0.rp_filter": 0, "kernel.sysrq": 0}
     assert filters.problems(settings, ["apt-daily.timer", "sshswitch.service"]) == []
-
-
-def test_files_are_written_once_and_not_in_check_mode(tmp_path: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("files of root's can be made by root only")
-    path = tmp_path / "new" / "gantry.conf"
-    files = {str(path): "a\n"}
-    paths, differences = host_files.put(files, 0o640, True)
-    assert (paths, differences[0]["after"]) == ([str(path)], "a\n")
-    assert not path.parent.exists()
-    assert host_files.put(files, 0o640, False)[0] == [str(path)]
-    assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("a\n", 0o640)
-    assert host_files.put(files, 0o640, False)[0] == []
-    path.chmod(0o666)
-    assert host_files.put(files, 0o640, False)[0] == [str(path)]
-    assert [each.name for each in path.parent.iterdir()] == ["gantry.conf"]
-
-
-def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("files of root's can be made by root only")
-    other, link = tmp_path / "other", tmp_path / "link"
-    other.write_text("a\n")
-    link.symlink_to(other)
-    assert host_files.put({str(link): "a\n"}, 0o644, False)[0] == [str(link)]
-    assert not link.is_symlink()
-    assert other.read_text() == "a\n"
 
 
 @pytest.mark.parametrize(

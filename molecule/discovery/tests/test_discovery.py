@@ -12,7 +12,7 @@ VARIANTS = ("production", "development", "standalone")
 OPEN = VARIANTS[1:]
 
 
-def eventually(seen: Callable[[], Any], wanted: Any, seconds: int = 40) -> None:
+def eventually(seen: Callable[[], Any], wanted: Any, seconds: int = 120) -> None:
     """Announcements take a moment."""
     end = time.monotonic() + seconds
     while (found := seen()) != wanted and time.monotonic() < end:

@@ -25,6 +25,12 @@ ROOT = Path(os.environ.get("GANTRY_ROOT", "/"))
 HOLD = ROOT / "run/NetworkManager/conf.d/gantry-hold.conf"
 KEEP = ROOT / "etc/NetworkManager/conf.d/gantry-keep.conf"
 CONNECTIONS = ROOT / "etc/NetworkManager/system-connections"
+# The boot partition, mounted or where Raspberry Pi OS has it.
+FOLDERS = (
+    CONNECTIONS,
+    ROOT / "mnt/boot/system-connections",
+    ROOT / "boot/firmware/system-connections",
+)
 FOUND = ROOT / "run/gantry/dns/found.conf"
 # A manager's unit, and what is disabled with it.
 UNITS = {
@@ -127,7 +133,7 @@ def has_connection(device: Device) -> bool:
     """Whether NetworkManager has a file for the device, or for any device of its kind."""
     names = {device.name} | ({""} if device.kind == "wlan" else set())
     types = {"ethernet": ("ethernet", "802-3-ethernet"), "wlan": ("wifi", "802-11-wireless")}
-    for path in CONNECTIONS.glob("*") if CONNECTIONS.is_dir() else ():
+    for path in (each for folder in FOLDERS for each in folder.glob("*")):
         text = path.read_text(errors="replace") if path.is_file() else ""
         kind = re.search(r"^type=(.*)$", text, re.M)
         name = re.search(r"^interface-name=(.*)$", text, re.M)
@@ -147,8 +153,8 @@ def refuse_what_cannot(found: Mapping[str, Iterable[Device]]) -> None:
     ]
     if lacking:
         raise RefusedError(
-            f"{'; '.join(lacking)}: put a connection file for it into "
-            "/etc/NetworkManager/system-connections, or set network_take_over to false"
+            f"{'; '.join(lacking)}: put a connection file for it into system-connections of the "
+            "boot partition, or set network_take_over to false"
         )
 
 

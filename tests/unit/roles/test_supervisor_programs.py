@@ -322,3 +322,21 @@ def test_health_is_what_the_supervisor_says(answer: bytes, well: bool) -> None:
     finally:
         server.close()
     assert health.healthy(server.address[1], 2.0) is False
+
+
+def test_a_broken_choice_keeps_no_device_from_having_a_supervisor(device: Path) -> None:
+    settings.CHOICE.write_text('{"image": "new')
+    chosen = settings.choice()
+    assert "supervisor.json is not JSON" in chosen.problem
+    assert settings.current_image(chosen, ROLE_SETTINGS, CONFIG) == FLEETS
+    settings.write_choice(chosen.changed(image="new:2"))
+    assert settings.choice() == settings.Choice({"image": "new:2"})
+
+
+def test_a_choice_whose_writing_lost_power_is_read(device: Path) -> None:
+    settings.CHOICE.with_name("supervisor.json.tmp").write_text('{"image": "new:2"}')
+    assert settings.choice().image == "new:2"
+    settings.CHOICE.write_text('{"ima')
+    assert settings.choice().image == "new:2"
+    settings.CHOICE.write_text('{"image": "old:1"}')
+    assert settings.choice().image == "old:1"

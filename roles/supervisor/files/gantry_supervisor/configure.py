@@ -104,25 +104,14 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         FileError: it is broken, and nobody knows what was in it.
     """
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        found = files.read_object(path)
-    except FileError:
-        if not _is_whole(temporary):
-            raise
-        found = None
-    if found is None and _is_whole(temporary):
-        os.replace(temporary, path)
+    found = files.read_kept(path)
+    there = None
+    with contextlib.suppress(FileError):
+        there = files.read_object(path)
+    if there != found:
+        os.replace(path.with_name(path.name + ".tmp"), path)
         files.sync_folder(path.parent)
-        found = files.read_object(path)
     return found or {}
-
-
-def _is_whole(path: Path) -> bool:
-    try:
-        return files.read_object(path) is not None
-    except FileError:
-        return False
 
 
 def apply(path: Path, given: Mapping[str, Any], allow_move: bool) -> list[str]:

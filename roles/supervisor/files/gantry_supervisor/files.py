@@ -32,6 +32,24 @@ def read_object(path: Path) -> dict[str, Any] | None:
     return document
 
 
+def read_kept(path: Path) -> dict[str, Any] | None:
+    """As `read_object`; where power was lost in a write, what was being written.
+
+    Raises:
+        FileError: as `read_object`, and there is no whole copy beside it.
+    """
+    copy = None
+    with contextlib.suppress(FileError):
+        copy = read_object(path.with_name(path.name + ".tmp"))
+    try:
+        found = read_object(path)
+    except FileError:
+        if copy is None:
+            raise
+        return copy
+    return copy if found is None else found
+
+
 def write_object(path: Path, document: dict[str, Any]) -> None:
     """Write a JSON object for root alone, so that a loss of power leaves the old file or the new.
 

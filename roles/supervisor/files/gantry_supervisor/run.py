@@ -123,11 +123,13 @@ def wait_for_image() -> tuple[str, dict[str, Any]]:
     said = ""
     while True:
         try:
-            config = settings.config()
-            image = settings.current_image(settings.choice(), settings.role_settings(), config)
-            problem = f"{settings.CONFIG} names no fleet (apiEndpoint), {settings.CHOICE} no image"
+            config, chosen = settings.config(), settings.choice()
+            image = settings.current_image(chosen, settings.role_settings(), config)
             if image:
+                if chosen.problem:
+                    say(f"{chosen.problem}; {image} is run")
                 return image, config
+            problem = f"{settings.CONFIG} names no fleet (apiEndpoint), {settings.CHOICE} no image"
         except FileError as error:
             problem = str(error)
         if problem != said:
@@ -148,7 +150,9 @@ class Watch:
         self._port = settings.port(config)
         self._fingerprint = settings.fingerprint(config)
         self._asked = asked
+        self._role = settings.role_settings()
         self._begun = time.monotonic()
+        self._was_well = False
         self._healthy_since: float | None = None
         self._next_look = 0.0
         self._frames = b""
@@ -161,7 +165,7 @@ class Watch:
         """
         body = container.body(
             self._image,
-            settings.role_settings(),
+            self._role,
             settings.choice(),
             container.journals_here(),
             container.bounding_set(),
@@ -234,11 +238,14 @@ class Watch:
             self._look_at_trial(self._asked, now)
             health.alive(f"trying {self._image}")
             return 1.0
-        if not well:
-            return 2.0
-        health.alive(f"healthy, {self._image}")
-        self._tidy()
-        return LOOK_SECONDS
+        if well:
+            self._was_well = True
+            health.alive(f"healthy, {self._image}")
+            self._tidy()
+            return LOOK_SECONDS
+        if not self._was_well and now - self._begun < self._role.start_seconds:
+            health.alive(f"started, {self._image}")
+        return 2.0
 
     def _look_at_trial(self, asked: Trial, now: float) -> None:
         well_for = now - self._healthy_since if self._healthy_since is not None else 0.0

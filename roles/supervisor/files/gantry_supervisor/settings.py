@@ -53,15 +53,18 @@ class RoleSettings:
     instance: str = "device"
     environment: Mapping[str, str] = field(default_factory=dict)
     volumes: tuple[str, ...] = ()
+    start_seconds: float = 300.0
     update_seconds: float = 180.0
     settle_seconds: float = 20.0
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """supervisor.json. `obsolete` are images that are to go; `document` holds every key."""
+    """supervisor.json. `obsolete` are images that are to go; `document` holds every key; `problem`
+    says why it is not read, where it is broken: the fleet's image runs then."""
 
     document: Mapping[str, Any] = field(default_factory=dict)
+    problem: str = ""
 
     @property
     def image(self) -> str:
@@ -102,12 +105,11 @@ def role_settings(path: Path = ROLE_SETTINGS) -> RoleSettings:
 
 
 def choice() -> Choice:
-    """What supervisor.json says.
-
-    Raises:
-        FileError: the file is broken.
-    """
-    return Choice(files.read_object(CHOICE) or {})
+    """What supervisor.json says. A broken one keeps no device from having a supervisor."""
+    try:
+        return Choice(files.read_kept(CHOICE) or {})
+    except files.FileError as error:
+        return Choice(problem=str(error))
 
 
 def write_choice(chosen: Choice) -> None:
@@ -125,7 +127,7 @@ def config() -> dict[str, Any]:
     Raises:
         FileError: the file is broken.
     """
-    return files.read_object(CONFIG) or {}
+    return files.read_kept(CONFIG) or {}
 
 
 def fingerprint(document: Mapping[str, Any]) -> str:

@@ -8,12 +8,7 @@ from urllib.parse import quote
 from docker.errors import APIError, NotFound
 
 from gantry.deployment.engine.container import CONFIG, HOST, MEBIBYTE, SIZES, Spec, specify
-from gantry.deployment.engine.docker import (
-    LABELS,
-    PLAIN,
-    POLL_SECONDS,
-    DockerProvider,
-)
+from gantry.deployment.engine.docker import LABELS, PLAIN, POLL_SECONDS, DockerProvider
 from gantry.deployment.engine.plan import Verdict
 from gantry.deployment.engine.state import Resource
 from gantry.deployment.engine.values import EngineError, Properties, holds_unknown, reveal
@@ -168,10 +163,11 @@ class ContainerProvider(DockerProvider):
         now = super().read(old)
         if now is None:
             return None
+        # Not memorySwap: a kernel that does not count swap never has what was asked for.
         drifted = {
             key: now.outputs[key]
-            for key in UPDATABLE & set(old.inputs)
-            if now.outputs[key] != reveal(old.inputs[key])
+            for key in ("memory", "restart")
+            if key in old.inputs and now.outputs[key] != reveal(old.inputs[key])
         }
         return replace(now, inputs=old.inputs | drifted)
 
@@ -185,7 +181,6 @@ class ContainerProvider(DockerProvider):
             "entrypoints": config["Entrypoint"] or [],
             "envs": [],
             "memory": host["Memory"] // MEBIBYTE,
-            "memorySwap": max(host["MemorySwap"] // MEBIBYTE, -1),
             "mustRun": wanted["mustRun"] and (state["Running"] or state["Restarting"]),
             "networkDatas": _networks(found["NetworkSettings"]["Networks"]),
             "restart": host["RestartPolicy"]["Name"] or "no",

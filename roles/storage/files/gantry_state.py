@@ -34,6 +34,7 @@ WRITABLE_ONCE = STATE / "gantry/root-writable"
 MACHINE_ID = Path("/etc/machine-id")
 CMDLINE = Path("/mnt/boot/cmdline.txt")
 MOUNTINFO = Path("/proc/self/mountinfo")
+FSTAB = Path("/etc/fstab")
 VALID_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -240,6 +241,13 @@ def step_of(entry: Entry) -> Any:
     return lambda: chosen(entry)
 
 
+def state_is_missing() -> bool:
+    """Whether there is a state partition that could not be mounted: its folder is none then."""
+    lines = FSTAB.read_text(encoding="utf-8").splitlines() if FSTAB.exists() else []
+    named = {line.split()[1] for line in lines if len(line.split()) > 1 and line[0] != "#"}
+    return str(STATE) in named and str(STATE) not in mount_points()
+
+
 def start() -> int:
     """What is done at boot; 1 if something is wrong. The device boots on in any case."""
     settings = json.loads(SETTINGS.read_text(encoding="utf-8"))
@@ -252,9 +260,12 @@ def start() -> int:
             print("the root file system can be written until the device restarts")
         else:
             problems += layers(settings["volatile_paths"], settings["volatile_size"])
-    shutil.rmtree(UNFINISHED, ignore_errors=True)
-    entries = [Entry.of(each) for each in settings["persistent_paths"]]
-    problems += attempt((str(each.path), step_of(each)) for each in entries)
+    if state_is_missing():
+        problems.append(f"the partition of {STATE} is not mounted: nothing persists")
+    else:
+        shutil.rmtree(UNFINISHED, ignore_errors=True)
+        entries = [Entry.of(each) for each in settings["persistent_paths"]]
+        problems += attempt((str(each.path), step_of(each)) for each in entries)
     for problem in problems:
         print(f"gantry-state: {problem}", file=sys.stderr)
     return 1 if problems else 0

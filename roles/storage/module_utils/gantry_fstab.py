@@ -4,6 +4,7 @@ Pure functions; the role's module `storage_layout` carries the plan out.
 """
 
 import re
+from collections.abc import Set
 from dataclasses import dataclass, field, replace
 
 BEGIN, END = "# BEGIN gantry", "# END gantry"
@@ -97,15 +98,21 @@ def parse(fstab: str) -> tuple[list[Line], dict[str, Line]]:
     return others, ours
 
 
-def source_of(name: str, wanted: Wanted, host: Host, taken: bool) -> str:
-    """`existing`, `folder`, a device, or a folder to bind."""
+def source_of(name: str, wanted: Wanted, host: Host, named: Set[str], taken: bool) -> str:
+    """`existing`, `folder`, a device, or a folder to bind.
+
+    `named` are the mount points of other lines; `taken`: something else is at the place.
+    """
     asked = wanted.sources[name]
+    if asked == "auto" and taken:
+        return "existing"
     if asked == "auto":
-        if taken:
-            return "existing"
-        if name == "boot" and wanted.boot_firmware:
-            return wanted.boot_firmware
-        return f"LABEL={LABELS[name]}" if LABELS[name] in host.labels else "folder"
+        labelled = LABELS[name] in host.labels
+        firmware = wanted.boot_firmware if name == "boot" else ""
+        # One that is mounted there has the files that the board boots, whatever its label.
+        if firmware and (firmware in named or firmware in host.mounts or not labelled):
+            return firmware
+        return f"LABEL={LABELS[name]}" if labelled else "folder"
     if asked == "folder" or DEVICE.fullmatch(asked):
         return asked
     if name == "boot" and asked.startswith("/"):
@@ -124,7 +131,7 @@ def line_for(name: str, source: str) -> str:
     if not DEVICE.fullmatch(source):
         return f"{source} {where} none bind,{PATIENCE} 0 0"
     kind, options = DEVICE_OPTIONS[name]
-    return f"{source} {where} {kind} {options},{PATIENCE},x-systemd.device-timeout=30s 0 2"
+    return f"{source} {where} {kind} {options},{PATIENCE} 0 2"
 
 
 def root_options(options: tuple[str, ...], read_only: bool) -> tuple[str, ...]:
@@ -173,15 +180,15 @@ def plan(fstab: str, wanted: Wanted, host: Host) -> Plan:
     for name in LABELS:
         where = f"/mnt/{name}"
         taken = where in named or (where in host.mounts and where not in ours)
-        sources[name] = source_of(name, wanted, host, taken)
+        sources[name] = source_of(name, wanted, host, named, taken)
         if where in named and sources[name] != "existing":
             raise LayoutError(
                 f"/etc/fstab has a line for {where} already: remove it, or leave "
                 f"storage_{name}_source at auto"
             )
-        if line := line_for(name, sources[name]):
+        if own := line_for(name, sources[name]):
             check_free(name, sources[name], host)
-            block.append(line)
+            block.append(own)
     boot_line = sources["boot"] if sources["boot"].startswith("/") else "/mnt/boot"
     if wanted.read_only_root and "/" not in named:
         raise LayoutError("storage_read_only_root: /etc/fstab has no line for /: add one")
@@ -194,6 +201,6 @@ def plan(fstab: str, wanted: Wanted, host: Host) -> Plan:
         lines.append(line.text)
     if block:
         lines += [BEGIN, *block, END]
-    mounts = tuple(line.split()[1] for line in block)
-    text = "".join(f"{line}\n" for line in lines)
+    mounts = tuple(each.split()[1] for each in block)
+    text = "".join(f"{each}\n" for each in lines)
     return Plan(text, sources, mounts, boot_line)

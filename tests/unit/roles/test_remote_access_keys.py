@@ -81,10 +81,11 @@ def test_a_text_in_the_place_of_the_list(tmp_path: Path) -> None:
     assert not (tmp_path / "ssh/authorized_keys").exists()
 
 
-def make_host_keys(folder: Path) -> str:
+def make_host_keys(folder: Path, run: Path | None = None) -> str:
+    run = run or folder.parent
     done = subprocess.run(
         [FILES / "ssh_host_keys.sh"],
-        env=os.environ | {"GANTRY_SSH": str(folder)},
+        env=os.environ | {"GANTRY_SSH": str(folder), "GANTRY_RUN": str(run)},
         capture_output=True,
         text=True,
         check=True,
@@ -116,17 +117,30 @@ def test_host_keys_are_made_once(tmp_path: Path) -> None:
     assert host_keys(folder) == made
 
 
+def test_a_state_partition_that_cannot_be_written_does_not_lock_out(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    run = tmp_path / "run"
+    make_host_keys(tmp_path / "file/ssh", run)
+    assert host_keys(run / "ssh").keys() == NAMES
+    assert (run / "ssh-host-keys.conf").read_text().splitlines() == [
+        f"HostKey {run}/ssh/ssh_host_ed25519_key",
+        f"HostKey {run}/ssh/ssh_host_ecdsa_key",
+    ]
+    assert run.stat().st_mode & 0o777 == 0o755
+
+
 @pytest.mark.parametrize("half", ["", "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNz"])
 def test_half_a_host_key_is_made_anew_and_the_other_stays(tmp_path: Path, half: str) -> None:
-    make_host_keys(tmp_path)
-    made = host_keys(tmp_path)
-    (tmp_path / "ssh_host_ed25519_key").write_text(half)
-    (tmp_path / "new").write_text("of another time")
-    assert "ED25519" in make_host_keys(tmp_path)
-    again = host_keys(tmp_path)
+    folder = tmp_path / "ssh"
+    make_host_keys(folder)
+    made = host_keys(folder)
+    (folder / "ssh_host_ed25519_key").write_text(half)
+    (folder / "new").write_text("of another time")
+    assert "ED25519" in make_host_keys(folder)
+    again = host_keys(folder)
     assert again.keys() == NAMES
     assert again["ssh_host_ecdsa_key"] == made["ssh_host_ecdsa_key"]
     assert again["ssh_host_ed25519_key"] not in ("", half, made["ssh_host_ed25519_key"])
-    check = ["ssh-keygen", "-y", "-f", str(tmp_path / "ssh_host_ed25519_key")]
+    check = ["ssh-keygen", "-y", "-f", str(folder / "ssh_host_ed25519_key")]
     public = subprocess.run(check, capture_output=True, text=True, check=True).stdout
     assert public.split()[:2] == again["ssh_host_ed25519_key.pub"].split()[:2]

@@ -66,6 +66,17 @@ def test_labelled_partitions_are_mounted_and_only_root_reads_boot() -> None:
         assert line(plan, f"/mnt/{name}")[4:] == ["0", "2"]
 
 
+def test_a_firmware_folder_counts_where_something_is_mounted_on_it() -> None:
+    host = layout.Host(ALL_LABELS)
+    empty = layout.plan("/dev/sda1 / ext4 ro 0 1\n", wanted("/boot/firmware"), host)
+    assert empty.sources["boot"] == "LABEL=resin-boot"
+    own = "LABEL=resin-boot /boot/firmware vfat defaults 0 2\n"
+    lined = layout.plan(own, wanted("/boot/firmware"), host)
+    assert lined.sources["boot"] == "/boot/firmware"
+    host = layout.Host(ALL_LABELS, {"/boot/firmware": "rw"})
+    assert layout.plan("", wanted("/boot/firmware"), host).sources["boot"] == "/boot/firmware"
+
+
 def test_a_disk_for_data_alone() -> None:
     host = layout.Host(frozenset({"resin-data"}))
     plan = layout.plan(PI, wanted("/boot/firmware"), host)

@@ -34,6 +34,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setattr(module, "SETTINGS", tmp_path / "storage.json")
     monkeypatch.setattr(module, "MACHINE_ID", tmp_path / "machine-id")
     monkeypatch.setattr(module, "CMDLINE", tmp_path / "cmdline.txt")
+    monkeypatch.setattr(module, "FSTAB", tmp_path / "fstab")
     monkeypatch.setattr(module, "root_is_read_only", lambda: False)
     really = module.run
     module.__dict__["mounted"] = []
@@ -243,6 +244,19 @@ def test_a_writable_root_needs_nothing(
     assert state.main(["writable"]) == 0
     assert not state.WRITABLE_ONCE.exists()
     assert "can be written already" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("commented", [False, True])
+def test_a_state_partition_that_is_missing_is_said_and_its_folder_not_used(
+    state: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], commented: bool
+) -> None:
+    folder = tmp_path / "root/thing"
+    folder.mkdir(parents=True)
+    settings(state, f"{folder}/")
+    state.FSTAB.write_text(f"\n{'#' * commented}LABEL=resin-state {state.STATE} auto nofail 0 2\n")
+    assert state.start() == (0 if commented else 1)
+    assert ("is not mounted: nothing persists" in capsys.readouterr().err) is not commented
+    assert list(state.STATE.iterdir()) == ([state.KEPT] if commented else [])
 
 
 def test_settings_that_are_not_there_are_said_in_one_line(

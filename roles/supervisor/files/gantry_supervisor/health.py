@@ -2,8 +2,16 @@
 
 import os
 import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 SECONDS = 10.0
+# Between two words to systemd while something takes long.
+TELL_SECONDS = 15.0
+# An image of 200 MB takes minutes to get onto a slow card, and hours over a slow line.
+PATIENCE_SECONDS = 4 * 3600.0
 
 
 def healthy(port: int, seconds: float = SECONDS) -> bool:
@@ -36,3 +44,24 @@ def notify(**fields: str) -> None:
 def alive(status: str = "") -> None:
     """This program turns: systemd's watchdog is put off."""
     notify(WATCHDOG="1", **({"STATUS": status} if status else {}))
+
+
+@contextmanager
+def patience(status: str, seconds: float = PATIENCE_SECONDS) -> Iterator[None]:
+    """Have systemd wait while an image is on its way; not for ever."""
+    done = threading.Event()
+    end = time.monotonic() + seconds
+
+    def tell() -> None:
+        while time.monotonic() < end:
+            alive(status)
+            if done.wait(TELL_SECONDS):
+                return
+
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

@@ -9,34 +9,32 @@ from gantry_supervisor.engine import Engine, EngineError, EngineGoneError
 Say = Callable[[str], None]
 
 
-def ensure(
-    engine: Engine, image: str, config: dict[str, Any], say: Say, alive: Callable[[], None]
-) -> None:
-    """Have an image; `alive` is called as the work goes on.
+def ensure(engine: Engine, image: str, config: dict[str, Any], say: Say) -> None:
+    """Have an image.
 
     Raises:
         EngineError: it can be had neither way.
     """
-    load_archives(engine, say, alive)
+    load_archives(engine, say)
     if engine.image(image):
         return
     say(f"pulling {image}")
     try:
         for _ in engine.pull(image, settings.login(config, image)):
-            alive()
+            pass
     except EngineError as error:
         raise EngineError(f"{image} cannot be pulled: {error}", error.status) from error
     if not engine.image(image):
         raise EngineError(f"{image} was pulled, but the engine does not have it")
 
 
-def load_archives(engine: Engine, say: Say, alive: Callable[[], None]) -> None:
+def load_archives(engine: Engine, say: Say) -> None:
     """Load what /mnt/data/preload holds, each archive once. A broken one is set aside."""
     for archive in sorted(settings.PRELOAD.glob("*.tar")):
         say(f"loading {archive.name}")
         try:
             for _ in engine.load(archive):
-                alive()
+                pass
         except EngineGoneError:
             raise
         except EngineError as error:

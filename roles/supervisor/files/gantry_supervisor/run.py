@@ -42,18 +42,25 @@ def main() -> int:
     def stop(*_: object) -> None:
         """The container is told to end, and its last lines are passed on."""
         stopping.append(True)
+        # A process that has just begun does not hear it: process 1 has no default for signals.
+        signal.alarm(STOP_SECONDS)
         try:
             engine.ask("POST", f"/containers/{CONTAINER}/kill?signal=SIGTERM")
         except EngineError:  # there is none, or none that runs
             sys.exit(0)
 
+    def give_up(*_: object) -> None:
+        raise EndError(f"the supervisor has not ended within {STOP_SECONDS} s")
+
     signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGALRM, give_up)
     health.notify(READY="1", STATUS="starting")
     try:
         _run(engine)
     except (EndError, EngineError, FileError, OSError) as error:
         say(f"{error}{'' if stopping else '; starting it anew'}")
     finally:
+        signal.alarm(0)
         _remove(engine)
     return 0 if stopping else 1
 
@@ -80,7 +87,8 @@ def _run(engine: Engine) -> None:
         _try(engine, asked)
     else:
         image, config = wait_for_image()
-        images.ensure(engine, image, config, say, health.alive)
+        with health.patience(f"getting {image}"):
+            images.ensure(engine, image, config, say)
         Watch(engine, image, config).run()
 
 

@@ -52,7 +52,7 @@ def _update(
         # None has ever run here: there is nothing to go back to.
         settings.write_choice(settings.choice().changed(image=wanted))
         return f"{wanted} will run"
-    images.ensure(engine, wanted, config, lambda text: print(text, flush=True), lambda: None)
+    images.ensure(engine, wanted, config, lambda text: print(text, flush=True))
     asked = Trial(wanted, seconds or role.update_seconds, settle or role.settle_seconds)
     trial.ask(asked)
     _systemctl("restart")

@@ -4,13 +4,17 @@ DATA ?= 0
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
 UV := .venv/bin/uv
-CODE := $(wildcard src infra tests)
+CODE := $(wildcard src infra tests roles molecule plugins scripts/lib)
+YAML := $(wildcard roles molecule playbooks inventories .config provision.yml)
+# Hooks of roles are programs without .py in their names.
+PROGRAMS := $(shell grep -rIlE --exclude='*.py' '^\#!.*python' roles)
 
 export STACK DATA
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock lint lint-types lint-imports format test test-unit test-infra \
-	test-integration test-e2e test-soak bench up down images clean
+.PHONY: help setup lock lint lint-types lint-imports lint-roles lint-ansible \
+	format docs test test-unit test-infra test-integration test-molecule test-e2e \
+	test-soak bench up down images clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,20 +28,35 @@ up: setup ## deploy a fleet (STACK=devbots), start a virtual device, push the ex
 down: ## remove what `make up` made (DATA=1: the data volumes too, after asking)
 	@scripts/in-docker-group $(PYTHON) -m gantry.deployment.quickstart down $(STACK)
 
-lint: ## ruff, mypy strict, import rules
-	@.venv/bin/ruff check $(CODE)
-	@.venv/bin/ruff format --check $(CODE)
-	@$(MAKE) --no-print-directory lint-types lint-imports
+lint: ## ruff, mypy strict, import rules, ansible-lint, yamllint
+	@.venv/bin/ruff check $(CODE) $(PROGRAMS)
+	@.venv/bin/ruff format --check $(CODE) $(PROGRAMS)
+	@$(MAKE) --no-print-directory lint-types lint-imports lint-roles
 
+# Ansible has no types; what a role runs on a host is a program of its own.
 lint-types:
 	@.venv/bin/mypy src $(wildcard infra)
+	@MYPYPATH="$$(echo roles/*/files | tr ' ' :)" .venv/bin/mypy --scripts-are-modules --disable-error-code import-untyped $(PROGRAMS) \
+		$(wildcard roles/*/files/*.py roles/*/files/*/*.py roles/*/module_utils/*.py \
+		roles/*/library/*.py roles/*/filter_plugins/*.py plugins/*/*.py scripts/lib/*.py)
+
+lint-roles:
+	@scripts/role-docs --check
+	@.venv/bin/yamllint --strict $(YAML)
+	@$(MAKE) --no-print-directory lint-ansible
+
+lint-ansible:
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" ansible-lint -q
 
 lint-imports:
 	@.venv/bin/lint-imports
 
 format: ## let ruff put the code in order
-	@.venv/bin/ruff check --fix $(CODE)
-	@.venv/bin/ruff format $(CODE)
+	@.venv/bin/ruff check --fix $(CODE) $(PROGRAMS)
+	@.venv/bin/ruff format $(CODE) $(PROGRAMS)
+
+docs: ## write the variable tables of the roles' READMEs
+	@scripts/role-docs
 
 test: setup ## every test but the soak
 	@scripts/in-docker-group scripts/test
@@ -50,6 +69,9 @@ test-infra: ## the Pulumi program only
 
 test-integration: ## single servers only
 	@scripts/in-docker-group scripts/test integration
+
+test-molecule: setup ## the device roles on emulated hosts (ROLE=journal: that scenario only)
+	@scripts/in-docker-group scripts/test molecule $(ROLE)
 
 test-e2e: ## the whole way only
 	@scripts/in-docker-group scripts/test e2e

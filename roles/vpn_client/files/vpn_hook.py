@@ -122,16 +122,16 @@ def switch_on(files: Mapping[str, str]) -> bool:
     FOLDER.mkdir(mode=0o700, parents=True, exist_ok=True)
     FOLDER.chmod(0o700)
     changed = [write(FOLDER / name, files[name]) for name in ("auth", "ca.crt", "remote.conf")]
+    if any(changed):
+        # What vpn-pause waits for is over: the new settings are tried at once.
+        (FOLDER / "pause").unlink(missing_ok=True)
     return any(changed)
 
 
 def switch_off() -> bool:
     """Remove what the unit reads; whether there was any."""
-    there = [
-        each
-        for each in (FOLDER / "remote.conf", FOLDER / "auth", FOLDER / "ca.crt")
-        if each.exists()
-    ]
+    paths = [FOLDER / name for name in ("remote.conf", "auth", "ca.crt", "pause")]
+    there = [each for each in paths if each.exists()]
     for each in there:
         each.unlink()
     return bool(there)

@@ -152,7 +152,12 @@ def test_the_unit_is_touched_only_when_something_changed(device: Device) -> None
     assert device.apply(REGISTERED) == (0, "", "", [])
     assert device.apply(REGISTERED | {"unknown": 1}) == (0, "", "", [])
     changed = REGISTERED | {"deviceApiKey": "another"}
+    # The wait after a refusal is over.
+    (device.folder / "pause").write_text("300 5\n")
+    assert device.apply(REGISTERED | {"unknown": 1}) == (0, "", "", [])
+    assert (device.folder / "pause").exists()
     assert device.apply(changed) == (*on, ["restart --no-block gantry-vpn.service"])
+    assert not (device.folder / "pause").exists()
     off = "vpn: off, because the device is not registered yet\n"
     gone = REGISTERED | {"uuid": None}
     assert device.apply(gone) == (0, off, "", ["stop --no-block gantry-vpn.service"])

@@ -1,9 +1,9 @@
 """From `git push` to the build and back."""
 
 import contextlib
-import itertools
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,21 +86,27 @@ def test_both_forms_of_the_remote_work(client: Client, stand_in: StandIn) -> Non
 
 
 def test_the_output_comes_as_it_happens(client: Client, stand_in: StandIn) -> None:
+    read = [threading.Event() for _ in range(4)]
+    in_time = []
+
     def script(request: BuildRequest) -> Iterator[BuildEvent]:
-        for number in range(4):
+        for number, event in enumerate(read):
             yield BuildMessage(f"line {number}", Phase.BUILD)
-            time.sleep(0.5)
+            # The next line is not said before this one was read at the other end.
+            in_time.append(event.wait(30))
         yield BuildResult(ReleaseStatus.SUCCESS, request.query["commit"], release_id=1)
 
     stand_in.script = script
     push = client.start(client.work_tree("tree"), "push", "devbots", "main")
     assert push.stderr is not None
-    times = [time.monotonic() for line in push.stderr if "| line " in line]
-    assert push.wait(10) == 0
+    lines = (line for line in push.stderr if "| line " in line)
+    for event, line in zip(read, lines, strict=False):
+        assert f"line {read.index(event)}" in line
+        event.set()
+    push.stderr.read()
+    assert push.wait(30) == 0
     push.stderr.close()
-    gaps = [late - early for early, late in itertools.pairwise(times)]
-    assert len(gaps) == 3
-    assert all(0.2 < gap < 0.9 for gap in gaps), gaps
+    assert in_time == [True] * 4
 
 
 def test_a_failed_build_rejects_the_push(client: Client, stand_in: StandIn) -> None:

@@ -78,7 +78,6 @@ def test_first_preview_changes_nothing_and_first_up_makes_everything(deployed: D
 
     again = deployed.engine.up()
     assert not again.changes
-    assert again.seconds < 5
 
 
 def test_uploads_bear_their_mode(deployed: Deployed) -> None:

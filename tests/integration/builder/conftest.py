@@ -255,17 +255,23 @@ def rig(
         address = builder.attrs["NetworkSettings"]["Networks"][network.name]["IPAddress"]
         rig = Rig(builder, f"http://{address}:8080", state, gateway, plain.server_port)
         _wait(rig)
+        assert _control_groups(settings["fleet"])
         yield rig
     finally:
         print(builder.logs(tail=200).decode())
         # In peace: it takes its control groups away, which lie outside of its container.
         builder.stop(timeout=30)
-        assert not list(Path("/sys/fs/cgroup").glob(f"*/gantry-{settings['fleet']}-builder"))
+        assert not _control_groups(settings["fleet"])
         for each in (builder, registry):
             each.remove(force=True, v=True)
         for server in (plain, secure):
             server.shutdown()
             server.server_close()
+
+
+def _control_groups(fleet: str) -> list[Path]:
+    """Those of a fleet's builder: below a controller in version 1, at the top in version 2."""
+    return list(Path("/sys/fs/cgroup").rglob(f"gantry-{fleet}-builder"))
 
 
 def _tls_context(ca: Authority, folder: Path) -> ssl.SSLContext:

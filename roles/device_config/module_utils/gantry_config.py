@@ -63,6 +63,10 @@ KINDS = {
 }
 
 
+# What hooks read beside config.json; gantry-config.path names them too.
+FOLDERS = ("splash", "system-connections", "system-proxy")
+
+
 class ConfigError(ValueError):
     """config.json is not in order; the message says where, and what to do."""
 
@@ -242,9 +246,10 @@ def locked() -> Iterator[None]:
 
 
 def stamp(boot: Path) -> list[tuple[str, int, int]]:
-    """What changes when somebody saves a setting or drops a connection file."""
+    """What changes when somebody saves a setting or drops a file into a folder."""
     found = []
-    for path in (boot / "config.json", *sorted(boot.glob("system-connections/*"))):
+    dropped = (each for folder in FOLDERS for each in sorted((boot / folder).glob("*")))
+    for path in (boot / "config.json", *dropped):
         with contextlib.suppress(OSError):
             status = path.stat()
             found.append((str(path), status.st_mtime_ns, status.st_size))

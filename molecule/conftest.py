@@ -1,4 +1,4 @@
-"""What the tests of all scenarios share: the scenario's hosts by name, and a reboot of one."""
+"""What the tests of all scenarios share: hosts by name, what listens there, a reboot."""
 
 import subprocess
 import time
@@ -33,3 +33,14 @@ def reboot() -> Callable[[Host], None]:
         pytest.fail(f"{container} has not booted after {REBOOT_SECONDS} s")
 
     return restart
+
+
+@pytest.fixture
+def listening() -> Callable[[Host], set[tuple[str, str]]]:
+    """All sockets of a host that listen: protocol, and address with port."""
+
+    def sockets(host: Host) -> set[tuple[str, str]]:
+        rows = map(str.split, host.check_output("ss -Hlntu").splitlines())
+        return {(row[0], row[4]) for row in rows}
+
+    return sockets

@@ -14,7 +14,7 @@ export STACK DATA
 .DEFAULT_GOAL := help
 .PHONY: help setup lock lint lint-types lint-imports lint-roles lint-ansible \
 	format docs test test-unit test-infra test-integration test-molecule test-e2e \
-	test-soak bench up down images clean
+	test-soak test-vm bench up down images clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ test-e2e: ## the whole way only
 
 test-soak: setup ## what takes longer than CI has
 	@scripts/in-docker-group scripts/test soak
+
+test-vm: setup ## a whole emulated arm64 machine becomes a device (about half an hour)
+	@scripts/in-docker-group scripts/test vm
 
 bench: setup ## measure: push to running, no-op up, the supervisor's memory
 	@scripts/in-docker-group $(PYTHON) -m tests.benchmarks

@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -245,15 +246,25 @@ def locked() -> Iterator[None]:
         yield
 
 
-def stamp(boot: Path) -> list[tuple[str, int, int]]:
-    """What changes when somebody saves a setting or drops a file into a folder."""
+def stamp(boot: Path) -> str:
+    """What changes when somebody saves a setting or drops a file into a folder.
+
+    Contents count besides times: on FAT these are no finer than 2 seconds.
+    """
     found = []
     dropped = (each for folder in FOLDERS for each in sorted((boot / folder).glob("*")))
     for path in (boot / "config.json", *dropped):
         with contextlib.suppress(OSError):
-            status = path.stat()
-            found.append((str(path), status.st_mtime_ns, status.st_size))
-    return found
+            saved, content = path.stat().st_mtime_ns, zlib.crc32(path.read_bytes())
+            found.append(f"{str(path)!a} {saved} {content}\n")
+    return "".join(found)
+
+
+def missed() -> bool:
+    """Whether the boot partition is not as the last whole run saw it."""
+    with locked():
+        seen = RUN / "config.seen"
+        return seen.is_file() and seen.read_text(encoding="ascii") != stamp(BOOT)
 
 
 def apply(wanted: Sequence[str]) -> int:
@@ -261,6 +272,8 @@ def apply(wanted: Sequence[str]) -> int:
     with locked():
         for _ in range(MOST_ROUNDS):
             seen = stamp(BOOT)
+            if not wanted:
+                (RUN / "config.seen").write_text(seen, encoding="ascii")
             config, problem = settings(BOOT, LAST_GOOD)
             if problem:
                 print(f"gantry-config: {problem}", file=sys.stderr)
@@ -273,17 +286,20 @@ def apply(wanted: Sequence[str]) -> int:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """`apply [HOOK…]` or `check`."""
+    """`apply [HOOK…]`, `check` or `missed`."""
     parser = argparse.ArgumentParser(prog="gantry-config", description="Settings of config.json")
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("apply", help="run the hooks, or those that are named")
     command.add_argument("hook", nargs="*")
     commands.add_parser("check", help="say whether config.json is in order; change nothing")
+    commands.add_parser("missed", help="whether the settings changed after the last run (else 1)")
     options = parser.parse_args(arguments)
     try:
         if options.command == "check":
             read(BOOT / "config.json")
             return 0
+        if options.command == "missed":
+            return 0 if missed() else 1
         return apply(options.hook)
     except (ConfigError, OSError) as error:
         print(f"gantry-config: {error}", file=sys.stderr)

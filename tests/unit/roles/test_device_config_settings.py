@@ -1,9 +1,11 @@
 """gantry-config: what it reads, what it refuses, and what its hooks are told."""
 
+import functools
 import importlib.util
 import json
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -113,7 +115,9 @@ def test_hooks_run_in_order_and_are_told(
     assert lines[:4] == ["first", f"{UUID} development {tmp_path / 'boot'}", "600", "0"]
     assert json.loads(lines[4])["apiKey"] == "s3cret"
     # Nothing of it is left lying about.
-    assert [each.name for each in (tmp_path / "run").iterdir()] == ["config.lock"]
+    left = {each.name: each.read_text() for each in (tmp_path / "run").iterdir()}
+    assert left.keys() == {"config.lock", "config.seen"}
+    assert "s3cret" not in "".join(left.values())
 
 
 def test_one_that_fails_does_not_keep_the_others(
@@ -215,6 +219,37 @@ def test_what_is_saved_while_hooks_run_is_seen(
     )
     assert program.main(["apply"]) == 0
     assert capfd.readouterr().out.splitlines() == ['{"hostname": "first"}', second]
+
+
+def test_what_is_saved_after_a_run_is_noticed(
+    program: ModuleType, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "boot/config.json"
+    config.write_text('{"a": 1}')
+    # Nothing ran yet, so there is nothing that a run could have missed.
+    assert program.main(["missed"]) == 1
+    write_hook(tmp_path / "hooks", "10-one", "true")
+    saved = config.stat()
+
+    def save() -> None:
+        config.write_text('{"a": 2}')
+        # On FAT, times are no finer than 2 seconds.
+        os.utime(config, ns=(saved.st_atime_ns, saved.st_mtime_ns))
+
+    def drop(name: str) -> None:
+        (tmp_path / "boot" / name).mkdir()
+        (tmp_path / "boot" / name / "fi\udc80le").write_text("1")
+
+    drops = [functools.partial(drop, each) for each in program.FOLDERS]
+    changes: list[Callable[[], None]] = [save, config.unlink, *drops]
+    for change in changes:
+        assert program.main(["apply"]) == 0
+        assert program.main(["missed"]) == 1
+        change()
+        # A run of some hooks has not shown it to all.
+        assert program.main(["apply", "one"]) == 0
+        assert program.main(["missed"]) == 0
+    assert capfd.readouterr() == ("", "")
 
 
 def test_check_says_what_is_wrong_and_changes_nothing(

@@ -1,6 +1,7 @@
 """The script `resolver`: whom gantry-dns asks, and that the host asks gantry-dns."""
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -87,6 +88,22 @@ def test_resolv_conf_leads_to_it(root: Path, before: str) -> None:
     assert sorted(each.name for each in (root / "etc").iterdir() if each.name != "other") == [
         "resolv.conf"
     ]
+
+
+@pytest.mark.parametrize("left", [None, ""])
+def test_at_the_next_boot_the_link_is_there_and_run_is_new(root: Path, left: str | None) -> None:
+    """Where the link leads, a container's engine may have left an empty file."""
+    path = root / "etc/resolv.conf"
+    upstream(root)
+    assert run(root, "claim").returncode == 0
+    shutil.rmtree(root / "run")
+    if left is not None:
+        (root / "run/gantry/dns").mkdir(parents=True)
+        (root / "run/gantry/dns/resolv.conf").write_text(left)
+    upstream(root)
+    assert run(root, "claim").returncode == 0
+    assert os.readlink(path) == LINK
+    assert "nameserver 127.0.0.2" in path.read_text()
 
 
 def test_another_word_is_refused(root: Path) -> None:

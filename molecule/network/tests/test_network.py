@@ -8,6 +8,7 @@ import pytest
 from testinfra.host import Host
 
 BOOT = "/mnt/boot/system-connections"
+FOLDERS = ("splash", "system-connections", "system-proxy")
 INSTALLED = "/etc/NetworkManager/system-connections"
 On = Callable[[str], Host]
 
@@ -56,6 +57,11 @@ def resolves(host: Host, name: str, within: str = "") -> str:
 def put(host: Host, path: str, text: str) -> None:
     """Write a file."""
     host.check_output("umask 077; printf %%s %s > %s", text, path)
+
+
+def config(host: Host, **keys: object) -> None:
+    """Write the keys to config.json, as somebody who edits the boot partition."""
+    put(host, "/mnt/boot/config.json", json.dumps(keys))
 
 
 def listening(host: Host, program: str) -> set[str]:
@@ -156,6 +162,59 @@ def test_without_the_folder_nothing_is_removed(pi: Host) -> None:
         pi.check_output(f"mv {BOOT}.away {BOOT}")
 
 
+def states(host: Host, *units: str) -> list[str]:
+    return host.run("systemctl is-active " + " ".join(units)).stdout.split()
+
+
+def test_config_json_and_each_folder_have_a_watch_of_their_own(pi: Host) -> None:
+    watches = {"gantry-config.path"} | {f"gantry-config@{folder}.path" for folder in FOLDERS}
+    shown = pi.check_output("systemctl show --property=TriggeredBy --value gantry-config.service")
+    assert set(shown.split()) == watches
+    assert states(pi, *watches) == ["active"] * len(watches)
+
+
+def test_config_json_is_seen_when_it_is_renamed_into_place_beside_missing_folders(
+    pi: Host,
+) -> None:
+    """systemd arms the watch of what is missing anew at each file that is made beside it."""
+    shown = "sed -n s/^interval=//p /run/NetworkManager/conf.d/gantry-settings.conf"
+    assert not pi.file("/mnt/boot/splash").exists
+    pi.check_output(f"mkdir /run/away && mv {BOOT} /mnt/boot/system-proxy /run/away")
+    try:
+        # Again and again: what was missed was missed now and then.
+        for interval in range(10, 20):
+            wanted = {"uri": "http://site.test/", "interval": str(interval)}
+            put(pi, "/mnt/boot/new", json.dumps({"os": {"network": {"connectivity": wanted}}}))
+            pi.check_output("mv /mnt/boot/new /mnt/boot/config.json")
+            eventually(lambda: pi.check_output(shown), str(interval))
+    finally:
+        config(pi)
+        pi.check_output("mv /run/away/* /mnt/boot && rmdir /run/away")
+    eventually(lambda: states(pi, "gantry-config"), ["inactive"])
+    assert connections(pi) == {"f0": "field", "office0": "office"}
+
+
+LOST = """[Mount]
+What=tmpfs
+Where=/mnt/state
+Type=tmpfs
+Options=no-such-option
+"""
+
+
+def test_settings_are_applied_where_the_state_partition_is_lost(pi: Host) -> None:
+    unit = "/run/systemd/system/mnt-state.mount"
+    put(pi, unit, LOST)
+    pi.check_output("systemctl daemon-reload")
+    try:
+        assert pi.run("systemctl start mnt-state.mount").rc == 1
+        pi.check_output("systemctl start gantry-config.service")
+        after = pi.check_output("systemctl show --property=After --value gantry-config.service")
+        assert {"mnt-state.mount"} <= set(after.split())
+    finally:
+        pi.check_output(f"rm {unit} && systemctl daemon-reload && systemctl reset-failed")
+
+
 def test_the_resolver_listens_for_host_and_containers_only(pi: Host) -> None:
     ours = {
         f"{kind} {address}:53"
@@ -170,6 +229,10 @@ def test_resolv_conf_is_on_a_tmpfs_and_leads_to_the_resolver(pi: Host) -> None:
     assert pi.check_output("stat --file-system --format %T /run/gantry/dns") == "tmpfs"
     servers = pi.check_output("grep ^nameserver /etc/resolv.conf")
     assert servers == "nameserver 127.0.0.2"
+    # As at a boot: the link is there, and what it leads to is not.
+    pi.check_output("rm -r /run/gantry/dns && systemctl restart gantry-dns")
+    assert pi.file("/etc/resolv.conf").linked_to == "/run/gantry/dns/resolv.conf"
+    assert pi.check_output("grep ^nameserver /etc/resolv.conf") == servers
 
 
 @pytest.mark.parametrize("within", ["", "app"])
@@ -188,11 +251,6 @@ def test_no_server_is_asked_for_the_fleet_s_other_records(pi: Host) -> None:
     program = "import socket; socket.getaddrinfo('api.devbots.gantry.internal', 0, socket.AF_INET6)"
     # Not "Name or service not known": that is what the router's server would say.
     assert "No address associated with hostname" in pi.run("python3 -c %s", program).stderr
-
-
-def config(host: Host, **keys: object) -> None:
-    """Write the keys to config.json, as somebody who edits the boot partition."""
-    put(host, "/mnt/boot/config.json", json.dumps(keys))
 
 
 def test_dns_servers_of_config_json_are_asked_instead(pi: Host) -> None:
@@ -282,8 +340,9 @@ def test_tcp_goes_through_the_proxy_of_the_boot_partition(pi: Host) -> None:
     """The server is in reach of the router alone, where OpenSSH is the SOCKS proxy."""
     pi.check_output("ip netns exec router sh -ec %s", FAR_AWAY)
     assert fetched(pi) == [False, False]
+    # The folder is watched, also one that was made anew.
+    pi.check_output("rmdir /mnt/boot/system-proxy && mkdir /mnt/boot/system-proxy")
     put(pi, "/mnt/boot/system-proxy/redsocks.conf", PROXY)
-    pi.check_output("gantry-config apply network")
     eventually(lambda: fetched(pi), [True, True])
     assert listening(pi, "redsocks") == {"tcp 10.114.102.1:12345"}
     made = pi.file("/run/gantry/proxy/redsocks.conf")
@@ -292,30 +351,30 @@ def test_tcp_goes_through_the_proxy_of_the_boot_partition(pi: Host) -> None:
 
     # What no_proxy names goes its own way.
     put(pi, "/mnt/boot/system-proxy/no_proxy", "# the laboratory\n198.51.100.0/24\n")
-    pi.check_output("gantry-config apply network")
     eventually(lambda: fetched(pi), [False, False])
 
     # Without the file there is no proxy, and no rule of one.
-    pi.check_output("rm /mnt/boot/system-proxy/*; gantry-config apply network")
+    pi.check_output("rm /mnt/boot/system-proxy/*")
     eventually(lambda: pi.run("nft list table ip gantry_proxy").rc, 1)
-    assert listening(pi, "redsocks") == set()
+    eventually(lambda: listening(pi, "redsocks"), set())
 
 
 @pytest.mark.parametrize(
-    ("file", "text", "complaint"),
+    ("proxy", "no_proxy", "complaint"),
     [
-        ("no_proxy", "far.example", "system-proxy/no_proxy: 'far.example' is no IPv4 address"),
-        ("redsocks.conf", PROXY.replace("socks5", "ftp"), "type must be one of http-connect"),
-        ("redsocks.conf", PROXY.replace("ip =", "host ="), "redsocks has no ip"),
-        ("redsocks.conf", PROXY + PROXY, "has 2 proxies: one is wanted"),
-        ("redsocks.conf", "192.0.2.1:1080", "is not made of sections"),
+        (PROXY, "far.example", "system-proxy/no_proxy: 'far.example' is no IPv4 address"),
+        (PROXY.replace("socks5", "ftp"), "", "type must be one of http-connect"),
+        (PROXY.replace("ip =", "host ="), "", "redsocks has no ip"),
+        (PROXY + PROXY, "", "has 2 proxies: one is wanted"),
+        ("192.0.2.1:1080", "", "is not made of sections"),
     ],
 )
 def test_a_bad_proxy_is_named_and_changes_nothing(
-    pi: Host, file: str, text: str, complaint: str
+    pi: Host, proxy: str, no_proxy: str, complaint: str
 ) -> None:
-    put(pi, "/mnt/boot/system-proxy/redsocks.conf", PROXY)
-    put(pi, f"/mnt/boot/system-proxy/{file}", text)
+    # The folder is watched: a good proxy alone would be applied at once.
+    put(pi, "/mnt/boot/system-proxy/no_proxy", no_proxy)
+    put(pi, "/mnt/boot/system-proxy/redsocks.conf", proxy)
     done = pi.run("gantry-config apply network")
     assert (done.rc, complaint in done.stderr) == (1, True)
     assert "hidden-word" not in done.stderr

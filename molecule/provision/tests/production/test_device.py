@@ -84,7 +84,7 @@ def test_nothing_failed(host):
 
 def test_units_are_exactly_these(host, native):
     listed = host.check_output("systemctl list-unit-files 'gantry*' --no-legend --plain")
-    names = [line.split()[0] for line in listed.splitlines()]
+    names = {line.split()[0] for line in listed.splitlines()} - {"gantry-config@.path"}
     found = {}
     for name in names:
         shown = host.check_output(f"systemctl show -p UnitFileState -p ActiveState {name}")
@@ -95,6 +95,13 @@ def test_units_are_exactly_these(host, native):
         name: (enabled, "inactive" if name in idle else active)
         for name, (enabled, active) in UNITS.items()
     }
+
+
+def test_folders_of_the_boot_partition_are_watched(host):
+    command = "systemctl list-units 'gantry-config@*' --no-legend --plain"
+    found = {line.split()[0] for line in host.check_output(command).splitlines()}
+    folders = ("splash", "system-connections", "system-proxy")
+    assert found == {f"gantry-config@{folder}.path" for folder in folders}
 
 
 def test_it_listens_on_exactly_these(host, listening):

@@ -182,9 +182,6 @@ def _host_config(fields: Mapping[str, Any]) -> dict[str, Any]:
         "Devices": compose.devices(fields.get("devices")),
         "Ulimits": compose.ulimits(fields.get("ulimits")),
         "ExtraHosts": compose.extra_hosts(fields.get("extra_hosts")),
-        # The engine keeps a container's log on the device's disk, which it must not fill; what it
-        # has turned over before it was read is lost, so it is not too little either.
-        "LogConfig": {"Type": "json-file", "Config": {"max-size": "8m", "max-file": "2"}},
     }
     for field, key in (
         ("cap_add", "CapAdd"),

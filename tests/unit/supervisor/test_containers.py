@@ -124,6 +124,11 @@ def test_fields() -> None:
     assert (variables(body)["A"], variables(body)["B"]) == ("user's", "x=y")
 
 
+def test_the_engine_decides_where_lines_are_kept() -> None:
+    for composition in ({}, {"image": "x"}, {"logging": {"driver": "json-file"}}):
+        assert "LogConfig" not in body_of(composition)[0]["HostConfig"]
+
+
 def test_the_hash_changes_with_what_matters_and_with_nothing_else() -> None:
     _, same = body_of({})
     assert body_of({}, facts=dataclasses.replace(FACTS, commit="other"))[1] == same

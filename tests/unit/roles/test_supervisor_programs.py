@@ -27,7 +27,8 @@ def module(name: str) -> ModuleType:
 
 
 container, engine, health = module("container"), module("engine"), module("health")
-settings, trial = module("settings"), module("trial")
+run, settings, trial = module("run"), module("settings"), module("trial")
+update = module("update")
 
 CONFIG = {"apiEndpoint": "https://api.devbots.gantry.internal:8443", "apiKey": "fleets"}
 ROLE_SETTINGS = settings.RoleSettings(version="0.1.0", architecture="aarch64")
@@ -131,7 +132,7 @@ def test_a_change_of_what_the_supervisor_itself_writes_starts_nothing_anew() -> 
 def test_the_container_is_on_the_hosts_network_with_its_limits() -> None:
     role = settings.RoleSettings(memory=1000, oom_score_adj=-800, environment={"A": "1", "B": "2"})
     chosen = settings.Choice({"environment": {"B": "3"}})
-    body = container.body("image", role, chosen, ("/run/log/journal",), 1 << 24)
+    body = container.body("image", role, chosen, 1 << 24)
     assert body == {
         "Image": "image",
         "Env": ["A=1", "B=3"],
@@ -144,7 +145,6 @@ def test_the_container_is_on_the_hosts_network_with_its_limits() -> None:
                 "/mnt/boot:/mnt/boot",
                 "/var/run/docker.sock:/var/run/docker.sock",
                 "/mnt/data/supervisor:/data",
-                "/run/log/journal:/run/log/journal:ro",
             ],
             "LogConfig": {"Type": "none"},
             "Memory": 1000,
@@ -155,15 +155,15 @@ def test_the_container_is_on_the_hosts_network_with_its_limits() -> None:
 
 def test_a_host_that_may_raise_nobody_asks_for_no_score() -> None:
     role = settings.RoleSettings(oom_score_adj=-800)
-    assert "OomScoreAdj" not in container.body("i", role, settings.Choice(), (), 0)["HostConfig"]
+    assert "OomScoreAdj" not in container.body("i", role, settings.Choice(), 0)["HostConfig"]
     lower = settings.RoleSettings(oom_score_adj=100)
-    host = container.body("i", lower, settings.Choice(), (), 0)["HostConfig"]
+    host = container.body("i", lower, settings.Choice(), 0)["HostConfig"]
     assert host["OomScoreAdj"] == 100
 
 
 def test_a_mounted_source_replaces_the_package() -> None:
     chosen = settings.Choice({"source": "/opt/gantry-source"})
-    binds = container.body("i", ROLE_SETTINGS, chosen, (), 0)["HostConfig"]["Binds"]
+    binds = container.body("i", ROLE_SETTINGS, chosen, 0)["HostConfig"]["Binds"]
     assert binds[-1] == "/opt/gantry-source:/opt/gantry/src/gantry:ro"
 
 
@@ -209,6 +209,39 @@ def test_power_lost_in_a_trial_is_the_old_one_with_its_data(device: Path) -> Non
     assert trial.pending() is None
     assert settings.choice().image == ""
     assert (device / "data/supervisor/database.sqlite").read_text() == "old"
+
+
+def test_the_next_update_is_tried_by_a_process_that_kept_one(
+    device: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    following = trial.Trial("newer:3", 60.0, 5.0)
+
+    class Kept:
+        """A container that is kept, and runs until somebody asks for the next one."""
+
+        def __init__(self, _engine: Any, _image: str, _config: Any, asked: Any) -> None:
+            self._asked = asked
+
+        def run(self) -> None:
+            trial.keep(self._asked, settings.choice(), FLEETS)
+            trial.ask(following)
+            raise run.EndError("the supervisor has ended with status 0")
+
+    monkeypatch.setattr(run, "Watch", Kept)
+    trial.ask(trial.Trial("new:2", 60.0, 5.0))
+    with pytest.raises(run.EndError, match="ended with status 0"):
+        run._try(engine.Engine(str(device / "none.sock")), trial.pending())
+    assert trial.pending() == following
+    assert trial.outcome() is None
+    assert settings.choice().image == "new:2"
+
+
+def test_no_update_is_asked_for_in_the_middle_of_another(device: Path) -> None:
+    trial.ask(trial.Trial("new:2", 60.0, 5.0))
+    begun = trial.begin(trial.pending())
+    with pytest.raises(update.UpdateError, match="another update is under way, to new:2"):
+        update._update(engine.Engine(str(device / "none.sock")), "newer:3", "", None, None)
+    assert trial.pending() == begun
 
 
 @pytest.mark.parametrize("left", ["supervisor.before-update.new", "supervisor.failed"])

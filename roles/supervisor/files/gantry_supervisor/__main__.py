@@ -1,4 +1,4 @@
-"""`python3 -m gantry_supervisor run|update|configure|remove`"""
+"""`python3 -m gantry_supervisor run|clear|update|configure|remove`"""
 
 import argparse
 import json
@@ -10,6 +10,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="gantry_supervisor", description="The supervisor's host.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("run", help="run the container: the unit gantry-supervisor")
+    commands.add_parser("clear", help="remove the container that it left, if it was killed")
     update = commands.add_parser("update", help="another supervisor, with a way back")
     update.add_argument("image", nargs="?", default="", help="its name with registry and tag")
     update.add_argument("--version", default="", help="a version of the fleet's, in place of image")
@@ -31,6 +32,10 @@ def main(arguments: Sequence[str]) -> int:
         from gantry_supervisor import run
 
         return run.main()
+    if options.command == "clear":
+        from gantry_supervisor import run
+
+        return run.clear()
     if options.command == "update":
         if bool(options.image) == bool(options.version):
             parser.error("give an image or --version=…")

@@ -7,17 +7,12 @@ from gantry_supervisor.settings import BOOT, STORE, Choice, RoleSettings
 
 # Where the image keeps the package that `source` replaces.
 PACKAGE = "/opt/gantry/src/gantry"
-# Places that not every host has. A bind mount would make them, and journald write to the disk.
-JOURNALS = ("/var/log/journal", "/run/log/journal")
 CAP_SYS_RESOURCE = 24
 
 
-def body(
-    image: str, role: RoleSettings, chosen: Choice, journals: tuple[str, ...], capabilities: int
-) -> dict[str, Any]:
+def body(image: str, role: RoleSettings, chosen: Choice, capabilities: int) -> dict[str, Any]:
     """The body. `capabilities` is the bounding set of this host's root, as /proc gives it."""
     binds = [f"{BOOT}:{BOOT}", "/var/run/docker.sock:/var/run/docker.sock", f"{STORE}:/data"]
-    binds += [f"{each}:{each}:ro" for each in journals]
     binds += role.volumes
     if chosen.source:
         binds.append(f"{chosen.source}:{PACKAGE}:ro")
@@ -49,8 +44,3 @@ def bounding_set(status: Path = Path("/proc/self/status")) -> int:
         if line.startswith("CapBnd:"):
             return int(line.split()[1], 16)
     return 0
-
-
-def journals_here() -> tuple[str, ...]:
-    """The journal's folders that this host has."""
-    return tuple(each for each in JOURNALS if Path(each).is_dir())

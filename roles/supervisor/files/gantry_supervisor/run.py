@@ -65,6 +65,12 @@ def main() -> int:
     return 0 if stopping else 1
 
 
+def clear() -> int:
+    """After the unit's end, however `main` came to its own; the exit status."""
+    _remove(Engine())
+    return 0
+
+
 def _remove(engine: Engine) -> None:
     """No container is left behind, whatever happened."""
     with contextlib.suppress(EngineError):
@@ -98,7 +104,7 @@ def _try(engine: Engine, asked: Trial) -> None:
         asked = trial.begin(asked)
         Watch(engine, asked.image, settings.config(), asked).run()
     except (EndError, EngineError, FileError, OSError) as error:
-        if trial.pending() is None:  # it was kept, and has ended long after
+        if trial.pending() != asked:  # it was kept, and has ended long after, for the next one
             raise
         _remove(engine)
         _give_up(asked, str(error))
@@ -171,13 +177,7 @@ class Watch:
         Raises:
             EndError: it ended, was not healthy in its trial, or its settings changed.
         """
-        body = container.body(
-            self._image,
-            self._role,
-            settings.choice(),
-            container.journals_here(),
-            container.bounding_set(),
-        )
+        body = container.body(self._image, self._role, settings.choice(), container.bounding_set())
         settings.STORE.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._engine.ask("POST", f"/containers/create?name={CONTAINER}", body)
         start: Callable[[], None] | None = self._start

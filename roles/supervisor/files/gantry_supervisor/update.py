@@ -52,6 +52,8 @@ def _update(
         # None has ever run here: there is nothing to go back to.
         settings.write_choice(settings.choice().changed(image=wanted))
         return f"{wanted} will run"
+    if (found := trial.pending()) and found.begun:
+        raise UpdateError(f"another update is under way, to {found.image}: wait for it")
     images.ensure(engine, wanted, config, lambda text: print(text, flush=True))
     asked = Trial(wanted, seconds or role.update_seconds, settle or role.settle_seconds)
     trial.ask(asked)
@@ -59,7 +61,7 @@ def _update(
     result = _wait(asked)
     if result.kept:
         return f"{wanted} runs now, {current or 'nothing'} ran before"
-    back = _wait_for_health(settings.port(config), asked.seconds)
+    back = _wait_for_health(settings.port(config), role.start_seconds)
     raise UpdateError(
         f"{wanted} was not kept: {result.reason}. "
         + (f"{current} runs again" if back else f"{current} was started again, and is not healthy")

@@ -31,8 +31,8 @@ def resolved(host: Host, name: str) -> str:
 
 def announced(host: Host, kind: str) -> dict[str, tuple[str, set[str]]]:
     """Services of a kind by name: port, and texts."""
-    lines = host.check_output("avahi-browse -4 -p -r -t %s", kind).splitlines()
-    rows = [line.split(";", 9) for line in lines if line.startswith("=;eth0;")]
+    lines = host.check_output("avahi-browse -p -r -t %s", kind).splitlines()
+    rows = [line.split(";", 9) for line in lines if line.startswith("=;eth0;IPv4;")]
     return {row[3]: (row[8], set(row[9].replace('"', "").split())) for row in rows}
 
 
@@ -66,13 +66,15 @@ def test_the_alias_follows_the_address(on: On) -> None:
     old = address(device)
     eventually(lambda: resolved(asking, "resin.local"), old)
     new = old.rsplit(".", 1)[0] + ".200"
+    width = device.check_output("ip -4 -oneline address show dev eth0 | grep -o '/[0-9]*'")[1:]
+    route = device.check_output("ip route show default")
+    # A lease of another address: the old one goes first, and its route with it.
+    change = "ip address flush dev eth0 && ip address add %s/%s dev eth0 && ip route add " + route
     try:
-        device.check_output(f"ip address add {new}/16 dev eth0; ip address del {old}/16 dev eth0")
+        device.check_output(change, new, width)
         eventually(lambda: resolved(asking, "resin.local"), new)
     finally:
-        gateway = old.rsplit(".", 1)[0] + ".1"
-        device.run(f"ip address add {old}/16 dev eth0; ip address del {new}/16 dev eth0")
-        device.run(f"ip route add default via {gateway}")
+        device.check_output(change, old, width)
     eventually(lambda: resolved(asking, "resin.local"), old)
 
 
@@ -93,7 +95,7 @@ def test_what_is_announced_by_variant(on: On) -> None:
     # The types that local push tools browse, and the workstations.
     for service in ("_resin-device._sub._ssh._tcp", "_balena-device._sub._ssh._tcp"):
         assert set(announced(asking, service)) == set(OPEN)
-    stations = {name.partition(" ")[0] for name in announced(asking, "_workstation._tcp")}
+    stations = {name.partition("\\032")[0] for name in announced(asking, "_workstation._tcp")}
     assert stations == set(OPEN)
 
 

@@ -12,10 +12,10 @@ for _ in $(seq 60); do
 done
 
 # An image that has Python and nothing else, of the host's own files.
-libraries=$(ldd /usr/bin/python3.11 | grep -o '/[^ ]*')
+libraries=$(ldd /usr/bin/python3 | grep -o "/[^ ]*")
 tar --create --dereference --absolute-names --exclude='*.pyc' --exclude='*/test/*' \
-    /usr/bin/python3.11 /usr/lib/python3.11 $libraries /usr/local/bin/answer \
-    | docker import --change 'ENTRYPOINT ["/usr/bin/python3.11"]' - application > /dev/null
+    /usr/bin/python3 "/usr/lib/$(basename "$(readlink -f /usr/bin/python3)")" $libraries /usr/local/bin/answer \
+    | docker import --change 'ENTRYPOINT ["/usr/bin/python3"]' - application > /dev/null
 
 docker network create applications > /dev/null
 docker run --detach --name published --publish 8888:80 application /usr/local/bin/answer > /dev/null

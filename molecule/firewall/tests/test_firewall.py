@@ -93,7 +93,7 @@ def test_it_answers_pings_and_reaches_itself(on, neighbour, name):
 @pytest.mark.parametrize("container", ["bridged", "networked"])
 def test_containers_reach_the_resolver_and_the_supervisor(on, container):
     host = on("firewall-production")
-    python = f"docker exec {container} /usr/bin/python3.11"
+    python = f"docker exec {container} /usr/bin/python3"
     everybodys = OPEN["firewall-production"]
     tcp, udp, _ = reach(host, python, "10.114.102.1")
     assert (tcp, udp) == (everybodys[0] | {53, 48484}, everybodys[1] | {53})

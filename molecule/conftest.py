@@ -37,10 +37,10 @@ def reboot() -> Callable[[Host], None]:
 
 @pytest.fixture
 def listening() -> Callable[[Host], set[tuple[str, str]]]:
-    """All sockets of a host that listen: protocol, and address with port."""
+    """All sockets of a host that listen: protocol, and address with port; `*` is all of IPv6."""
 
     def sockets(host: Host) -> set[tuple[str, str]]:
         rows = map(str.split, host.check_output("ss -Hlntu").splitlines())
-        return {(row[0], row[4]) for row in rows}
+        return {(row[0], row[4].replace("[::]", "*")) for row in rows}
 
     return sockets

@@ -23,7 +23,7 @@ SUITE = "trixie"
 SIZE = "12G"
 BOOT_FILES = ROOT / "images" / "raspberry-pi-os" / "rootfs" / "boot" / "firmware"
 PACKAGES = [
-    *("linux-image-arm64", "initramfs-tools", "systemd-sysv", "systemd-timesyncd", "udev", "dbus"),
+    *("linux-image-arm64", "initramfs-tools", "systemd-sysv", "udev", "dbus"),
     *("openssh-server", "sudo", "python3", "python3-apt", "ca-certificates", "less", "netbase"),
     *("procps", "iputils-ping", "kmod", "cron", "logrotate"),
     # Of a Raspberry Pi OS, and what the roles install: apt is slow on an emulated processor.
@@ -124,6 +124,9 @@ def make_disk() -> Disk:
         f"deb {MIRROR} {SUITE}-updates main",
         f"deb {SECURITY_MIRROR} {SUITE}-security main",
     ]
-    subprocess.run(in_own_group(words), check=True)
-    work.rename(folder)
+    try:
+        subprocess.run(in_own_group(words), check=True)
+        work.rename(folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
     return Disk(folder)

@@ -15,7 +15,7 @@ def test_the_engine_and_ssh_are_what_listens(host, listening):
     assert listening(host) == {
         ("tcp", "*:2377"),
         ("tcp", "0.0.0.0:22222"),
-        ("tcp", "[::]:22222"),
+        ("tcp", "*:22222"),
         ("udp", "0.0.0.0:5353"),
         *((protocol, f"{ip}:53") for protocol in ("tcp", "udp") for ip in RESOLVERS),
     }

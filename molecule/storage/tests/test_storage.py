@@ -13,6 +13,8 @@ KEPT = {
     "/var/lib/systemd/random-seed",
     "/var/lib/thing",
 }
+# What the test's engine mounts in every container.
+CONTAINERS = {"/etc/hostname", "/etc/hosts", "/etc/resolv.conf"}
 LAYERS = {"/etc", "/home", "/root", "/var"}
 CONFIG = {"uuid": "0" * 32, "deviceApiKey": "secret", "hostname": "robot", "unknown": [1]}
 
@@ -24,7 +26,7 @@ def mounts(host):
     return {
         each["target"]: (each["source"], each["fstype"])
         for each in shown["filesystems"]
-        if each["target"].startswith(ours)
+        if each["target"].startswith(ours) and each["target"] not in CONTAINERS
     }
 
 
@@ -36,7 +38,7 @@ def kept_from(host, path):
 @pytest.mark.parametrize("name", ALL)
 def test_mounts_are_exactly_these(on, name):
     places = {"/mnt/boot"}
-    if name == "storage-partitions":
+    if name != "storage-folders":
         places |= {"/mnt/state", "/mnt/data"}
     assert set(mounts(on(name))) == places | KEPT
 
@@ -211,3 +213,9 @@ def test_what_was_refused_changed_nothing(on):
     assert "gantry" not in host.file("/etc/fstab").content_string
     assert not host.file("/mnt/state").exists
     assert host.file("/mnt/data").listdir() == ["docker"]
+    installed = (
+        "/usr/local/lib/gantry/storage.json",
+        "/usr/local/sbin/gantry-state",
+        "/etc/systemd/system/gantry-state.service",
+    )
+    assert [each for each in installed if host.file(each).exists] == []

@@ -167,6 +167,22 @@ def check_free(name: str, source: str, host: Host) -> None:
         )
 
 
+def check_read_only(sources: dict[str, str], named: Set[str]) -> None:
+    """What a device writes needs a place beside a root that cannot be written.
+
+    Raises:
+        LayoutError: there is none, or the root has no line.
+    """
+    if "/" not in named:
+        raise LayoutError("storage_read_only_root: /etc/fstab has no line for /: add one")
+    if on_root := [f"/mnt/{name}" for name in ("state", "data") if sources[name] == "folder"]:
+        verb = "is a folder" if len(on_root) == 1 else "are folders"
+        raise LayoutError(
+            f"storage_read_only_root: {' and '.join(on_root)} {verb} of the root, which could not "
+            "be written then: have a partition for each (labels resin-state, resin-data)"
+        )
+
+
 def plan(fstab: str, wanted: Wanted, host: Host) -> Plan:
     """What fstab is to be.
 
@@ -190,8 +206,8 @@ def plan(fstab: str, wanted: Wanted, host: Host) -> Plan:
             check_free(name, sources[name], host)
             block.append(own)
     boot_line = sources["boot"] if sources["boot"].startswith("/") else "/mnt/boot"
-    if wanted.read_only_root and "/" not in named:
-        raise LayoutError("storage_read_only_root: /etc/fstab has no line for /: add one")
+    if wanted.read_only_root:
+        check_read_only(sources, named)
     lines = []
     for line in others:
         if line.where == boot_line and line.kind in ("vfat", "msdos"):

@@ -109,7 +109,7 @@ def test_planning_again_changes_nothing(read_only: bool) -> None:
 
 
 def test_a_read_only_root_and_back() -> None:
-    plan = layout.plan(PI, wanted("/boot/firmware", read_only=True), layout.Host())
+    plan = layout.plan(PI, wanted("/boot/firmware", read_only=True), layout.Host(ALL_LABELS))
     assert line(plan, "/")[3] == "defaults,noatime,ro,x-gantry.read-only"
     back = layout.plan(plan.fstab, wanted("/boot/firmware"), layout.Host())
     assert line(back, "/")[3] == "defaults,noatime"
@@ -122,8 +122,27 @@ def test_an_operators_own_read_only_root_stays() -> None:
 
 def test_a_read_only_root_takes_the_place_of_rw() -> None:
     own = "/dev/sda1 / ext4 rw,noatime 0 1\n"
-    plan = layout.plan(own, wanted(read_only=True), layout.Host())
+    plan = layout.plan(own, wanted(read_only=True), layout.Host(ALL_LABELS))
     assert line(plan, "/")[3] == "noatime,ro,x-gantry.read-only"
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ({"resin-data"}, "/mnt/state is a folder"),
+        ({"resin-state"}, "/mnt/data is a folder"),
+        (set(), "/mnt/state and /mnt/data are folders"),
+    ],
+)
+def test_a_read_only_root_needs_partitions_beside_it(labels: set[str], message: str) -> None:
+    with pytest.raises(layout.LayoutError, match=message):
+        layout.plan(PI, wanted(read_only=True), layout.Host(frozenset(labels)))
+
+
+def test_what_is_mounted_there_already_is_beside_a_read_only_root() -> None:
+    host = layout.Host(mounts={"/mnt/state": "rw", "/mnt/data": "rw"})
+    plan = layout.plan(PI, wanted("/boot/firmware", read_only=True), host)
+    assert (plan.sources["state"], plan.sources["data"]) == ("existing", "existing")
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,7 @@ def test_a_profile_connects_until_it_is_revoked(on: On, laptop: Laptop) -> None:
     laptop.connect(profile)
     wait(lambda: pings(laptop.host, "10.114.110.1"), "the tunnel")
     assert host.check_output("gantry-vpn-server revoke laptop") == "laptop can connect no more"
-    wait(lambda: "VERIFY ERROR" in server_log(host), "the refusal")
+    wait(lambda: "VERIFY CRL: depth=0, CN=laptop" in server_log(host), "the refusal")
     assert not pings(laptop.host, "10.114.110.1")
     laptop.connect(other)
     wait(lambda: pings(laptop.host, "10.114.110.1"), "the other's tunnel")

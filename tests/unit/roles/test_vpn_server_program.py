@@ -163,3 +163,14 @@ def test_before_the_first_start_it_says_how(server: Server) -> None:
         "the VPN server was never started: systemctl enable --now openvpn-server@gantry.service"
     )
     assert not server.state.exists()
+
+
+def test_who_is_revoked_is_seen_by_openvpn_as_nobody(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    for closed in (server.state.parent, server.state):
+        server.out("init")
+        closed.chmod(0o700)
+    server.out("init")
+    modes = [stat.S_IMODE(each.stat().st_mode) for each in (server.state.parent, server.state)]
+    assert [mode & 0o011 for mode in modes] == [0o011, 0o011]
+    assert [mode & 0o066 for mode in modes] == [0, 0]

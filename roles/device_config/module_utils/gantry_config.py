@@ -26,6 +26,9 @@ HOOKS = Path(os.environ.get("GANTRY_HOOKS", "/usr/local/lib/gantry/config.d"))
 DEVICE = Path(os.environ.get("GANTRY_DEVICE", "/etc/gantry/device.json"))
 # config.json as it last was in order: it has keys in it, so only root may read it.
 LAST_GOOD = Path(os.environ.get("GANTRY_LAST_GOOD", "/mnt/state/gantry/config.last-good.json"))
+STATE = Path(os.environ.get("GANTRY_STATE", "/mnt/state"))
+FSTAB = Path(os.environ.get("GANTRY_FSTAB", "/etc/fstab"))
+MOUNTINFO = Path("/proc/self/mountinfo")
 # A hook that hangs must not keep the device from booting.
 HOOK_SECONDS = 90
 # Somebody may save config.json again while hooks run.
@@ -155,6 +158,14 @@ def booted() -> bool:
         return True
 
 
+def state_is_missing() -> bool:
+    """Whether there is a state partition that is not mounted: its folder is the root's then."""
+    lines = FSTAB.read_text(encoding="utf-8").splitlines() if FSTAB.exists() else []
+    named = {fields[1] for line in lines if line[:1] != "#" and len(fields := line.split()) > 1}
+    mounted = {each.split()[4] for each in MOUNTINFO.read_text(encoding="utf-8").splitlines()}
+    return str(STATE) in named - mounted
+
+
 def settings(boot: Path, last_good: Path) -> tuple[dict[str, Any] | None, str]:
     """What hooks are to get, and what is wrong ('' if nothing).
 
@@ -171,7 +182,7 @@ def settings(boot: Path, last_good: Path) -> tuple[dict[str, Any] | None, str]:
     text = json.dumps(config, indent=2, sort_keys=True)
     with contextlib.suppress(OSError):
         old = last_good.read_text(encoding="utf-8") if last_good.exists() else None
-        if path.exists() and old != text:
+        if path.exists() and old != text and not state_is_missing():
             write_whole(last_good, text)
     return config, ""
 
@@ -208,6 +219,7 @@ def environment(config: dict[str, Any], path: Path) -> dict[str, str]:
         "GANTRY_BOOT": str(BOOT),
         "GANTRY_BOOTED": "1" if booted() else "0",
         "GANTRY_CONFIG": str(path),
+        "GANTRY_STATE_MISSING": "1" if state_is_missing() else "0",
         "GANTRY_UUID": config.get("uuid") or "",
         "GANTRY_VARIANT": device.get("variant") or "production",
         "PYTHONUNBUFFERED": "1",

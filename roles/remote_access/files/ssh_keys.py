@@ -44,7 +44,11 @@ def is_key(text: str) -> bool:
 
 
 def put(keys: list[str]) -> bool:
-    """Write the file if it says something else; whether it did."""
+    """Write the file if it says something else; whether it did.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     text = "".join(f"{key}\n" for key in keys)
     old = KEYS.read_text(encoding="utf-8") if KEYS.exists() else ""
     if text == old:
@@ -64,8 +68,20 @@ def main() -> int:
     """1 if something is wrong."""
     config = json.loads(Path(os.environ["GANTRY_CONFIG"]).read_text(encoding="utf-8"))
     keys, problems = keys_of(config)
-    if put(keys):
-        print(f"ssh: {len(keys)} keys of config.json may log in")
+    if os.environ.get("GANTRY_STATE_MISSING") == "1":
+        if keys:
+            problems.append(
+                "os.sshKeys: the state partition is not mounted: these keys may not log in"
+            )
+    else:
+        try:
+            if put(keys):
+                print(f"ssh: {len(keys)} keys of config.json may log in")
+        except OSError as error:
+            problems.append(
+                f"os.sshKeys: {KEYS} cannot be written ({error.strerror}): "
+                "who may log in stays as it was"
+            )
     for problem in problems:
         print(problem, file=sys.stderr)
     return 1 if problems else 0

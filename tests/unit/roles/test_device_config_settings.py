@@ -26,6 +26,8 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         "GANTRY_HOOKS": "hooks",
         "GANTRY_DEVICE": "device.json",
         "GANTRY_LAST_GOOD": "state/last.json",
+        "GANTRY_STATE": "state",
+        "GANTRY_FSTAB": "fstab",
     }
     for name, place in places.items():
         monkeypatch.setenv(name, str(tmp_path / place))
@@ -203,6 +205,39 @@ def test_a_state_that_cannot_be_written_keeps_nothing_from_working(
     write_hook(tmp_path / "hooks", "10-ran", f"touch {tmp_path}/ran")
     assert program.main(["apply"]) == 0
     assert (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "missing"),
+    [
+        ("LABEL=resin-state {state} ext4 defaults,nofail 0 2", True),
+        ("# LABEL=resin-state {state} ext4 defaults,nofail 0 2", False),
+        ("LABEL=resin-data {state}-data ext4 defaults,nofail 0 2", False),
+        ("", False),
+    ],
+)
+def test_hooks_are_told_of_a_missing_state_partition_and_its_folder_stays_empty(
+    program: ModuleType,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    line: str,
+    missing: bool,
+) -> None:
+    (tmp_path / "fstab").write_text(f"proc /proc proc\n{line.format(state=tmp_path / 'state')}\n\n")
+    (tmp_path / "boot/config.json").write_text("{}")
+    write_hook(tmp_path / "hooks", "10-told", 'echo "$GANTRY_STATE_MISSING"')
+    assert program.main(["apply"]) == 0
+    assert capfd.readouterr().out == f"{missing:d}\n"
+    assert [each.name for each in (tmp_path / "state").iterdir()] == ["last.json"] * (not missing)
+
+
+def test_a_state_partition_that_is_mounted_is_not_missing(
+    program: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A mount that is there on any machine.
+    monkeypatch.setattr(program, "STATE", Path("/proc"))
+    (tmp_path / "fstab").write_text("LABEL=resin-state /proc ext4 defaults,nofail 0 2\n")
+    assert not program.state_is_missing()
 
 
 def test_what_is_saved_while_hooks_run_is_seen(

@@ -17,10 +17,11 @@ def new_key(path: Path, kind: str = "ed25519") -> str:
     return path.with_name(f"{path.name}.pub").read_text().strip()
 
 
-def run_hook(folder: Path, config: object) -> subprocess.CompletedProcess[str]:
+def run_hook(folder: Path, config: object, **more: str) -> subprocess.CompletedProcess[str]:
     told = folder / "config.json"
     told.write_text(json.dumps(config))
     environment = os.environ | {"GANTRY_CONFIG": str(told), "GANTRY_SSH": str(folder / "ssh")}
+    environment |= more
     return subprocess.run(
         [FILES / "ssh_keys.py"], env=environment, capture_output=True, text=True, check=False
     )
@@ -79,6 +80,32 @@ def test_a_text_in_the_place_of_the_list(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr == 'os.sshKeys is no list: write it as ["ssh-ed25519 …"]\n'
     assert not (tmp_path / "ssh/authorized_keys").exists()
+
+
+def test_a_missing_state_partition_is_said_and_its_folder_stays_empty(tmp_path: Path) -> None:
+    config = {"os": {"sshKeys": [new_key(tmp_path / "a")]}}
+    done = run_hook(tmp_path, config, GANTRY_STATE_MISSING="1")
+    assert (done.returncode, done.stdout, done.stderr) == (
+        1,
+        "",
+        "os.sshKeys: the state partition is not mounted: these keys may not log in\n",
+    )
+    assert not (tmp_path / "ssh").exists()
+    # Nothing is asked for, so nothing is wrong.
+    none = run_hook(tmp_path, {}, GANTRY_STATE_MISSING="1")
+    assert (none.returncode, none.stdout, none.stderr) == (0, "", "")
+
+
+def test_a_state_partition_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    # Root may write to any folder that is not on a read-only file system; to a file's none.
+    (tmp_path / "file").touch()
+    config = {"os": {"sshKeys": [new_key(tmp_path / "a")]}}
+    done = run_hook(tmp_path, config, GANTRY_SSH=str(tmp_path / "file/ssh"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"os.sshKeys: {tmp_path}/file/ssh/authorized_keys cannot be written (Not a directory): "
+        "who may log in stays as it was\n"
+    )
 
 
 def make_host_keys(folder: Path, run: Path | None = None) -> str:

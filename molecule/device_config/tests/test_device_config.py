@@ -12,7 +12,9 @@ REFUSED = (
     "device-config-settings",
     "device-config-variant",
 )
+FOLDERS = ("splash", "system-connections", "system-proxy")
 HOOK = """#!/bin/sh
+find "$GANTRY_BOOT" -mindepth 2 -type f >> /run/hook-saw
 echo "$GANTRY_VARIANT $GANTRY_BOOTED $GANTRY_UUID $(cat "$GANTRY_CONFIG")" >> /run/hook-ran
 [ ! -e /run/hook-fails ]
 """
@@ -33,14 +35,20 @@ def host(on):
     host = on("device-config-development")
     hook = "/usr/local/lib/gantry/config.d/50-test"
     host.check_output("printf %%s %s > %s && chmod 755 %s", HOOK, hook, hook)
-    host.check_output("mkdir -p /mnt/boot/system-connections && rm -f /run/hook-*")
+    host.check_output("mkdir -p /mnt/boot && rm -f /run/hook-*")
     yield host
-    host.check_output("rm -rf %s /mnt/boot/config.json /run/hook-*", hook)
+    host.check_output("rm -rf %s /mnt/boot/* /run/hook-*", hook)
 
 
 def ran(host):
     file = host.file("/run/hook-ran")
     return file.content_string.splitlines() if file.exists else []
+
+
+def saw(host, path):
+    """Whether a run has seen a file of the boot partition."""
+    file = host.file("/run/hook-saw")
+    return file.exists and path in file.content_string.splitlines()
 
 
 def write_config(host, text):
@@ -53,6 +61,11 @@ def test_units(on, name):
     assert host.service("gantry-config.path").is_running
     assert host.service("gantry-config.path").is_enabled
     assert host.service("gantry-config.service").is_enabled
+    shown = host.check_output("systemctl list-units --no-legend --plain 'gantry-config*.path'")
+    assert {tuple(line.split()[:4]) for line in shown.splitlines()} == {
+        (unit, "loaded", "active", "waiting")
+        for unit in ("gantry-config.path", *(f"gantry-config@{each}.path" for each in FOLDERS))
+    }
     assert host.run("systemctl is-system-running").stdout.strip() == "running"
 
 
@@ -82,7 +95,7 @@ def test_a_saved_file_is_applied_at_once(host):
     write_config(host, json.dumps({"uuid": uuid}))
     assert wait_for(lambda: f'development 1 {uuid} {{"uuid": "{uuid}"}}' in ran(host))
     # Nothing of the settings stays on /run.
-    assert host.check_output("find /run/gantry -name '*.json'") == ""
+    assert wait_for(lambda: host.check_output("find /run/gantry -name '*.json'") == "")
     last = host.file("/mnt/state/gantry/config.last-good.json")
     assert (last.user, last.mode) == ("root", 0o600)
 
@@ -96,9 +109,17 @@ def test_a_file_that_replaces_it_is_seen(host):
     assert wait_for(lambda: 'development 1  {"a": 1}' in ran(host))
 
 
-def test_a_connection_file_is_seen(host):
-    host.check_output("touch /mnt/boot/system-connections/wlan")
-    assert wait_for(lambda: ran(host))
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_file_that_is_dropped_into_a_folder_is_seen(host, folder):
+    """Also into one that was not there; and the others are watched on while one is missing."""
+    path = f"/mnt/boot/{folder}/file"
+    assert not host.file("/mnt/boot").listdir()
+    host.check_output("mkdir /mnt/boot/%s && touch %s", folder, path)
+    assert wait_for(lambda: saw(host, path))
+    write_config(host, '{"a": 1}')
+    assert wait_for(lambda: 'development 1  {"a": 1}' in ran(host))
+    host.check_output("echo 1 > /mnt/boot/.new && mv /mnt/boot/.new %s-2", path)
+    assert wait_for(lambda: saw(host, f"{path}-2"))
 
 
 def test_a_broken_file_keeps_the_last_good_settings(host):
@@ -143,6 +164,7 @@ def test_what_was_refused_is_as_it_was(on, name):
     host = on(name)
     found = host.check_output(
         "find /etc/gantry /usr/local/lib/gantry /usr/local/sbin/gantry-config /mnt/state "
-        "/etc/systemd/system/gantry-config.* 2>/dev/null || true"
+        "/etc/systemd/system/gantry-config* /etc/systemd/system/*/gantry-config* "
+        "2>/dev/null || true"
     )
     assert found == ""

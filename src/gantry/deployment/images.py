@@ -1,8 +1,9 @@
 """Container images from the recipes in `images/`: built once, known by what they are made of.
 
-An image's tag holds the hash of its recipe: Dockerfile, context files, base. Who asks for an image
-that exists gets it at once; who changes a file of its context gets a new one. Infra, the tests and
-the CLI ask here; `python -m gantry.deployment.images NAME…` does by hand.
+An image's tag holds the hash of its recipe: Dockerfile, context files, base, and the roles where a
+playbook is applied to it. Who asks for an image that exists gets it at once; who changes a file of
+its context gets a new one. Infra, the tests and the CLI ask here; `python -m
+gantry.deployment.images NAME…` does by hand.
 """
 
 import hashlib
@@ -21,11 +22,13 @@ from docker.errors import DockerException, ImageNotFound
 
 from gantry.builder import bases
 from gantry.contracts.device_types import Architecture
+from gantry.deployment import playbooks
 from gantry.deployment.paths import cache_home, repository_root
 from gantry.deployment.progress import Progress, line_printer, step
 
 BUILD_TIMEOUT_SECONDS = 1800
 TAG_HASH_LENGTH = 12
+RECIPE_KEYS = ("from", "context", "arch", "bases", "playbook")
 IGNORED = ("__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache")
 # Handed to builds when set: predefined build arguments, which no layer keeps.
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
@@ -60,6 +63,7 @@ class Plan:
     `per_arch`: it can be had for several architectures, so its name bears the one it is for.
     `base` is None for those that mmdebstrap makes; their `recipe` is set instead. `carried` are
     bases whose archives the image holds as files: `bases/<name>-<arch>.tar.zst` of its context.
+    `playbook` is applied to what the Dockerfile made; the image is what it leaves.
     """
 
     name: str
@@ -72,6 +76,7 @@ class Plan:
     dockerfile: str = ""
     files: tuple[ContextFile, ...] = ()
     carried: "tuple[Plan, ...]" = ()
+    playbook: playbooks.Playbook | None = None
 
 
 def plan_image(name: str, root: Path, arch: Architecture | None = None) -> Plan:
@@ -93,12 +98,10 @@ def plan_image(name: str, root: Path, arch: Architecture | None = None) -> Plan:
         raise ImageError(f"images/{name}/recipe.toml: {error}") from error
     if "base" in table:
         return _plan_base(folder, arch or Architecture.AMD64)
-    unknown = set(table) - {"from", "context", "arch", "bases"}
+    unknown = set(table) - set(RECIPE_KEYS)
     if unknown or not isinstance(table.get("from"), str):
         problem = f"unknown keys {', '.join(sorted(unknown))}" if unknown else "no `from`"
-        raise ImageError(
-            f"images/{name}/recipe.toml: {problem}; it takes from, context, arch, bases"
-        )
+        raise ImageError(f"images/{name}/recipe.toml: {problem}; it takes {', '.join(RECIPE_KEYS)}")
     fixed = Architecture(table["arch"]) if "arch" in table else None
     if arch and fixed and arch is not fixed:
         raise ImageError(f"image {name} is made for {fixed} only, not for {arch}")
@@ -106,7 +109,10 @@ def plan_image(name: str, root: Path, arch: Architecture | None = None) -> Plan:
     files = tuple(context_files(root, table.get("context", [])))
     dockerfile = (folder / "Dockerfile").read_text()
     carried = tuple(_plan_carried(each, root) for each in table.get("bases", ()))
-    key = recipe_hash(table, dockerfile, files, "".join(each.hash for each in (base, *carried)))
+    playbook = table.get("playbook")
+    applied = playbook_files(root, playbook) if playbook else ()
+    below = "".join(each.hash for each in (base, *carried))
+    key = recipe_hash(table, dockerfile, (*files, *applied), below)
     per_arch = base.per_arch and fixed is None
     return Plan(
         name=name,
@@ -118,6 +124,7 @@ def plan_image(name: str, root: Path, arch: Architecture | None = None) -> Plan:
         dockerfile=dockerfile,
         files=files,
         carried=carried,
+        playbook=playbooks.Playbook(root, playbook) if playbook else None,
     )
 
 
@@ -172,6 +179,16 @@ def context_files(root: Path, paths: Iterable[str]) -> Iterator[ContextFile]:
     for name, source in sorted(found.items()):
         mode = 0o755 if source.stat().st_mode & 0o100 else 0o644
         yield ContextFile(path=name, mode=mode, source=source)
+
+
+def playbook_files(root: Path, playbook: str) -> tuple[ContextFile, ...]:
+    """What decides what a playbook does: itself, all roles, Ansible's settings. No READMEs.
+
+    Raises:
+        ImageError: there is no such playbook.
+    """
+    found = context_files(root, (playbook, *playbooks.CONTEXT))
+    return tuple(each for each in found if each.source.suffix != ".md")
 
 
 def recipe_hash(
@@ -260,6 +277,7 @@ def _build(plan: Plan, client: docker.DockerClient, progress: Progress) -> None:
     arguments = {"BASE": plan.base.tag}
     arguments |= {each: os.environ[each] for each in PROXY_VARIABLES if each in os.environ}
     output: list[str] = []
+    built = ""
     try:
         archives = [(each, _make_base(each, progress)) for each in plan.carried]
     except bases.BaseError as error:
@@ -269,7 +287,8 @@ def _build(plan: Plan, client: docker.DockerClient, progress: Progress) -> None:
         custom_context=True,
         buildargs=arguments,
         labels={"gantry.image": plan.name, "gantry.recipe": plan.hash},
-        tag=plan.tag,
+        # What a playbook is yet to be applied to is not the image.
+        tag=None if plan.playbook else plan.tag,
         rm=True,
         forcerm=True,
         decode=True,
@@ -282,6 +301,12 @@ def _build(plan: Plan, client: docker.DockerClient, progress: Progress) -> None:
                 output.append(line)
             if line.startswith("Step "):
                 progress(line)
+        built = event.get("aux", {}).get("ID", built)
+    if plan.playbook:
+        try:
+            playbooks.make_image(plan.playbook, built, plan.tag, client, progress)
+        except playbooks.PlaybookError as error:
+            raise ImageError(f"image {plan.name}: {error}") from error
 
 
 def _make_base(plan: Plan, progress: Progress) -> bases.BaseImage:

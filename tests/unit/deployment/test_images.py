@@ -23,13 +23,18 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "raspios": '[base]\nsuite = "bookworm"\narch = ["aarch64", "rpi", "amd64"]\n',
         "cloud": 'from = "debian"\ncontext = ["src"]\n',
         "supervisor": 'from = "raspios"\n',
-        "device": 'from = "raspios"\narch = "amd64"\n',
+        "device": 'from = "raspios"\narch = "amd64"\nplaybook = "images/device/playbook.yml"\n',
     }
     for name, recipe in recipes.items():
         folder = tmp_path / "images" / name
         folder.mkdir(parents=True)
         (folder / "recipe.toml").write_text(recipe)
         (folder / "Dockerfile").write_text("ARG BASE\nFROM ${BASE}\n")
+    (tmp_path / "images" / "device" / "playbook.yml").write_text("- hosts: all\n")
+    (tmp_path / "ansible.cfg").write_text("[defaults]\n")
+    (tmp_path / "roles" / "journal" / "tasks").mkdir(parents=True)
+    (tmp_path / "roles" / "journal" / "tasks" / "main.yml").write_text("- debug:\n")
+    (tmp_path / "roles" / "journal" / "README.md").write_text("# journal\n")
     (tmp_path / "src" / "__pycache__").mkdir(parents=True)
     (tmp_path / "src" / "main.py").write_text("print()\n")
     return tmp_path
@@ -66,6 +71,29 @@ def test_the_tag_follows_what_the_image_is_made_of(root: Path) -> None:
     assert len(hashes) == 5
 
 
+def test_what_a_playbook_is_applied_with_decides_the_tag_and_is_not_sent_to_the_engine(
+    root: Path,
+) -> None:
+    before = images.plan_image("device", root)
+    (root / "roles" / "journal" / "README.md").write_text("# another text\n")
+    assert images.plan_image("device", root) == before
+    assert before.playbook is not None
+    assert (before.playbook.root, before.playbook.path) == (root, "images/device/playbook.yml")
+    with tarfile.open(fileobj=io.BytesIO(images.context_archive(before))) as members:
+        assert members.getnames() == ["Dockerfile"]
+    hashes = {before.hash}
+    for path in ("images/device/playbook.yml", "ansible.cfg", "roles/journal/tasks/main.yml"):
+        with (root / path).open("a") as file:
+            file.write("# changed\n")
+        hashes.add(images.plan_image("device", root).hash)
+    (root / "roles" / "journal" / "defaults.yml").touch()
+    hashes.add(images.plan_image("device", root).hash)
+    assert len(hashes) == 5
+    cloud = images.plan_image("cloud", root)
+    (root / "roles" / "journal" / "defaults.yml").unlink()
+    assert images.plan_image("cloud", root) == cloud
+
+
 def test_the_bundle_of_the_host_makes_another_base(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,6 +122,7 @@ def test_the_context_is_the_same_bytes_each_time(root: Path) -> None:
         ('from = "debian"\ncolour = "red"', "unknown keys colour"),
         ('from = "debian"\ncontext = ["gone"]', "context path 'gone' is not in the repository"),
         ('from = "debian"\ncontext = ["../.."]', "is not in the repository"),
+        ('from = "debian"\nplaybook = "gone.yml"', "path 'gone.yml' is not in the repository"),
         ('from = "raspios"\narch = "armv7hf"', "base raspios is not made for armv7hf"),
         ("from = ", "images/cloud/recipe.toml: "),
     ],

@@ -5,7 +5,7 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 UV := .venv/bin/uv
 CODE := $(wildcard src infra tests roles molecule plugins scripts/lib)
-YAML := $(wildcard roles molecule playbooks inventories .config provision.yml)
+YAML := $(wildcard roles molecule playbooks images inventories .config provision.yml)
 # Hooks of roles are programs without .py in their names.
 PROGRAMS := $(shell grep -rIlE --exclude='*.py' '^\#!.*python' roles)
 

@@ -1,7 +1,7 @@
 """Virtual devices: containers that stand in for a Pi, with systemd, an engine and the supervisor.
 
-A device is one container and two volumes (boot partition, data). What it is made of is planned by
-pure functions; this module carries it out, and is the one that knows the objects' names.
+A device is one container and three volumes (boot, data and state partition). What it is made of is
+planned by pure functions; this module carries it out, and is the one that knows the objects' names.
 """
 
 import contextlib
@@ -29,10 +29,12 @@ SOURCE_LABEL = "gantry.device.source"
 CAPABILITIES = ("SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE", "MKNOD")
 SOURCE_IN_DEVICE = "/opt/gantry-source"
 SSH_FILE = "authorized_keys"
+SSH_PORT = 22222
 # Some seconds on a machine that has nothing else to do.
 BOOT_SECONDS = 180
 STOP_SECONDS = 20
-NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
+# It is the device's host name.
+NAME_PATTERN = re.compile(r"[a-z0-9]([a-z0-9-]{0,39}[a-z0-9])?")
 
 
 class DeviceError(Exception):
@@ -86,9 +88,10 @@ def container_name(name: str) -> str:
     return f"gantry-device-{name}"
 
 
-def volume_names(name: str) -> tuple[str, str]:
-    """The boot and the data volume of device `name`."""
-    return f"gantry-device-{name}-boot", f"gantry-device-{name}-data"
+def volume_names(name: str) -> tuple[str, str, str]:
+    """The boot, the data and the state volume of device `name`."""
+    boot, data, state = (f"gantry-device-{name}-{each}" for each in ("boot", "data", "state"))
+    return boot, data, state
 
 
 def network_name(fleet: str) -> str:
@@ -122,10 +125,11 @@ def container_options(spec: DeviceSpec, image: str, cgroup_version: int) -> dict
 
     With cgroup v1, systemd needs the host's hierarchy; with v2 it has a name space of its own.
     """
-    boot, data = volume_names(spec.name)
+    boot, data, state = volume_names(spec.name)
     volumes = {
         boot: {"bind": "/mnt/boot", "mode": "rw"},
         data: {"bind": "/mnt/data", "mode": "rw"},
+        state: {"bind": "/mnt/state", "mode": "rw"},
     }
     if cgroup_version == 1:
         volumes["/sys/fs/cgroup"] = {"bind": "/sys/fs/cgroup", "mode": "rw"}
@@ -163,8 +167,8 @@ def boot_files(spec: DeviceSpec, *, first: bool) -> dict[str, bytes]:
     }
     files = {"supervisor.json": json.dumps(supervisor, indent=2).encode()}
     if first:
-        # One name for it here and at the api, unless its config.json has another.
-        config = {"initialDeviceName": spec.name, **spec.config}
+        # One name for it here, at the api and in the network, unless its config.json has another.
+        config = {"hostname": spec.name, "initialDeviceName": spec.name, **spec.config}
         files["config.json"] = json.dumps(config, indent=2).encode()
     if spec.ssh_keys:
         files[SSH_FILE] = spec.ssh_keys.encode()
@@ -190,9 +194,6 @@ def run(spec: DeviceSpec, image: str, client: docker.DockerClient, progress: Pro
                 container.put_archive("/mnt/boot", tar_of({SSH_FILE: spec.ssh_keys.encode()}))
         container.start()
         _wait_for_boot(container)
-        if spec.ssh_keys:
-            # At work already if the keys were there when it booted.
-            _exec(container, ["systemctl", "start", "ssh"])
 
 
 def _create(
@@ -206,9 +207,9 @@ def _create(
             f"`gantry up {spec.fleet}`"
         ) from error
     labels = {NAME_LABEL: spec.name, FLEET_LABEL: spec.fleet}
-    boot, data = volume_names(spec.name)
-    first = not _volume_exists(client, boot)
-    for volume in (boot, data):
+    volumes = volume_names(spec.name)
+    first = not _volume_exists(client, volumes[0])
+    for volume in volumes:
         client.volumes.create(volume, labels=labels)
     options = container_options(spec, image, cgroup_version(client))
     container = client.containers.create(**options)
@@ -327,7 +328,7 @@ def journal_command(name: str, options: Iterable[str]) -> list[str]:
 def ssh_command(address: str) -> str:
     """What logs in to a device. Its address was perhaps another device's, with another host key:
     none is noted."""
-    options = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
+    options = f"-p {SSH_PORT} -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
     return f"ssh {options} root@{address}"
 
 

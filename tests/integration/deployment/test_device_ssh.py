@@ -86,8 +86,12 @@ def test_ssh_lets_in_the_operators_key_and_no_other(operator: Operator) -> None:
     name = f"{operator.fleet}-pi"
     without = operator.device(name)
     assert not [each for each in without.splitlines() if each.startswith("ssh ")]
-    sshd = ("docker", "exec", virtual_device.container_name(name), "systemctl", "is-active", "ssh")
-    assert subprocess.run(sshd, capture_output=True, text=True).stdout.strip() == "inactive"
+    other = operator.home / "other"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", other], check=True)
+    (listed,) = json.loads(operator.gantry("list", "--fleet", operator.fleet, "--json"))
+    assert listed["status"] == "running"
+    nobody = operator.login(virtual_device.ssh_command(listed["address"]), other, "true")
+    assert "Permission denied (publickey)" in nobody.stdout
 
     # For a device that runs already, too: `make up` has started one without it.
     line = login_line(operator.device(name, "--ssh"))
@@ -96,15 +100,11 @@ def test_ssh_lets_in_the_operators_key_and_no_other(operator: Operator) -> None:
     inside = operator.login(line, key, *command)
     assert inside.stdout.splitlines()[-3:] == [name, "0", "running"], inside.stdout
 
-    other = operator.home / "other"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", other], check=True)
     refused = operator.login(line, other, "true")
     assert refused.returncode == 255
     assert "Permission denied (publickey)" in refused.stdout
 
-    (listed,) = json.loads(operator.gantry("list", "--fleet", operator.fleet, "--json"))
-    assert (listed["name"], listed["status"]) == (name, "running")
     assert f"root@{listed['address']}" in line
-    assert "Accepted publickey for root" in operator.gantry("logs", name, "-u", "ssh")
+    assert "Accepted publickey for root" in operator.gantry("logs", name, "-u", "gantry-ssh")
     operator.gantry("stop", name)
     assert json.loads(operator.gantry("list", "--fleet", operator.fleet, "--json")) == []

@@ -80,7 +80,7 @@ def test_another_answer_removes_nothing(
     fleet: FleetUnderTest, client: docker.DockerClient, answer: bytes
 ) -> None:
     before = left(fleet, client)
-    assert len(before) == 5
+    assert len(before) == 6
     status, output = down_at_a_terminal(fleet, answer)
     assert status != 0
     assert "nothing was removed" in output

@@ -103,12 +103,43 @@ def test_it_boots_without_a_failed_unit(shell: Callable[..., str]) -> None:
     assert "0 loaded units listed" in shell("systemctl", "--failed")
 
 
-def test_only_the_engines_own_ports_are_open(shell: Callable[..., str]) -> None:
+def test_only_a_devices_own_ports_are_open(shell: Callable[..., str]) -> None:
     wait_for_supervisor(shell)
     listening = {line.split()[3] for line in shell("ss", "-Hlnt").splitlines()}
-    # The resolver for containers, Docker's own for the fleet's network, the supervisor's api.
-    expected = {"10.114.102.1:53", "0.0.0.0:48484"}
+    # The resolver for containers, Docker's own for the fleet's network, the supervisor's api, SSH.
+    expected = {"10.114.102.1:53", "0.0.0.0:48484", "0.0.0.0:22222", "[::]:22222"}
     assert {each for each in listening if not each.startswith("127.0.0.")} <= expected
+
+
+def test_what_runs_is_a_devices_but_for_what_a_container_cannot_have(
+    shell: Callable[..., str],
+) -> None:
+    wait_for_supervisor(shell)
+    listed = shell("systemctl", "list-units", "--type=service", "--state=running", "--plain", "-q")
+    assert {line.split()[0].removesuffix(".service") for line in listed.splitlines()} == {
+        "avahi-daemon",
+        "containerd",
+        "dbus",
+        "docker",
+        "gantry-dns",
+        "gantry-engine-watchdog",
+        "gantry-ssh",
+        "gantry-supervisor",
+        "systemd-journald",
+        "systemd-logind",
+    }
+
+
+def test_the_kernel_is_its_hosts(shell: Callable[..., str]) -> None:
+    script = "for each in net/ipv4/ip_forward kernel/sysrq vm/swappiness; do"
+    script += " [ -w /proc/sys/$each ] && echo yes || echo no; done"
+    assert shell("sh", "-c", script).split() == ["yes", "no", "no"]
+
+
+def test_its_name_is_what_it_was_called(shell: Callable[..., str], spec: DeviceSpec) -> None:
+    wait_for_supervisor(shell)
+    assert shell("hostname") == spec.name
+    assert shell("getent", "hosts", spec.name)
 
 
 def test_the_engine_trusts_the_fleet(shell: Callable[..., str], spec: DeviceSpec) -> None:
@@ -128,6 +159,9 @@ def test_it_runs_arm64_images(
     assert "aarch64" in lines
     # The names of the fleet's network reach the application's containers.
     assert name in lines
+    # It gets what the device itself may have: the host gives no more.
+    assert shell("docker", "run", "--rm", "--privileged", image.tag, "echo", "privileged")
+    assert shell("docker", "info", "--format", "{{.LoggingDriver}}") == "json-file"
 
 
 def test_the_supervisor_runs_from_the_mounted_source(
@@ -139,6 +173,7 @@ def test_the_supervisor_runs_from_the_mounted_source(
         "/mnt/boot": True,
         "/var/run/docker.sock": True,
         "/data": True,
+        "/run/log/journal": False,
         "/var/log/journal": False,
         "/opt/gantry/src/gantry": False,
     }
@@ -189,6 +224,8 @@ def test_a_kept_device_comes_back_as_itself_and_a_stopped_one_is_gone(
         return dict(json.loads(shell("cat", "/mnt/boot/config.json")))
 
     wait_for_supervisor(shell)
+    known_by = ("cat", "/etc/machine-id", "/mnt/state/gantry/ssh/ssh_host_ed25519_key.pub")
+    identity_before = shell(*known_by)
     before = config()
     assert before["unknownKey"] == "kept"
     # `docker/<id>` or, where systemd is the engine's driver, `docker-<id>.scope`.
@@ -200,6 +237,7 @@ def test_a_kept_device_comes_back_as_itself_and_a_stopped_one_is_gone(
     image = build_image("virtual-device", SAY, client=client)
     virtual_device.run(spec, image.tag, client, SAY)
     assert config() == before
+    assert shell(*known_by) == identity_before
     virtual_device.stop(spec.name, client, SAY, keep=False)
     with pytest.raises(DeviceError, match=f"no virtual device {spec.name}"):
         virtual_device.get(spec.name, client)

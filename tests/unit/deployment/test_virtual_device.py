@@ -23,8 +23,9 @@ def test_names_are_free_ones() -> None:
     ]
     assert virtual_device.free_names("devbots", 1, "pi", ["pi"]) == ["pi"]
     assert virtual_device.free_names("devbots", 2, "pi", []) == ["pi-1", "pi-2"]
-    with pytest.raises(DeviceError, match="'Pi_1' cannot be a device's name"):
-        virtual_device.free_names("devbots", 1, "Pi_1", [])
+    for wrong in ("Pi_1", "pi-", "-pi", "p" * 42):
+        with pytest.raises(DeviceError, match=f"'{wrong}' cannot be a device's name"):
+            virtual_device.free_names("devbots", 1, wrong, [])
 
 
 def test_the_container_has_these_rights_and_mounts_and_no_others(tmp_path: Path) -> None:
@@ -38,6 +39,7 @@ def test_the_container_has_these_rights_and_mounts_and_no_others(tmp_path: Path)
     assert set(options["volumes"]) == {
         "gantry-device-pi-boot",
         "gantry-device-pi-data",
+        "gantry-device-pi-state",
         "/sys/fs/cgroup",
     }
     newer = virtual_device.container_options(spec(tmp_path), "device:1", 2)
@@ -48,8 +50,9 @@ def test_the_container_has_these_rights_and_mounts_and_no_others(tmp_path: Path)
 
 def test_a_config_json_is_written_once(tmp_path: Path) -> None:
     files = virtual_device.boot_files(spec(tmp_path, "ssh-ed25519 A"), first=True)
-    # Its name is the same at the api, unless its config.json has one of its own.
-    assert json.loads(files["config.json"]) == {"initialDeviceName": "pi", **CONFIG}
+    # Its name is the same everywhere, unless its config.json has one of its own.
+    names = {"hostname": "pi", "initialDeviceName": "pi"}
+    assert json.loads(files["config.json"]) == {**names, **CONFIG}
     assert json.loads(files["supervisor.json"]) == {
         "image": "image:1",
         "source": "/opt/gantry-source",

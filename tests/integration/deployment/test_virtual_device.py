@@ -173,8 +173,6 @@ def test_the_supervisor_runs_from_the_mounted_source(
         "/mnt/boot": True,
         "/var/run/docker.sock": True,
         "/data": True,
-        "/run/log/journal": False,
-        "/var/log/journal": False,
         "/opt/gantry/src/gantry": False,
     }
     virtual_device.refresh(spec.name, client, SAY)

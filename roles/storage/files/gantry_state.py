@@ -241,6 +241,17 @@ def step_of(entry: Entry) -> Any:
     return lambda: chosen(entry)
 
 
+def remount() -> None:
+    """Let the root be written, with its own options: fstab may name it by what is not found."""
+    run("mount", "--options-source=mtab", "-o", "remount,rw", "/")
+
+
+def forget_writable() -> None:
+    """The next boot has a read-only root again."""
+    WRITABLE_ONCE.unlink()
+    sync_folder(WRITABLE_ONCE.parent)
+
+
 def state_is_missing() -> bool:
     """Whether there is a state partition that could not be mounted: its folder is none then."""
     lines = FSTAB.read_text(encoding="utf-8").splitlines() if FSTAB.exists() else []
@@ -253,10 +264,10 @@ def start() -> int:
     settings = json.loads(SETTINGS.read_text(encoding="utf-8"))
     problems = []
     if settings["read_only_root"] and root_is_read_only():
-        if WRITABLE_ONCE.exists():
-            problems += attempt([("/", lambda: run("mount", "-o", "remount,rw", "/"))])
-            WRITABLE_ONCE.unlink()
-            sync_folder(WRITABLE_ONCE.parent)
+        wanted = WRITABLE_ONCE.exists()
+        if wanted:
+            problems += attempt([("/", remount), (str(WRITABLE_ONCE), forget_writable)])
+        if wanted and not root_is_read_only():
             print("the root file system can be written until the device restarts")
         else:
             problems += layers(settings["volatile_paths"], settings["volatile_size"])

@@ -230,11 +230,36 @@ def test_writable_for_one_boot(
     settings(state, read_only=True)
     assert state.main(["writable"]) == 0
     assert state.WRITABLE_ONCE.exists()
-    monkeypatch.setattr(state, "root_is_read_only", lambda: True)
+    monkeypatch.setattr(state, "root_is_read_only", lambda: not state.mounted)
     assert state.start() == 0
-    assert state.mounted == [("-o", "remount,rw", "/")]
+    assert state.mounted == [("--options-source=mtab", "-o", "remount,rw", "/")]
     assert not state.WRITABLE_ONCE.exists()
     assert "until the device restarts" in capsys.readouterr().out
+
+
+def test_a_root_that_stays_read_only_has_its_layers(
+    state: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings(state, read_only=True)
+    assert state.main(["writable"]) == 0
+    capsys.readouterr()
+    monkeypatch.setattr(state, "root_is_read_only", lambda: True)
+    layered: list[tuple[list[str], str]] = []
+
+    def layers(paths: list[str], size: str) -> list[str]:
+        layered.append((paths, size))
+        return []
+
+    def broken() -> None:
+        raise state.StateError("mount: cannot remount")
+
+    monkeypatch.setattr(state, "layers", layers)
+    monkeypatch.setattr(state, "remount", broken)
+    assert state.start() == 1
+    assert layered == [(["/etc"], "25%")]
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "gantry-state: /: mount: cannot remount\n")
+    assert not state.WRITABLE_ONCE.exists()
 
 
 def test_a_writable_root_needs_nothing(

@@ -1,7 +1,8 @@
 # The scenarios of molecule/, two side by side. Expects steps.sh, and $logs for what they print.
 # shellcheck shell=bash
 
-# The scenarios' names. Emulated ones first: they take longest.
+# The scenarios' names; with `native` those on the machine's own processor only.
+# Emulated ones first: they take longest.
 scenarios() {
     local folder emulated=() native=()
     for folder in molecule/*/molecule.yml; do
@@ -12,7 +13,8 @@ scenarios() {
             native+=("${folder#molecule/}")
         fi
     done
-    echo "${emulated[@]}" "${native[@]}"
+    [ "${1:-}" = native ] || printf '%s ' "${emulated[@]}"
+    printf '%s ' "${native[@]}"
 }
 
 # What the scenarios of the arguments run in; minutes under qemu where it is not there yet.

@@ -54,7 +54,12 @@ rm -f "$root/usr/sbin/policy-rc.d"
 cp --dereference "$root/vmlinuz" "$OUT/vmlinuz"
 cp --dereference "$root/initrd.img" "$OUT/initrd.img"
 chmod 0644 "$OUT/vmlinuz" "$OUT/initrd.img"
-mke2fs -q -t ext4 -L rootfs -d "$root" "$OUT/disk.img" "$SIZE"
+# Without what is mounted in it (/proc, /sys, /dev).
+mkdir "$OUT/root"
+mount --bind "$root" "$OUT/root"
+mke2fs -q -t ext4 -L rootfs -d "$OUT/root" "$OUT/disk.img" "$SIZE"
+umount "$OUT/root"
+rmdir "$OUT/root"
 """
 
 

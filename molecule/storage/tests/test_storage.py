@@ -16,6 +16,12 @@ KEPT = {
 # What the test's engine mounts in every container.
 CONTAINERS = {"/etc/hostname", "/etc/hosts", "/etc/resolv.conf"}
 LAYERS = {"/etc", "/home", "/root", "/var"}
+# What the system's image has.
+FRESH = [
+    "proc /proc proc defaults 0 0",
+    "PARTUUID=4e639091-01 /boot/firmware vfat defaults 0 2",
+    "PARTUUID=4e639091-02 / ext4 defaults,noatime 0 1",
+]
 CONFIG = {"uuid": "0" * 32, "deviceApiKey": "secret", "hostname": "robot", "unknown": [1]}
 
 
@@ -126,12 +132,12 @@ def test_a_read_only_root_is_writable_for_one_boot(on, reboot):
     assert host.file("/etc/maintained").exists
 
 
-def fill(host):
-    """A device that has lived, with more files than a moment removes."""
+def fill(host, files=1):
+    """A device that has lived, with 40 folders of its engine's and files in each."""
     host.check_output("printf %%s %s > /mnt/boot/config.json", json.dumps(CONFIG))
     host.check_output(
         "mkdir -p /mnt/data/docker /mnt/state/gantry/ssh && cd /mnt/data/docker && "
-        "for n in $(seq 40); do mkdir $n; (cd $n && seq 1500 | xargs touch); done && "
+        f"for n in $(seq 40); do mkdir $n; (cd $n && seq {files} | xargs touch); done && "
         "echo secret > /mnt/state/gantry/config.last-good.json && "
         "echo key > /mnt/state/gantry/ssh/ssh_host_ed25519_key"
     )
@@ -163,7 +169,8 @@ def test_a_factory_reset_empties_and_keeps_the_identity(on, reboot):
 
 def test_a_reset_that_a_power_loss_ends_goes_on_at_the_next_boot(on, reboot):
     host = on("storage-folders")
-    fill(host)
+    # More than a moment removes.
+    fill(host, files=1500)
     host.check_output("touch /mnt/boot/factory-reset")
     container = host.ansible.get_variables()["ansible_host"]
     # The power is lost once some of it is gone.
@@ -200,12 +207,28 @@ def test_a_reset_is_not_begun_by_hand_on_a_running_device(on):
     assert not host.file("/mnt/boot/factory-reset").exists
 
 
+def fstab(host):
+    """Its lines, without comments."""
+    lines = host.file("/etc/fstab").content_string.splitlines()
+    return [line for line in lines if not line.startswith("#")]
+
+
 def test_a_volume_is_left_as_it_is(on):
     host = on("storage-volume")
-    assert "gantry" not in host.check_output("cat /etc/fstab | grep -v ^PARTUUID || true")
+    assert fstab(host) == FRESH
+    assert set(mounts(host)) == {"/mnt/boot"} | KEPT
+    assert host.check_output("systemctl is-system-running") == "running"
+
+
+def test_an_image_has_all_for_the_boot_and_keeps_nothing_yet(on):
+    host = on("storage-image")
+    bind = "/boot/firmware /mnt/boot none bind,nofail,x-systemd.before=local-fs.target 0 0"
+    proc, firmware, root = FRESH
+    closed = firmware.replace("defaults", "defaults,fmask=0177,dmask=0077")
+    assert fstab(host) == [proc, closed, root, bind]
     units = "systemctl is-enabled gantry-state gantry-factory-reset"
     assert host.check_output(units).split() == ["enabled", "enabled"]
-    assert not host.file("/mnt/state/root-overlay").exists
+    assert host.file("/mnt/state").listdir() == []
 
 
 def test_what_was_refused_changed_nothing(on):

@@ -95,15 +95,11 @@ class Transcript:
             return [Line(f"{name}: {error}", is_error=True)]
         if name.startswith(_QUIET) or not vertex.get("started"):
             return []
-        if vertex.get("cached") and vertex.get("completed") and digest not in self._finished:
-            self._finished.add(digest)
-            first = digest not in self._announced
-            self._announced.add(digest)
-            return [Line(f"{name} (cached)")] if first else []
-        if digest in self._announced or vertex.get("completed"):
+        # What is taken from the cache says so as it starts, which may be all that is seen for a while.
+        if digest in self._announced or digest in self._finished:
             return []
         self._announced.add(digest)
-        return [Line(name)]
+        return [Line(f"{name} (cached)" if vertex.get("cached") else name)]
 
     def _log(self, entry: dict[str, Any]) -> list[Line]:
         stream = int(entry.get("stream", 1))

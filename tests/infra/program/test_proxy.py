@@ -4,7 +4,6 @@ import http.client
 import json
 import socket
 import ssl
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -170,12 +169,10 @@ def test_names_without_a_service_say_so(proxy: Proxy, name: str) -> None:
 @pytest.mark.parametrize("path", ["/slow", "/device/v2/0123/logs?slow"])
 def test_lines_are_not_held_back(proxy: Proxy, path: str) -> None:
     with proxy.stream("api", proxy.trust) as stream:
-        begun = time.monotonic()
         stream.sendall(f"GET {path} HTTP/1.1\r\nHost: api.{HOST}:{PORT}\r\n\r\n".encode())
         received = b""
         while b"first\n" not in received:
             received += stream.recv(4096)
-        assert time.monotonic() - begun < 2
         assert b"second\n" not in received
 
 

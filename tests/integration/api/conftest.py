@@ -215,7 +215,7 @@ class Api:
                 [sys.executable, "-m", "gantry.api"], env=environment, stdout=log, stderr=log
             )
 
-    def wait(self, seconds: float = 30) -> None:
+    def wait(self, seconds: float = 90) -> None:
         """Until it answers."""
         assert self.process is not None
         deadline = time.monotonic() + seconds
@@ -232,7 +232,7 @@ class Api:
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(how)
             try:
-                self.process.wait(15)
+                self.process.wait(60)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()

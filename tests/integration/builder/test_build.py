@@ -51,9 +51,7 @@ def test_a_changed_line_builds_from_the_cache(rig: Rig) -> None:
     one, _ = rig.result(HELLO)
     two, lines = rig.result({**HELLO, "hello.sh": "echo hello two\n"})
     assert two.status is ReleaseStatus.SUCCESS, [two.error, *lines]
-    assert any("RUN echo built for" in each and "(cached)" in each for each in lines)
-    print(two.seconds)
-    assert sum(two.seconds.values()) < 5
+    assert any("RUN echo built for" in each and "(cached)" in each for each in lines), lines
     digests = [rig.api.releases[each.release_id]["images"][0]["digest"] for each in (one, two)]
     assert digests[0] != digests[1]
 
@@ -246,14 +244,14 @@ def test_a_stopped_builder_cancels_what_runs_and_keeps_what_it_has(rig: Rig) -> 
     for event in events:
         if isinstance(event, BuildMessage) and "RUN sleep 986" in event.message:
             break
-    began = time.monotonic()
-    rig.container.stop(timeout=30)
-    assert time.monotonic() - began < 20
+    rig.container.stop(timeout=60)
+    rig.container.reload()
+    assert rig.container.attrs["State"]["ExitCode"] != 137, "it had to be killed"
     assert list(rig.api.releases.values())[-1]["status"] == "cancelled"
     with pytest.raises(httpx2.HTTPError):
         list(events)
     rig.restart()
     result, lines = rig.result({**HELLO, "hello.sh": "echo three\n"})
     assert result.status is ReleaseStatus.SUCCESS, [result.error, *lines]
-    assert any("RUN echo built for" in each and "(cached)" in each for each in lines)
+    assert any("RUN echo built for" in each and "(cached)" in each for each in lines), lines
     assert len(rig.api.recovered) == 2

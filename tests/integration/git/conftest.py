@@ -81,13 +81,13 @@ class StandIn(ThreadingHTTPServer):
         self.accounts_answers: list[int] = []
         self.address = f"http://{host}:{self.server_port}"
 
-    def last_build(self, count: int = 1, timeout: float = 20) -> BuildRequest:
+    def last_build(self, count: int = 1, timeout: float = 60) -> BuildRequest:
         """The latest build, once there are `count`."""
         wait_until(lambda: len(self.builds) >= count, timeout)
         return self.builds[-1]
 
 
-def wait_until(condition: Callable[[], bool], timeout: float = 20) -> None:
+def wait_until(condition: Callable[[], bool], timeout: float = 60) -> None:
     """Waits for the condition; fails the test after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not condition():

@@ -43,14 +43,14 @@ def test_options_that_come_with_a_key_are_not_taken(client: Client, stand_in: St
 def test_a_new_user_can_log_in_soon(client: Client, stand_in: StandIn) -> None:
     stand_in.keys["grace"] = [client.public_key]
     stand_in.accounts.append("grace")
-    wait_until(lambda: "Hello grace" in client.ssh("", user="grace").stderr, 10)
+    wait_until(lambda: "Hello grace" in client.ssh("", user="grace").stderr)
     stand_in.accounts.remove("grace")
-    wait_until(lambda: "Permission denied" in client.ssh("", user="grace").stderr, 10)
+    wait_until(lambda: "Permission denied" in client.ssh("", user="grace").stderr)
 
 
 def test_accounts_are_asked_for_with_their_etag(client: Client, stand_in: StandIn) -> None:
     del stand_in.accounts_answers[:]
-    wait_until(lambda: stand_in.accounts_answers[-2:] == [304, 304], 15)
+    wait_until(lambda: stand_in.accounts_answers[-2:] == [304, 304])
 
 
 @pytest.mark.parametrize(

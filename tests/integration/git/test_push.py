@@ -93,7 +93,7 @@ def test_the_output_comes_as_it_happens(client: Client, stand_in: StandIn) -> No
         for number, event in enumerate(read):
             yield BuildMessage(f"line {number}", Phase.BUILD)
             # The next line is not said before this one was read at the other end.
-            in_time.append(event.wait(30))
+            in_time.append(event.wait(60))
         yield BuildResult(ReleaseStatus.SUCCESS, request.query["commit"], release_id=1)
 
     stand_in.script = script
@@ -104,7 +104,7 @@ def test_the_output_comes_as_it_happens(client: Client, stand_in: StandIn) -> No
         assert f"line {read.index(event)}" in line
         event.set()
     push.stderr.read()
-    assert push.wait(30) == 0
+    assert push.wait(60) == 0
     push.stderr.close()
     assert in_time == [True] * 4
 
@@ -139,9 +139,9 @@ def test_ctrl_c_ends_the_build(
     build = stand_in.last_build()
     time.sleep(1)
     os.killpg(push.pid, signal.SIGINT)
-    push.communicate(timeout=10)
-    assert build.cancelled.wait(5), "the builder was not told"
-    wait_until(lambda: "receive-pack" not in processes(container), 10)
+    push.communicate(timeout=60)
+    assert build.cancelled.wait(60), "the builder was not told"
+    wait_until(lambda: "receive-pack" not in processes(container))
     assert branch_on_server(client, tree) is None
     left = run_in(container, f"ls {REPOSITORY}/objects")
     assert "tmp_objdir" not in left
@@ -167,9 +167,9 @@ def test_a_silent_client_that_dies_ends_the_build(
     stand_in.last_build()
     time.sleep(0.5)
     os.killpg(push.pid, signal.SIGKILL)
-    push.communicate(timeout=10)
+    push.communicate(timeout=60)
     try:
-        wait_until(lambda: "receive-pack" not in processes(container), 3)
+        wait_until(lambda: "receive-pack" not in processes(container))
     finally:
         going = False
 
@@ -225,11 +225,12 @@ def test_push_options(client: Client, stand_in: StandIn) -> None:
 
 def test_the_second_push_waits_and_says_so(client: Client, stand_in: StandIn) -> None:
     running: list[float] = []
+    second_waits = threading.Event()
 
     def script(request: BuildRequest) -> Iterator[BuildEvent]:
         assert not running, "two builds of one application at once"
         running.append(1)
-        time.sleep(2)
+        assert second_waits.wait(60)
         running.clear()
         yield BuildResult(ReleaseStatus.SUCCESS, request.query["commit"], release_id=1)
 
@@ -238,10 +239,13 @@ def test_the_second_push_waits_and_says_so(client: Client, stand_in: StandIn) ->
     first = client.start(tree, "push", "devbots", "main")
     stand_in.last_build()
     second = client.start(other, "push", "--force", "devbots", "main")
-    first_says, second_says = first.communicate(timeout=20)[1], second.communicate(timeout=20)[1]
-    assert first.returncode == 0, first_says
     commit = client.git(tree, "rev-parse", "--short=7", "HEAD").stdout.strip()
-    assert f"| waiting for admin's push of {commit} to admin/devbots to be built" in second_says
+    waiting = f"| waiting for admin's push of {commit} to admin/devbots to be built"
+    assert second.stderr is not None
+    assert any(waiting in line for line in second.stderr)
+    second_waits.set()
+    first_says, second_says = first.communicate(timeout=60)[1], second.communicate(timeout=60)[1]
+    assert first.returncode == 0, first_says
     # What it was to replace is no longer there: force meant the state that it saw.
     assert second.returncode == 1
     assert "main has moved while this push waited: fetch it, then push again." in second_says
@@ -352,5 +356,5 @@ def test_the_log_tells_of_each_push(client: Client, container: Container) -> Non
     commit = client.git(tree, "rev-parse", "--short=12", "HEAD").stdout.strip()
     line = f"push by admin to admin/devbots: refs/heads/main@{commit}: stored"
     with contextlib.suppress(AssertionError):
-        wait_until(lambda: line in container.logs().decode(), 3)
+        wait_until(lambda: line in container.logs().decode())
     assert line in container.logs().decode()

@@ -173,7 +173,7 @@ class Service:
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """Ends the process; its exit code."""
         self.process.send_signal(how)
-        return self.process.wait(15)
+        return self.process.wait(60)
 
     def healthy(self) -> bool:
         try:

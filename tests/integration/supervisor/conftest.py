@@ -38,7 +38,7 @@ http: {addr: ":5000"}
 """
 
 
-def wait_until(what: str, check: Callable[[], Any], seconds: float = 30.0) -> Any:
+def wait_until(what: str, check: Callable[[], Any], seconds: float = 90.0) -> Any:
     """The first true answer of `check`."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -293,7 +293,7 @@ class Device:
         """End the process with a signal; its exit status."""
         assert self.process is not None
         self.process.send_signal(number)
-        return self.process.wait(15)
+        return self.process.wait(60)
 
     def kill(self) -> None:
         """Take its power away."""

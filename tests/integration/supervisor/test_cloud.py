@@ -64,9 +64,9 @@ def test_a_missing_or_broken_config_is_waited_for(device: Device, cloud: Cloud) 
     assert device.get("/v1/healthy").status_code == 200
     assert device.get("/v1/device?apikey=").status_code == 401
     (device.boot / "config.json").write_text('{"uuid": ')
-    wait_until("it is told", lambda: "is not valid JSON" in device.log(), 20)
+    wait_until("it is told", lambda: "is not valid JSON" in device.log())
     device.write_config(config)
-    wait_until("it registered", lambda: cloud.registrations, 20)
+    wait_until("it registered", lambda: cloud.registrations)
 
 
 def test_the_http_api_wants_a_key(device: Device, cloud: Cloud, registry: Registry) -> None:
@@ -114,10 +114,8 @@ def test_nothing_is_lost_while_the_cloud_side_is_away(
     assert device.service() is not None
     reports = len(cloud.reports)
     cloud.start()
-    started = time.monotonic()
     seen = len(cloud.messages(serviceName="main"))
-    wait_until("lines", lambda: len(cloud.messages(serviceName="main")) > seen + 200, 40)
-    assert time.monotonic() - started < 30
+    wait_until("lines", lambda: len(cloud.messages(serviceName="main")) > seen + 200)
     # Lines of a request that broke come twice at most; by their ids they are one.
     unique = {line["id"]: line["message"] for line in cloud.lines if "serviceName" in line}
     lines = list(unique.values())
@@ -128,7 +126,7 @@ def test_nothing_is_lost_while_the_cloud_side_is_away(
     def done() -> bool:
         return bool(cloud.reported().get("apps", {}).get(app, {}).get("release_uuid") == "bbb2")
 
-    wait_until("the next release", done, 30)
+    wait_until("the next release", done)
     assert "supervisor_version" in next(iter(cloud.reports[reports].values()))  # told in full
 
 
@@ -156,10 +154,10 @@ def test_a_flood_while_offline_is_dropped_and_counted(
     wait_until("the first line", lambda: "first" in cloud.messages(serviceName="main"))
     cloud.stop()
     container = wait_until("it runs", device.service)
-    wait_until("the flood is over", lambda: b"last" in container.logs(tail=1), 20)
+    wait_until("the flood is over", lambda: b"last" in container.logs(tail=1))
     time.sleep(2.0)
     cloud.start()
-    wait_until("the last line", lambda: "last" in cloud.messages(serviceName="main"), 40)
+    wait_until("the last line", lambda: "last" in cloud.messages(serviceName="main"))
     notice = next(each for each in cloud.messages(isSystem=True) if "dropped" in each)
     dropped = int(notice.split()[0])
     kept = {line["id"] for line in cloud.lines if line.get("message", "").isdecimal()}
@@ -190,7 +188,7 @@ def test_errors_of_the_api_are_waited_out(device: Device, cloud: Cloud) -> None:
     device.start()
     wait_until("it is told", lambda: "503" in device.log())
     cloud.status = None
-    wait_until("it polled", lambda: 200 in cloud.polls, 40)
+    wait_until("it polled", lambda: 200 in cloud.polls)
 
 
 @pytest.fixture
@@ -244,7 +242,7 @@ def test_the_fleets_own_authority_is_trusted_when_config_says_so(
         wait_until("it does not trust", lambda: "CERTIFICATE_VERIFY_FAILED" in device.log())
         assert not cloud.registrations
         device.write_config(device.config | {"balenaRootCA": root_ca})
-        wait_until("it registered", lambda: cloud.registrations, 20)
+        wait_until("it registered", lambda: cloud.registrations)
         wait_until("it polled", lambda: 200 in cloud.polls)
     finally:
         device.clean_up()

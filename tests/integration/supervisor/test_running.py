@@ -44,8 +44,8 @@ def test_a_release_is_run_reported_and_logged(
         status: str = release["releases"]["aaa1"]["services"]["main"]["status"]
         return status == "Running"
 
-    wait_until("the report", done, 15)
-    wait_until("the log", lambda: "begun x y" in cloud.messages(serviceName="main"), 10)
+    wait_until("the report", done)
+    wait_until("the log", lambda: "begun x y" in cloud.messages(serviceName="main"))
     system = cloud.messages(isSystem=True)
     assert f"Downloading image '{image}'" in system
     assert "Started service 'main'" in system
@@ -80,7 +80,7 @@ def test_the_old_release_runs_until_the_new_one_is_here(
     def names() -> set[str]:
         return {each for each in image_names(device.engine) if each in registry.pushed}
 
-    wait_until("old images are gone", lambda: names() == {third}, 10)
+    wait_until("old images are gone", lambda: names() == {third})
 
 
 def test_a_variable_restarts_its_service_only(
@@ -97,7 +97,7 @@ def test_a_variable_restarts_its_service_only(
     two = wait_until("two", lambda: device.service("two"))
     services["two"]["environment"] = {"NAME": "b"}
     cloud.apps = device.app("aaa1", services)
-    wait_until("b is logged", lambda: "begun b" in cloud.messages(serviceName="two"), 20)
+    wait_until("b is logged", lambda: "begun b" in cloud.messages(serviceName="two"))
     assert device.service("one") == one
     assert device.service("two") != two
     # A new release of the same image and configuration: nothing is restarted, and it is reported.
@@ -130,14 +130,14 @@ def test_services_meet_by_name_keep_their_volumes_and_start_in_order(
     }
     cloud.apps = device.app("aaa1", services, volumes={"keep": {}})
     device.start()
-    wait_until("the client hears", lambda: "n1" in cloud.messages(serviceName="client"), 30)
+    wait_until("the client hears", lambda: "n1" in cloud.messages(serviceName="client"))
     services["server"]["environment"] = {"NAME": "n2"}
     cloud.apps = device.app("bbb2", services, volumes={"keep": {}})
-    wait_until("kept", lambda: cloud.messages(serviceName="server") == ["n1", "n1", "n2"], 30)
+    wait_until("kept", lambda: cloud.messages(serviceName="server") == ["n1", "n1", "n2"])
     volumes = device.engine.volumes.list(filters={"name": f"{device.app_id}_keep"})
     assert [each.name for each in volumes] == [f"{device.app_id}_keep"]
     cloud.apps = {}
-    wait_until("all is removed", lambda: not device.containers(), 30)
+    wait_until("all is removed", lambda: not device.containers())
 
 
 def test_a_crash_loop_does_not_hold_up_the_next_release(
@@ -159,11 +159,9 @@ def test_a_crash_loop_does_not_hold_up_the_next_release(
         lambda: any("Starting service 'odd' failed" in each for each in cloud.messages()),
     )
     good = registry.push(FOREVER)
-    started = time.monotonic()
     cloud.apps = device.app("bbb2", {"main": {"image": good}})
-    wait_until("the next release", device.service, 20)
-    wait_until("alone", lambda: len(device.containers()) == 1, 20)
-    assert time.monotonic() - started < 20
+    wait_until("the next release", device.service)
+    wait_until("alone", lambda: len(device.containers()) == 1)
 
 
 def test_a_stopped_service_is_started_again(
@@ -177,10 +175,10 @@ def test_a_stopped_service_is_started_again(
     device.start()
     container = wait_until("it runs", device.service)
     container.stop(timeout=5)
-    wait_until("it runs again", device.service, 20)
+    wait_until("it runs again", device.service)
     container = wait_until("it runs", device.service)
     container.remove(force=True)
-    wait_until("it was made anew", lambda: device.service() and device.service() != container, 20)
+    wait_until("it was made anew", lambda: device.service() and device.service() != container)
     time.sleep(1.0)
     assert cloud.messages(serviceName="job") == ["once"]
 
@@ -193,17 +191,15 @@ def test_sigterm_leaves_applications_running(
     device.start()
     container = wait_until("it runs", device.service)
     wait_until("lines", lambda: len(cloud.messages(serviceName="main")) > 20)
-    started = time.monotonic()
     assert device.signal(signal.SIGTERM) == 0
-    assert time.monotonic() - started < 10
     assert device.service() == container
     # Without network after a start, the last target is held; logs go on where they were.
     cloud.stop()
     container.stop(timeout=0)
     device.start()
-    wait_until("it is started again without the api", device.service, 20)
+    wait_until("it is started again without the api", device.service)
     cloud.start()
-    wait_until("lines again", lambda: cloud.messages(serviceName="main").count("line 5") > 1, 40)
+    wait_until("lines again", lambda: cloud.messages(serviceName="main").count("line 5") > 1)
     lines = cloud.messages(serviceName="main")
     second = lines.index("line 1", 1)
     assert lines[:second] == [f"line {n + 1}" for n in range(second)]

@@ -135,7 +135,8 @@ def test_open_braces_take_no_time(text: str) -> None:
     started = time.monotonic()
     with contextlib.suppress(RejectedError):
         parse(text)
-    assert time.monotonic() - started < 5
+    # Quadratic time would be minutes.
+    assert time.monotonic() - started < 60
 
 
 def test_aliases_of_long_texts_do_not_multiply() -> None:

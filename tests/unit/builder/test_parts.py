@@ -110,14 +110,29 @@ class TestTranscript:
         assert self.feed(transcript, log(b"o\n10%\r90%\nrest"), indent=indent) == ["two", "90%"]
         assert [each.text for each in transcript.finish()] == ["rest"]
 
-    def test_cached_and_internal_steps(self) -> None:
+    def test_internal_steps_are_left_out(self) -> None:
+        vertex = {"digest": "1", "name": "[internal] load build context", "started": "2026"}
+        assert self.feed(Transcript(), {"vertexes": [vertex]}) == []
+
+    @pytest.mark.parametrize("cached", [True, False])
+    @pytest.mark.parametrize("states", [["started", "completed"], ["completed"]])
+    def test_a_step_is_said_once_however_much_of_it_is_seen(
+        self, cached: bool, states: list[str]
+    ) -> None:
         transcript = Transcript()
-        done = {"started": "2026", "completed": "2026", "cached": True}
-        vertexes = [
-            {"digest": "1", "name": "[internal] load build context", "started": "2026"},
-            {"digest": "2", "name": "[2/3] RUN apt", **done},
-        ]
-        assert self.feed(transcript, {"vertexes": vertexes}) == ["[2/3] RUN apt (cached)"]
+        vertex: dict[str, object] = {"digest": "2", "name": "[2/3] RUN apt", "started": "2026"}
+        lines = []
+        for state in states:
+            vertex = {**vertex, state: "2026", "cached": cached}
+            lines += self.feed(transcript, {"vertexes": [vertex]})
+        assert lines == ["[2/3] RUN apt" + " (cached)" * cached]
+
+    def test_a_step_that_failed_is_said_with_its_error(self) -> None:
+        transcript = Transcript()
+        vertex = {"digest": "2", "name": "RUN x", "started": "2026", "completed": "2026"}
+        failed = {**vertex, "error": "exit code: 1"}
+        said = [self.feed(transcript, {"vertexes": [failed]}) for _ in range(2)]
+        assert said == [["RUN x: exit code: 1"], []]
 
     def test_the_first_error_is_the_reason(self) -> None:
         transcript = Transcript()

@@ -3,7 +3,6 @@
 import contextlib
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -120,10 +119,8 @@ def test_a_builder_that_falls_silent() -> None:
         while connection.recv(100):
             continue
 
-    start = time.monotonic()
     with builder(script) as url, pytest.raises(BuilderError, match="has been silent for 0"):
         run(url, iter([b"x"]), silence=0.4)
-    assert time.monotonic() - start < 3
 
 
 def test_a_builder_that_speaks_otherwise() -> None:

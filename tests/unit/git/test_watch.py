@@ -60,12 +60,13 @@ def test_a_client_that_goes_ends_the_whole_group(tmp_path: Path, stream: str) ->
     while not pid_file.exists():
         time.sleep(0.02)
     assert is_running(pid_file)
-    begin = time.monotonic()
     getattr(process, stream).close()
     assert result(tmp_path, process) == "client gone 1"
-    assert time.monotonic() - begin < 2
-    time.sleep(0.1)
-    assert not is_running(pid_file)
+    # Long before it would end by itself.
+    deadline = time.monotonic() + 30
+    while is_running(pid_file):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_a_command_that_will_not_end_is_killed(tmp_path: Path) -> None:

@@ -20,7 +20,26 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-BOOT = Path(os.environ.get("GANTRY_BOOT", "/mnt/boot"))
+
+def booted() -> bool:
+    """Whether systemd runs this system: not so in a chroot or a container's build."""
+    if not Path("/run/systemd/system").is_dir():
+        return False
+    try:
+        return os.path.samestat(os.stat("/proc/1/root"), os.stat("/"))
+    except OSError:
+        return True
+
+
+def boot_folder() -> Path:
+    """Where the boot partition's files are: in an image's build nothing is at /mnt/boot yet, and
+    what was written there would be hidden once the device has booted.
+    """
+    firmware = Path("/boot/firmware")
+    return firmware if not booted() and firmware.is_dir() else Path("/mnt/boot")
+
+
+BOOT = Path(os.environ.get("GANTRY_BOOT") or boot_folder())
 RUN = Path(os.environ.get("GANTRY_RUN", "/run/gantry"))
 HOOKS = Path(os.environ.get("GANTRY_HOOKS", "/usr/local/lib/gantry/config.d"))
 DEVICE = Path(os.environ.get("GANTRY_DEVICE", "/etc/gantry/device.json"))
@@ -146,16 +165,6 @@ def write_whole(path: Path, text: str) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-
-
-def booted() -> bool:
-    """Whether systemd runs this system: not so in a chroot or a container's build."""
-    if not Path("/run/systemd/system").is_dir():
-        return False
-    try:
-        return os.path.samestat(os.stat("/proc/1/root"), os.stat("/"))
-    except OSError:
-        return True
 
 
 def state_is_missing() -> bool:

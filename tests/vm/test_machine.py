@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -34,21 +35,26 @@ def example(fleet: FleetUnderTest) -> Repository:
     return repository
 
 
-def provision(fleet: FleetUnderTest, machine: Machine, *options: str) -> dict[str, int]:
-    """`ansible-playbook provision.yml` as an operator types it; the counts of its recap."""
-    settings = {
-        "fleet": fleet.name,
-        "fleet_address": HOST_ADDRESS,
-        # qemu's board is none that we know.
-        "device_config_forced_device_type": "raspberrypi3-64",
-        "operator_keys": [machine.key.with_suffix(".pub").read_text().strip()],
-        "registration_seconds": 1800,
-    }
-    file = fleet.workspace / "provision.json"
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A playbook's run: what it printed, and its recap's counts (ok, changed, failed …)."""
+
+    status: int
+    output: str
+
+    @property
+    def counts(self) -> dict[str, int]:
+        (recap,) = re.findall(rf"^{ADDRESS}\s*: (ok=.*)$", self.output, re.MULTILINE)
+        return {name: int(count) for name, count in re.findall(r"(\w+)=(\d+)", recap)}
+
+
+def play(cloud: FleetUnderTest, machine: Machine, playbook: str, /, **settings: Any) -> Run:
+    """`ansible-playbook` as an operator types it, on the machine alone."""
+    file = cloud.workspace / "settings.json"
     file.write_text(json.dumps(settings))
-    words = [str(ROOT / ".venv" / "bin" / "ansible-playbook"), "provision.yml"]
-    words += ["-i", f"{ADDRESS},", "-u", "pi", "-e", f"@{file}", *options]
-    environment = fleet.environment | {
+    words = [str(ROOT / ".venv" / "bin" / "ansible-playbook"), playbook]
+    words += ["-i", f"{ADDRESS},", "-u", "pi", "-e", f"@{file}"]
+    environment = cloud.environment | {
         "ANSIBLE_SSH_COMMON_ARGS": f"-F {machine.ssh_config}",
         "ANSIBLE_FORCE_COLOR": "0",
     }
@@ -67,13 +73,29 @@ def provision(fleet: FleetUnderTest, machine: Machine, *options: str) -> dict[st
             output.append(line)
             if line.startswith(("TASK", "changed:", "fatal:")):
                 print("   ", line.rstrip()[:110], flush=True)
-    assert process.returncode == 0, "".join(output)
-    (recap,) = (line for line in output if re.match(rf"{ADDRESS}\s*: ok=", line))
-    return {name: int(count) for name, count in re.findall(r"(\w+)=(\d+)", recap)}
+    return Run(process.returncode, "".join(output))
 
 
-def the_device(fleet: FleetUnderTest) -> dict[str, Any]:
-    (device,) = fleet.gantry_json("devices")
+def provision(fleet: FleetUnderTest, machine: Machine, /, **settings: Any) -> Run:
+    """provision.yml with what this machine and network need; it must end well."""
+    run = play(
+        fleet,
+        machine,
+        "provision.yml",
+        fleet=fleet.name,
+        fleet_address=HOST_ADDRESS,
+        # qemu's board is none that we know.
+        device_config_forced_device_type="raspberrypi3-64",
+        operator_keys=[machine.key.with_suffix(".pub").read_text().strip()],
+        registration_seconds=1800,
+        **settings,
+    )
+    assert run.status == 0, run.output
+    return run
+
+
+def the_device(fleet: FleetUnderTest, application: str = "") -> dict[str, Any]:
+    (device,) = fleet.gantry_json("devices", "-a", application or fleet.name)
     found: dict[str, Any] = device
     return found
 
@@ -93,8 +115,8 @@ def test_it_boots_as_a_plain_system(machine: Machine) -> None:
 
 
 def test_provision_makes_a_device_of_it(fleet: FleetUnderTest, machine: Machine) -> None:
-    counts = provision(fleet, machine)
-    assert counts["changed"] > 0
+    run = provision(fleet, machine)
+    assert run.counts["changed"] > 0
     device = the_device(fleet)
     assert device["is_online"]
     assert device["device_type"] == "raspberrypi3-64"
@@ -104,7 +126,7 @@ def test_provision_makes_a_device_of_it(fleet: FleetUnderTest, machine: Machine)
 
 
 def test_once_more_changes_nothing(fleet: FleetUnderTest, machine: Machine) -> None:
-    assert provision(fleet, machine)["changed"] == 0
+    assert provision(fleet, machine).counts["changed"] == 0
     assert the_device(fleet)["is_online"]
 
 
@@ -143,3 +165,50 @@ def test_the_supervisors_memory_is_measured(machine: Machine) -> None:
     print(f"    supervisor: {found['VmRSS'] / 1024:.1f} MB resident, {found['Pss'] / 1024:.1f} PSS")
     print("   ", machine.ssh("free -m | sed -n 2p").stdout.strip())
     assert found["VmRSS"] > 0
+
+
+def test_a_supervisor_that_is_not_to_be_had_leaves_the_old_one(
+    fleet: FleetUnderTest, machine: Machine
+) -> None:
+    inspect = "docker inspect --format '{{.Id}} {{.State.StartedAt}}' gantry_supervisor"
+    before = machine.ssh(inspect).stdout
+    run = play(fleet, machine, "playbooks/update-supervisor.yml", version="99.0.0")
+    assert run.status != 0
+    assert "supervisor:99.0.0" in run.output
+    assert "Traceback" not in run.output
+    assert machine.ssh(inspect).stdout == before
+
+
+def test_a_factory_reset_keeps_who_it_is(fleet: FleetUnderTest, machine: Machine) -> None:
+    device = the_device(fleet)
+    machine.ssh("touch /mnt/state/a-file /mnt/data/a-file")
+    refused = play(fleet, machine, "playbooks/factory-reset.yml")
+    assert "Say so with -e confirm=yes" in refused.output
+    run = play(fleet, machine, "playbooks/factory-reset.yml", confirm="yes")
+    assert run.status == 0, run.output
+    assert machine.ssh("ls /mnt/state/a-file /mnt/data/a-file", check=False).stdout == ""
+    fleet.wait_until_runs(device["name"], device["commit"], seconds=2400)
+    assert the_device(fleet)["uuid"] == device["uuid"]
+
+
+def test_it_moves_to_another_fleet_and_says_so(fleet: FleetUnderTest, machine: Machine) -> None:
+    fleet.gantry("fleets", "create", "otherbots", "--type", "raspberrypi3-64")
+    run = provision(fleet, machine, application="otherbots")
+    assert f"{ADDRESS} moves from https://api.{fleet.host}" in run.output
+    moved = wait_for("the device there", lambda: the_device(fleet, "otherbots"), 60)
+    assert moved["is_online"]
+    wait_for("what it ran to end", lambda: not machine.ssh(APPLICATION).stdout, 300)
+    wait_for("its old record to be offline", lambda: not the_device(fleet)["is_online"], 300)
+
+
+def test_deprovisioned_it_is_nobodys(fleet: FleetUnderTest, machine: Machine) -> None:
+    run = play(
+        fleet, machine, "playbooks/deprovision.yml",
+        fleet=fleet.name, application="otherbots", confirm="yes",
+    )  # fmt: skip
+    assert run.status == 0, run.output
+    assert fleet.gantry_json("devices", "-a", "otherbots") == []
+    assert machine.ssh("docker ps --all --quiet").stdout == ""
+    assert "uuid" not in json.loads(machine.ssh("cat /mnt/boot/config.json").stdout)
+    units = machine.ssh("systemctl list-unit-files 'gantry-supervisor*' --no-legend").stdout
+    assert units == ""

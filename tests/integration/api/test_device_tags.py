@@ -28,7 +28,10 @@ def test_a_tag_is_made_changed_found_and_removed(fleet: Fleet) -> None:
 
     again = fleet.user.post("/v7/device_tag", json=body)
     assert again.status_code == 409
-    assert again.json()["error"] == f"device {device.uuid[:7]} has a tag room already: change it"
+    assert (
+        again.json()["error"]
+        == f"device {device.uuid[:7]} has a tag room already: change it (its key is unique)"
+    )
     assert fleet.user.patch(f"/v7/device_tag({tag})", json={"value": ""}).is_success
     assert rooms()[device.id] == [("room", "")]
     assert fleet.user.delete(f"/v7/device_tag({tag})").is_success

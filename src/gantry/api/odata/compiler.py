@@ -1,144 +1,134 @@
-"""From a resource and its options to one SQL statement, expansions included."""
+"""From a resource and its options to one SQL statement, expansions and counts included."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, case, func, literal_column, select
+from sqlalchemy import ColumnElement, Select, case, func, literal_column, null, select
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import aliased
 
 from gantry.api.actors import Actor
 from gantry.api.odata.errors import unknown_name
-from gantry.api.odata.expressions import Compiler, Scope, compile_filter
-from gantry.api.odata.options import Options
+from gantry.api.odata.options import Expansion, Options
 from gantry.api.odata.schema import Field, Kind, Resource, Row
+from gantry.api.odata.sql import Compiler, Scope
 
 PAGE_LIMIT = 1000
 _TIME_FORMAT = 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'
+_NO_ROWS: ColumnElement[Any] = literal_column("'[]'::jsonb", JSONB)
+
+Key = Mapping[str, Any]
 
 
 class Query:
     """The statements of one request for one actor."""
 
     def __init__(self, resources: Mapping[str, Resource], actor: Actor) -> None:
-        self._resources = resources
         self._actor = actor
+        self._compiler = Compiler(resources, actor)
 
-    def rows(
-        self, resource: Resource, options: Options, key: Mapping[str, Any] | None = None
-    ) -> Select[Any]:
-        """The rows as JSON objects, one more than a page holds when there are more.
+    def page(self, resource: Resource, options: Options, key: Key | None = None) -> Select[Any]:
+        """One row: the rows as a JSON array, and how many there are in all, if that is asked for.
+
+        The array holds one more than a page does when there are more.
 
         Raises:
-            ODataError: names that do not exist, or kinds that do not go together.
+            ODataError: names that do not exist, kinds that do not go together, too high a cost.
         """
-        row = aliased(resource.model)
-        inner = self._select(resource, row, options).where(*self._keyed(resource, row, key))
-        limit = PAGE_LIMIT if options.top is None else min(options.top, PAGE_LIMIT)
-        page = inner.limit(limit + 1 if limit == PAGE_LIMIT else limit).subquery()
-        return select(func.to_jsonb(page.table_valued(), type_=JSONB))
+        scope = Scope(resource, aliased(resource.model))
+        limit = PAGE_LIMIT + 1 if options.top is None else min(options.top, PAGE_LIMIT + 1)
+        rows = self._select(scope, options).where(*_keyed(scope, key)).limit(limit)
+        total = self.count(resource, options, key).scalar_subquery() if options.count else null()
+        return select(_collected(rows), total)
 
-    def count(
-        self, resource: Resource, options: Options, key: Mapping[str, Any] | None = None
-    ) -> Select[Any]:
+    def count(self, resource: Resource, options: Options, key: Key | None = None) -> Select[Any]:
         """How many rows there are, whatever the page."""
-        row = aliased(resource.model)
-        return (
-            select(func.count())
-            .select_from(row)
-            .where(*self._conditions(resource, row, options), *self._keyed(resource, row, key))
-        )
+        scope = Scope(resource, aliased(resource.model))
+        conditions = [*self._conditions(scope, options), *_keyed(scope, key)]
+        return select(func.count()).select_from(scope.row).where(*conditions)
 
-    def ids(
-        self, resource: Resource, options: Options, key: Mapping[str, Any] | None = None
-    ) -> Select[Any]:
+    def ids(self, resource: Resource, options: Options, key: Key | None = None) -> Select[Any]:
         """The ids of the rows, for a change of them; at most a page and one more."""
-        row = aliased(resource.model)
-        return (
-            select(getattr(row, "id"))  # noqa: B009 - models have no common id for the types
-            .where(*self._conditions(resource, row, options), *self._keyed(resource, row, key))
-            .order_by(getattr(row, "id"))  # noqa: B009
-            .limit(PAGE_LIMIT + 1)
-        )
+        scope = Scope(resource, aliased(resource.model))
+        conditions = [*self._conditions(scope, options), *_keyed(scope, key)]
+        query = select(scope.row.id).where(*conditions)
+        return query.order_by(scope.row.id).limit(PAGE_LIMIT + 1)
 
-    def _keyed(
-        self, resource: Resource, row: Row, key: Mapping[str, Any] | None
-    ) -> list[ColumnElement[bool]]:
-        fields = resource.fields
-        return [fields[name].expression(row) == value for name, value in (key or {}).items()]
-
-    def _conditions(
-        self, resource: Resource, row: Row, options: Options
-    ) -> list[ColumnElement[bool]]:
-        conditions = [resource.visible(row, self._actor)]
+    def _conditions(self, scope: Scope, options: Options) -> list[ColumnElement[bool]]:
+        conditions = [scope.resource.visible(scope.row, self._actor)]
         if options.filter is not None:
-            scope = Scope(resource, row, {})
-            conditions.append(compile_filter(self._resources, self._actor, scope, options.filter))
+            conditions.append(self._compiler.condition(scope, options.filter))
         return conditions
 
-    def _select(self, resource: Resource, row: Row, options: Options) -> Select[Any]:
+    def _select(self, scope: Scope, options: Options) -> Select[Any]:
         """The rows with their fields, each under its name; neither limited nor joined yet."""
-        columns = [
-            _written(field, row).label(field.name)
-            for field in self._fields(resource, options)
-            if field.name not in options.expand
+        expanded = {each.name.text for each in options.expand}
+        columns: list[ColumnElement[Any]] = [
+            _written(field, scope.row).label(field.name)
+            for field in _fields(scope.resource, options)
+            if field.name not in expanded
         ]
-        columns += [
-            self._expansion(resource, row, name, options, inner).label(name)
-            for name, inner in options.expand.items()
-        ]
-        query = select(*columns).select_from(row)
-        query = query.where(*self._conditions(resource, row, options))
-        query = query.order_by(*self._order(resource, row, options))
+        for each in options.expand:
+            columns += self._expansion(scope, each)
+        query = select(*columns).select_from(scope.row)
+        query = query.where(*self._conditions(scope, options))
+        query = query.order_by(*self._order(scope, options))
         return query.offset(options.skip) if options.skip else query
 
-    def _fields(self, resource: Resource, options: Options) -> list[Field]:
-        fields = resource.fields
-        if options.select is None:
-            return [field for field in fields.values() if not field.is_heavy]
-        chosen = []
-        for name in options.select:
-            if name not in fields:
-                if name in options.expand:
-                    continue
-                text = options.text["$select"]
-                raise unknown_name("$select", text, name, resource.name, sorted(fields))
-            chosen.append(fields[name])
-        return chosen
-
-    def _order(self, resource: Resource, row: Row, options: Options) -> list[ColumnElement[Any]]:
-        compiler = Compiler(
-            self._resources, self._actor, "$orderby", options.text.get("$orderby", "")
-        )
+    def _order(self, scope: Scope, options: Options) -> list[ColumnElement[Any]]:
         keys = []
         for order in options.orderby:
-            value = compiler.path(Scope(resource, row, {}), list(order.path))
-            keys.append(value.sql.desc() if order.descending else value.sql.asc())
+            value = self._compiler.value(scope, order.value)
+            if value.kind in (None, Kind.JSON):
+                raise order.value.place.error("this has no order")
+            # Null is the least (OData Protocol, 11.2.6.2).
+            keys.append(
+                value.sql.desc().nulls_last()
+                if order.is_descending
+                else value.sql.asc().nulls_first()
+            )
         # Always a whole order: pages must not overlap.
-        return [*keys, row.id.asc()]
+        return [*keys, scope.row.id.asc()]
 
-    def _expansion(
-        self, resource: Resource, row: Row, name: str, outer: Options, options: Options
-    ) -> ColumnElement[Any]:
-        """The rows at the end of a navigation, as a JSON array."""
-        compiler = Compiler(self._resources, self._actor, "$expand", outer.text["$expand"])
-        navigation = compiler.navigation(resource, name)
-        target = self._resources[navigation.target]
-        other = aliased(target.model)
+    def _expansion(self, scope: Scope, expansion: Expansion) -> list[ColumnElement[Any]]:
+        """The rows at the end of a navigation as a JSON array, or their number."""
+        name, options = expansion.name, expansion.options
+        if expansion.is_count:
+            return [self._compiler.counted(scope, name, options.filter).label(name.text)]
+        inner, belongs = self._compiler.step(scope, name, rows=options.top)
         limit = PAGE_LIMIT if options.top is None else min(options.top, PAGE_LIMIT)
-        found = (
-            self._select(target, other, options)
-            .where(navigation.condition(row, other))
-            .limit(limit)
-            .correlate_except(other)
-            .subquery()
-        )
-        collected = func.jsonb_agg(func.to_jsonb(found.table_valued()))
-        return (
-            select(func.coalesce(collected, literal_column("'[]'::jsonb")))
-            .select_from(found)
-            .scalar_subquery()
-        )
+        rows = self._select(inner, options).where(belongs).limit(limit)
+        array = _collected(rows.correlate_except(inner.row)).label(name.text)
+        columns: list[ColumnElement[Any]] = [array]
+        if options.count:
+            total = self._compiler.counted(scope, name, options.filter)
+            columns.append(total.label(f"{name.text}@odata.count"))
+        return columns
+
+
+def _collected(rows: Select[Any]) -> ColumnElement[Any]:
+    found = rows.subquery()
+    array = func.jsonb_agg(func.to_jsonb(found.table_valued()), type_=JSONB)
+    return select(func.coalesce(array, _NO_ROWS)).select_from(found).scalar_subquery()
+
+
+def _keyed(scope: Scope, key: Key | None) -> list[ColumnElement[bool]]:
+    fields = scope.resource.fields
+    return [fields[name].expression(scope.row) == value for name, value in (key or {}).items()]
+
+
+def _fields(resource: Resource, options: Options) -> list[Field]:
+    fields = resource.fields
+    if options.select is None:
+        return [field for field in fields.values() if not field.is_heavy]
+    expanded = {each.name.text for each in options.expand}
+    chosen: dict[str, Field] = {}
+    for name in options.select:
+        if name.text in fields:
+            chosen[name.text] = fields[name.text]
+        elif name.text not in expanded:
+            raise unknown_name(name.place, name.text, resource.name, fields)
+    return list(chosen.values())
 
 
 def _written(field: Field, row: Row) -> ColumnElement[Any]:

@@ -72,7 +72,7 @@ _ALL = (
         "cpu_architecture",
         CpuArchitecture,
         visibility.everyone,
-        natural_keys=frozenset({"slug"}),
+        natural_keys=(frozenset({"slug"}),),
         navigations={
             "is_supported_by__device_type": Navigation(
                 "device_type", referred_by("is_of__cpu_architecture")
@@ -83,7 +83,7 @@ _ALL = (
         "device_type",
         DeviceType,
         visibility.everyone,
-        natural_keys=frozenset({"slug"}),
+        natural_keys=(frozenset({"slug"}),),
         navigations={
             "is_of__cpu_architecture": Navigation(
                 "cpu_architecture", refers("is_of__cpu_architecture")
@@ -95,7 +95,7 @@ _ALL = (
         User,
         visibility.user,
         hidden=frozenset({"password_hash", "session_epoch"}),
-        natural_keys=frozenset({"username"}),
+        natural_keys=(frozenset({"username"}),),
         navigations={
             "owns__application": Navigation("application", referred_by("belongs_to__user")),
             "user__has__public_key": Navigation("user__has__public_key", referred_by("user")),
@@ -105,6 +105,7 @@ _ALL = (
         "user__has__public_key",
         PublicKey,
         visibility.public_key,
+        natural_keys=(frozenset({"user", "fingerprint"}),),
         navigations={"user": Navigation("user", refers("user"))},
     ),
     Resource("api_key", ApiKey, visibility.api_key, hidden=frozenset({"key_hash"})),
@@ -112,7 +113,7 @@ _ALL = (
         "application",
         Application,
         visibility.application,
-        natural_keys=frozenset({"slug", "uuid"}),
+        natural_keys=(frozenset({"slug"}), frozenset({"uuid"})),
         navigations={
             "belongs_to__user": Navigation("user", refers("belongs_to__user")),
             "is_for__device_type": Navigation("device_type", refers("is_for__device_type")),
@@ -135,7 +136,7 @@ _ALL = (
         Device,
         visibility.device,
         hidden=frozenset({"event_stream", "event_stream_expires_at", "heartbeat_expires_at"}),
-        natural_keys=frozenset({"uuid"}),
+        natural_keys=(frozenset({"uuid"}),),
         computed=(
             Field("should_be_running__release", Kind.INTEGER, _target_of, is_reference=True),
             Field("overall_status", Kind.TEXT, _overall_status),
@@ -165,6 +166,7 @@ _ALL = (
         visibility.release,
         hidden=frozenset({"builder"}),
         heavy=frozenset({"build_log"}),
+        natural_keys=(frozenset({"belongs_to__application", "semver", "revision"}),),
         computed=(Field("raw_version", Kind.TEXT, _raw_version),),
         navigations={
             "belongs_to__application": Navigation("application", refers("belongs_to__application")),
@@ -180,6 +182,7 @@ _ALL = (
         "service",
         Service,
         visibility.of_application,
+        natural_keys=(frozenset({"application", "service_name"}),),
         navigations={
             "application": Navigation("application", refers("application")),
             "is_built_by__image": Navigation("image", referred_by("is_a_build_of__service")),
@@ -199,6 +202,7 @@ _ALL = (
         "release_image",
         ReleaseImage,
         visibility.release_image,
+        natural_keys=(frozenset({"is_part_of__release", "image"}),),
         navigations={
             "image": Navigation("image", refers("image")),
             "is_part_of__release": Navigation("release", refers("is_part_of__release")),
@@ -208,36 +212,42 @@ _ALL = (
         "application_environment_variable",
         ApplicationVariable,
         visibility.of_application,
+        natural_keys=(frozenset({"application", "name"}),),
         navigations={"application": Navigation("application", refers("application"))},
     ),
     Resource(
         "application_config_variable",
         ApplicationVariable,
         _config_of(visibility.of_application),
+        natural_keys=(frozenset({"application", "name"}),),
         navigations={"application": Navigation("application", refers("application"))},
     ),
     Resource(
         "device_environment_variable",
         DeviceVariable,
         visibility.of_device,
+        natural_keys=(frozenset({"device", "name"}),),
         navigations={"device": Navigation("device", refers("device"))},
     ),
     Resource(
         "device_config_variable",
         DeviceVariable,
         _config_of(visibility.of_device),
+        natural_keys=(frozenset({"device", "name"}),),
         navigations={"device": Navigation("device", refers("device"))},
     ),
     Resource(
         "device_tag",
         DeviceTag,
         visibility.of_device,
+        natural_keys=(frozenset({"device", "tag_key"}),),
         navigations={"device": Navigation("device", refers("device"))},
     ),
     Resource(
         "service_install",
         ServiceInstall,
         visibility.of_device,
+        natural_keys=(frozenset({"device", "installs__service"}),),
         navigations={
             "device": Navigation("device", refers("device")),
             "installs__service": Navigation("service", refers("installs__service")),
@@ -247,6 +257,7 @@ _ALL = (
         "image_install",
         ImageInstall,
         visibility.of_device,
+        natural_keys=(frozenset({"device", "installs__image"}),),
         navigations={
             "device": Navigation("device", refers("device")),
             "installs__image": Navigation("image", refers("installs__image")),

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, cast
 
 from sqlalchemy import BigInteger, Boolean, ColumnElement, DateTime, Float, Text
@@ -24,6 +25,9 @@ class Kind(StrEnum):
     TEXT = "a text"
     BOOLEAN = "true or false"
     TIME = "a time"
+    DATE = "a date"
+    CLOCK = "a time of day"
+    DURATION = "a duration"
     JSON = "JSON"
 
 
@@ -68,11 +72,12 @@ class Resource:
     visible: Callable[[Row, Actor], ColumnElement[bool]]
     hidden: frozenset[str] = frozenset()
     heavy: frozenset[str] = frozenset()
-    natural_keys: frozenset[str] = frozenset()
+    # Beside the id: each a set of fields that name at most one row.
+    natural_keys: tuple[frozenset[str], ...] = ()
     navigations: Mapping[str, Navigation] = field(default_factory=dict)
     computed: tuple[Field, ...] = ()
 
-    @property
+    @cached_property
     def fields(self) -> dict[str, Field]:
         """All fields by name, the id first."""
         columns = [
@@ -81,6 +86,10 @@ class Resource:
             if column.key not in self.hidden
         ]
         return {each.name: each for each in (*columns, *self.computed)}
+
+    def is_collection(self, navigation: str) -> bool:
+        """Whether a navigation leads to any number of rows; those to one bear a field's name."""
+        return navigation not in self.fields
 
 
 def _field(column: Column[Any], *, is_heavy: bool) -> Field:

@@ -29,11 +29,30 @@ def read(ctx: Ctx, actor: CurrentActor, request: Request, path: str) -> JSONResp
 
 
 def create(
-    ctx: Ctx, actor: CurrentActor, path: str, body: Annotated[dict[str, Any], Body()]
+    ctx: Ctx,
+    actor: CurrentActor,
+    request: Request,
+    path: str,
+    body: Annotated[dict[str, Any], Body()],
 ) -> JSONResponse:
     """A new row."""
+    pairs = request.query_params.multi_items()
     with ctx.database.transaction() as session:
-        return JSONResponse(Resources(session, actor).create(path, body), 201)
+        return JSONResponse(Resources(session, actor).create(path, pairs, body), 201)
+
+
+def put(
+    ctx: Ctx,
+    actor: CurrentActor,
+    request: Request,
+    path: str,
+    body: Annotated[dict[str, Any], Body()],
+) -> Response:
+    """The row of a key, changed or made."""
+    pairs = request.query_params.multi_items()
+    with ctx.database.transaction() as session:
+        made = Resources(session, actor).put(path, pairs, body)
+    return _done() if made is None else JSONResponse(made, 201)
 
 
 def update(
@@ -46,18 +65,23 @@ def update(
     """Changed rows."""
     with ctx.database.transaction() as session:
         Resources(session, actor).update(path, request.query_params.multi_items(), body)
-    return Response("OK", media_type="text/plain")
+    return _done()
 
 
 def delete(ctx: Ctx, actor: CurrentActor, request: Request, path: str) -> Response:
     """Removed rows."""
     with ctx.database.transaction() as session:
         Resources(session, actor).delete(path, request.query_params.multi_items())
+    return _done()
+
+
+def _done() -> Response:
     return Response("OK", media_type="text/plain")
 
 
 for _path in _PATHS:
     router.add_api_route(_path, read, methods=["GET"])
     router.add_api_route(_path, create, methods=["POST"])
+    router.add_api_route(_path, put, methods=["PUT"])
     router.add_api_route(_path, update, methods=["PATCH"])
     router.add_api_route(_path, delete, methods=["DELETE"])

@@ -18,6 +18,8 @@ from gantry.api.odata.schema import Kind, Resource, Row
 MAX_COST = 10_000
 SUBQUERY_COST = 10
 COLLECTION_FACTOR = 10
+# Each also costs the api and the planner some ms, however few rows there are.
+MAX_SUBQUERIES = 200
 # Subqueries within subqueries: the planner's time grows much faster than their number.
 MAX_NESTING = 10
 
@@ -45,6 +47,7 @@ class Compiler:
     resources: Mapping[str, Resource]
     actor: Actor
     cost: int = 0
+    subqueries: int = 0
 
     def condition(self, scope: Scope, node: tree.Node, depth: int = 0) -> ColumnElement[bool]:
         """An expression that is true or false.
@@ -111,11 +114,14 @@ class Compiler:
         if name.text not in navigations:
             owner = f"{scope.resource.name} (navigating)"
             raise unknown_name(name.place, name.text, owner, navigations)
+        self.subqueries += 1
+        if self.subqueries > MAX_SUBQUERIES:
+            raise name.place.error(f"the query follows more than {MAX_SUBQUERIES} navigations")
         self.cost += SUBQUERY_COST * scope.weight
         if self.cost > MAX_COST:
             raise name.place.error(
-                "the query is too costly: it has too many navigations, or collections within "
-                "collections; ask for less, or in several requests"
+                "the query is too costly: it has collections within collections; ask for less, "
+                "or in several requests"
             )
         if scope.nesting >= MAX_NESTING:
             raise name.place.error(

@@ -106,6 +106,17 @@ class Query:
         return columns
 
 
+def column_names(resource: Resource, options: Options) -> list[str]:
+    """The names of a page's columns, in the order in which they were asked for."""
+    expanded = [each.name.text for each in options.expand]
+    names = [each.name for each in _fields(resource, options) if each.name not in expanded]
+    for each in options.expand:
+        names.append(each.name.text)
+        if each.options.count:
+            names.append(f"{each.name.text}@odata.count")
+    return names
+
+
 def _collected(rows: Select[Any]) -> ColumnElement[Any]:
     found = rows.subquery()
     array = func.jsonb_agg(func.to_jsonb(found.table_valued()), type_=JSONB)

@@ -53,6 +53,7 @@ class Field:
     expression: Callable[[Row], ColumnElement[Any]]
     is_reference: bool = False
     is_heavy: bool = False
+    is_nullable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,14 @@ def _field(column: Column[Any], *, is_heavy: bool) -> Field:
     name = column.key
     kind = next(kind for type_, kind in _KINDS if isinstance(column.type, type_))
     is_reference = bool(column.foreign_keys) and not column.primary_key
-    return Field(name, kind, lambda row: getattr(row, name), is_reference, is_heavy)
+    return Field(
+        name,
+        kind,
+        lambda row: getattr(row, name),
+        is_reference=is_reference,
+        is_heavy=is_heavy,
+        is_nullable=bool(column.nullable),
+    )
 
 
 def refers(column: str) -> Callable[[Row, Row], ColumnElement[bool]]:

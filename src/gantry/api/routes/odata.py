@@ -6,6 +6,10 @@ from fastapi import APIRouter, Body, Request, Response
 from fastapi.responses import JSONResponse
 
 from gantry.api.context import Ctx, CurrentActor
+from gantry.api.errors import BadRequestError
+from gantry.api.odata import table
+from gantry.api.odata.metadata import MEDIA_TYPE, metadata
+from gantry.api.odata.resources import RESOURCES
 from gantry.api.services.resources import Page, Resources
 
 router = APIRouter()
@@ -13,19 +17,39 @@ router = APIRouter()
 _PATHS = ("/v7/{path:path}", "/v6/{path:path}")
 
 
-def read(ctx: Ctx, actor: CurrentActor, request: Request, path: str) -> JSONResponse:
-    """Rows under `d`, as the family has it."""
+def describe(_: CurrentActor) -> Response:
+    """The resources, their fields and navigations, as CSDL XML."""
+    return Response(metadata(RESOURCES.values()), media_type=MEDIA_TYPE)
+
+
+def read(ctx: Ctx, actor: CurrentActor, request: Request, path: str) -> Response:
+    """Rows under `d`, as the family has it; or as CSV, by `$format` or the header `Accept`."""
     with ctx.database.snapshot() as session:
         found = Resources(session, actor).read(path, request.query_params.multi_items())
     if not isinstance(found, Page):
         return JSONResponse({"d": found})
+    following = None
+    if found.following is not None:
+        query = request.url.include_query_params(**found.following)
+        following = f"{ctx.config.api_url}{query.path}?{query.query}"
+    accepted = request.headers.get("accept", "")
+    if found.format == "csv" or (found.format is None and accepted.startswith(table.MEDIA_TYPE)):
+        return _csv(found, following)
     answer: dict[str, Any] = {"d": found.rows}
     if found.count is not None:
         answer["@odata.count"] = found.count
-    if found.next_skip is not None:
-        query = request.url.include_query_params(**{"$skip": found.next_skip})
-        answer["@odata.nextLink"] = f"{ctx.config.api_url}{query.path}?{query.query}"
+    if following is not None:
+        answer["@odata.nextLink"] = following
     return JSONResponse(answer)
+
+
+def _csv(page: Page, following: str | None) -> Response:
+    """Where the next page begins is in `Link` (RFC 8288)."""
+    if page.count is not None:
+        raise BadRequestError("CSV has no place for the number of rows: leave out $count")
+    headers = {} if following is None else {"Link": f'<{following}>; rel="next"'}
+    text = table.to_csv(page.columns, page.rows)
+    return Response(text, media_type=table.MEDIA_TYPE, headers=headers)
 
 
 def create(
@@ -79,6 +103,8 @@ def _done() -> Response:
     return Response("OK", media_type="text/plain")
 
 
+for _version in ("/v7", "/v6"):
+    router.add_api_route(f"{_version}/$metadata", describe, methods=["GET"])
 for _path in _PATHS:
     router.add_api_route(_path, read, methods=["GET"])
     router.add_api_route(_path, create, methods=["POST"])

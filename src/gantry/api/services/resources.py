@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from gantry.api.actors import Actor, ProvisioningActor
 from gantry.api.errors import BadRequestError, ConflictError, ForbiddenError, NotFoundError
-from gantry.api.odata.compiler import PAGE_LIMIT, Query
+from gantry.api.odata.compiler import PAGE_LIMIT, Query, column_names
 from gantry.api.odata.options import Options, parse_options
 from gantry.api.odata.paths import Path, parse_path
 from gantry.api.odata.resources import RESOURCES
@@ -22,11 +22,16 @@ Pairs = Iterable[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Rows; `count` of all where asked for, `next_skip` where more follow."""
+    """Rows; `count` of all where asked for, `following` options of the next page if there is one.
+
+    `columns` are the rows' names in order; `format` is what `$format` says.
+    """
 
     rows: list[dict[str, Any]]
-    count: int | None = None
-    next_skip: int | None = None
+    columns: list[str]
+    format: str | None
+    count: int | None
+    following: dict[str, int] | None
 
 
 class Resources:
@@ -53,9 +58,13 @@ class Resources:
         rows, count = self._rows(place.resource, options, place.key)
         if place.key is not None and not rows:
             raise NotFoundError(f"there is no {path[:100]}")
+        following = None
         if len(rows) > PAGE_LIMIT:
-            return Page(rows[:PAGE_LIMIT], count, (options.skip or 0) + PAGE_LIMIT)
-        return Page(rows, count)
+            following = {"$skip": (options.skip or 0) + PAGE_LIMIT}
+            if options.top is not None:
+                following["$top"] = options.top - PAGE_LIMIT
+        columns = column_names(place.resource, options)
+        return Page(rows[:PAGE_LIMIT], columns, options.format, count, following)
 
     def create(self, path: str, pairs: Pairs, body: object) -> dict[str, Any]:
         """A new row: as it reads, or its id alone with `returnResource=false`."""

@@ -145,10 +145,10 @@ class Compiler:
     def _path(self, scope: Scope, node: tree.Path) -> Value:
         def found(end: Scope) -> Value:
             name = node.names[-1]
-            place = end.resource.fields.get(name.text)
-            if place is None:
-                raise unknown_name(name.place, name.text, end.resource.name, end.resource.fields)
-            return Value(place.expression(end.row), place.kind)
+            known = end.resource.fields
+            if name.text not in known:
+                raise unknown_name(name.place, name.text, end.resource.name, known)
+            return Value(known[name.text].expression(end.row), known[name.text].kind)
 
         start, steps = _start(scope, node.names)
         return self._through(start, steps[:-1], found)

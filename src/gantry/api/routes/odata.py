@@ -1,6 +1,7 @@
 """`/v7/<resource>` and `/v6/<resource>`, which are the same here."""
 
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Body, Request, Response
 from fastapi.responses import JSONResponse
@@ -30,8 +31,14 @@ def read(ctx: Ctx, actor: CurrentActor, request: Request, path: str) -> Response
         return JSONResponse({"d": found})
     following = None
     if found.following is not None:
-        query = request.url.include_query_params(**found.following)
-        following = f"{ctx.config.api_url}{query.path}?{query.query}"
+        # Names of options may be in upper case; none may be there twice.
+        others = [
+            (name, value)
+            for name, value in request.query_params.multi_items()
+            if name.lower() not in found.following
+        ]
+        query = urlencode([*others, *found.following.items()])
+        following = f"{ctx.config.api_url}{request.url.path}?{query}"
     accepted = request.headers.get("accept", "")
     if found.format == "csv" or (found.format is None and accepted.startswith(table.MEDIA_TYPE)):
         return _csv(found, following)

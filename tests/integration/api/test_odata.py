@@ -9,12 +9,14 @@ from xml.etree import ElementTree
 import httpx2 as httpx
 import psycopg
 import pytest
-from sqlalchemy import Text, cast, create_engine, func, select, text
+from sqlalchemy import Text, cast, create_engine, event, func, select, text
 from sqlalchemy.orm import Session
 
+from gantry.api.actors import UserActor
 from gantry.api.errors import BadRequestError
 from gantry.api.odata.resources import RESOURCES
 from gantry.api.queries import resources
+from gantry.api.services.resources import Page, Resources
 
 from .conftest import HOST, Fleet
 
@@ -599,3 +601,30 @@ def test_a_statement_that_takes_too_long_is_the_callers_fault(database_url: str)
 def test_what_the_familys_clients_write(shared_three: Fleet, path: str, expected: int) -> None:
     """In the form of pine-client 0.2.0: brackets around each part, encoded or not."""
     assert len(rows(shared_three, path)) == expected
+
+
+def test_a_read_is_one_statement_with_bound_values(three: Fleet) -> None:
+    url = three.api.config["database_url"]
+    owner = rows(three, f"application({three.id})")[0]["belongs_to__user"]["__id"]
+    engine = create_engine(url)
+    sent: list[tuple[str, dict[str, Any]]] = []
+    event.listen(engine, "before_cursor_execute", lambda *each: sent.append((each[2], each[3])))
+    options = [
+        ("$filter", "device_name ne 'it''s beta' and device_tag/$count lt 1234567"),
+        ("$expand", "belongs_to__application($expand=owns__device($count=true;$top=4321))"),
+        ("$orderby", "belongs_to__application/app_name"),
+        ("$count", "true"),
+    ]
+    with Session(engine) as session:
+        actor = UserActor(0, owner, "x", None, is_administrator=False)
+        # What a new connection asks for itself is not counted.
+        session.connection()
+        sent.clear()
+        page = Resources(session, actor).read("device", options)
+    engine.dispose()
+    assert isinstance(page, Page)
+    assert (len(page.rows), page.count) == (3, 3)
+    ((statement, values),) = sent
+    for value in ("it's beta", 1234567):
+        assert value in values.values()
+        assert str(value) not in statement

@@ -1,8 +1,14 @@
-"""`python -m gantry.api`: reads the configuration, prepares the database, serves."""
+"""`python -m gantry.api`: reads the configuration, prepares the database, serves.
 
+`python -m gantry.api rules` lists the rules of the model instead; with `--markdown` as the page
+docs/rules.md, with `--sql` as the functions and triggers that a new revision of the database has.
+"""
+
+import argparse
 import asyncio
 import logging
 import sys
+from collections.abc import Sequence
 from types import FrameType
 
 import uvicorn
@@ -13,6 +19,7 @@ from gantry.api.config import ConfigError, load
 from gantry.api.database import DatabaseUnavailableError, reason
 from gantry.api.errors import ApiError
 from gantry.api.events import Hub
+from gantry.api.rules import listing, sql
 from gantry.api.services.bootstrap import prepare
 
 log = logging.getLogger("gantry.api")
@@ -40,7 +47,26 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m gantry.api", description="The api.")
+    commands = parser.add_subparsers(dest="command", metavar="command")
+    commands.add_parser("serve", help="serve until told to stop (also without a command)")
+    rules = commands.add_parser("rules", help="list the rules of the model")
+    form = rules.add_mutually_exclusive_group()
+    form.add_argument("--markdown", action="store_true", help="as the page docs/rules.md")
+    form.add_argument("--sql", action="store_true", help="as functions and triggers")
+    asked = parser.parse_args(arguments)
+    if asked.command != "rules":
+        return serve()
+    if asked.sql:
+        print(sql.find() + sql.create(), end="")
+    else:
+        print(listing.markdown() if asked.markdown else listing.text(), end="")
+    return 0
+
+
+def serve() -> int:
     """Serve until told to stop; 1 and a line when that cannot be."""
     logging.basicConfig(
         level=logging.INFO, stream=sys.stdout, format="%(levelname)s %(name)s: %(message)s"

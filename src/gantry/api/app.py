@@ -20,6 +20,7 @@ from gantry.api.errors import ApiError
 from gantry.api.events import Hub
 from gantry.api.limits import BodyLimit
 from gantry.api.routes import accounts, devices, general, odata, registry, services
+from gantry.api.rules import broken
 from gantry.api.services import streams
 from gantry.api.services.registry_tokens import TokenSigner
 from gantry.api.services.sessions import Sessions
@@ -117,8 +118,11 @@ def _database_answer(request: Request, error: DBAPIError) -> JSONResponse:
         return JSONResponse(
             {"error": "the database does not answer: try again"}, 503, headers=RETRY_AFTER
         )
+    rule = broken(error.orig)
+    if rule is not None:
+        told = {"error": rule.sentence, "rule": rule.rule.name, "resource": rule.resource}
+        return JSONResponse({**told, "ids": rule.ids, "count": rule.count}, rule.status)
     if isinstance(error, IntegrityError):
-        # Services say most of it in better words before; this is for what came in between.
         return JSONResponse({"error": f"this is at odds with what is there: {reason(error)}"}, 409)
     if isinstance(error, DataError):
         return JSONResponse({"error": f"a value does not fit: {reason(error)}"}, 400)

@@ -91,8 +91,10 @@ def _container_postgres() -> Iterator[str]:
         port = container.attrs["NetworkSettings"]["Ports"]["5432/tcp"][0]["HostPort"]
         url = f"postgresql://gantry:{password}@127.0.0.1:{port}/gantry"
         _answers(url, 60)
-        # The fleet's role makes no databases; that of these tests makes one a test.
-        allow = ["psql", "-U", "postgres", "-c", "alter role gantry createdb"]
+        # The fleet's role makes no databases; that of these tests makes one a test, and drops it
+        # even while PostgreSQL's autovacuum is in it.
+        grants = "alter role gantry createdb; grant pg_signal_backend to gantry"
+        allow = ["psql", "-U", "postgres", "-c", grants]
         assert container.exec_run(allow).exit_code == 0
         yield url
     finally:

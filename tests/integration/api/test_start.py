@@ -11,7 +11,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from gantry.api.database import Database
-from gantry.api.models import Base
+from gantry.api.rules import METADATA
 
 from .conftest import ADMIN_PASSWORD, Api, free_port, make_config
 
@@ -31,7 +31,7 @@ def test_migrations_make_what_the_models_say_and_unmake_it(database_url: str) ->
         with database.locked() as connection:
             database.migrate(connection)
             context = MigrationContext.configure(connection, opts={"compare_type": True})
-            assert compare_metadata(context, Base.metadata) == []
+            assert compare_metadata(context, METADATA) == []
             connection.rollback()
             database.migrate(connection, "base")
             assert tables(database_url) == {"alembic_version"}

@@ -2,9 +2,9 @@
 
 from alembic import context
 
-from gantry.api.models import Base
+from gantry.api.rules import METADATA
 
 connection = context.config.attributes["connection"]
-context.configure(connection=connection, target_metadata=Base.metadata, compare_type=True)
+context.configure(connection=connection, target_metadata=METADATA, compare_type=True)
 with context.begin_transaction():
     context.run_migrations()

@@ -3,7 +3,7 @@
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import CheckConstraint, ForeignKey, UniqueConstraint, false, text
+from sqlalchemy import ForeignKey, UniqueConstraint, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from gantry.api.models.base import Base, CreatedAt, Key
@@ -31,7 +31,6 @@ class User(Base):
     """An account of the platform, and a login name of the fleet's git server."""
 
     __tablename__ = "user"
-    __table_args__ = (CheckConstraint(f"username ~ '{USERNAME_PATTERN}'", name="username"),)
 
     id: Mapped[Key]
     created_at: Mapped[CreatedAt]
@@ -62,7 +61,6 @@ class ApiKey(Base):
     """A key for programs and devices: only its SHA-256 is kept."""
 
     __tablename__ = "api_key"
-    __table_args__ = (CheckConstraint("role in ('user', 'device', 'provisioning')", name="role"),)
 
     id: Mapped[Key]
     created_at: Mapped[CreatedAt]

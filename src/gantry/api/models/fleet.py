@@ -4,12 +4,10 @@ from datetime import datetime
 from enum import StrEnum
 
 from sqlalchemy import (
-    CheckConstraint,
     Float,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
-    UniqueConstraint,
     false,
     text,
     true,
@@ -56,18 +54,16 @@ class Application(Base):
 
     __tablename__ = "application"
     __table_args__ = (
-        UniqueConstraint("belongs_to__user", "app_name"),
-        # A target is a release of this very application.
+        # A target is a release of this very application. The rule says so first, and better.
         ForeignKeyConstraint(
             ["id", "should_be_running__release"],
             ["release.belongs_to__application", "release.id"],
             name="fk_application_should_be_running__release",
             ondelete="SET NULL (should_be_running__release)",
+            deferrable=True,
+            initially="DEFERRED",
             use_alter=True,
         ),
-        CheckConstraint(f"app_name ~ '{APP_NAME_PATTERN}'", name="app_name"),
-        CheckConstraint("uuid ~ '^[0-9a-f]{32}$'", name="uuid"),
-        CheckConstraint("is_of__class in ('fleet', 'block', 'app')", name="is_of__class"),
     )
 
     id: Mapped[Key]
@@ -89,18 +85,14 @@ class Device(Base):
 
     __tablename__ = "device"
     __table_args__ = (
-        # A pin is a release of the device's own fleet.
+        # A pin is a release of the device's own fleet. The rule says so first, and better.
         ForeignKeyConstraint(
             ["belongs_to__application", "is_pinned_on__release"],
             ["release.belongs_to__application", "release.id"],
             name="fk_device_is_pinned_on__release",
             ondelete="SET NULL (is_pinned_on__release)",
-        ),
-        CheckConstraint(f"uuid ~ '{UUID_PATTERN}'", name="uuid"),
-        CheckConstraint("length(device_name) between 1 and 255", name="device_name"),
-        CheckConstraint(
-            "api_heartbeat_state in ('unknown', 'online', 'timeout', 'offline')",
-            name="api_heartbeat_state",
+            deferrable=True,
+            initially="DEFERRED",
         ),
         # The sweep looks for those whose time is over among those that are not offline yet.
         Index(

@@ -2,47 +2,18 @@
 
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text, true
+from sqlalchemy import ForeignKey, UniqueConstraint, text, true
 from sqlalchemy.orm import Mapped, mapped_column
 
 from gantry.api.models.base import Base, CreatedAt, JsonObject, Key
-
-STATUSES = "('running', 'success', 'failed', 'cancelled')"
 
 
 class Release(Base):
     """One build of a fleet's application, under its commit."""
 
     __tablename__ = "release"
-    __table_args__ = (
-        # For the foreign keys of targets and pins, which hold the application too.
-        UniqueConstraint("belongs_to__application", "id"),
-        Index(
-            "uq_release_success_commit",
-            "belongs_to__application",
-            "commit",
-            unique=True,
-            postgresql_where=text("status = 'success'"),
-        ),
-        Index(
-            "uq_release_revision",
-            "belongs_to__application",
-            "semver",
-            "revision",
-            unique=True,
-            postgresql_where=text("revision is not null"),
-        ),
-        CheckConstraint("commit ~ '^[0-9a-f]{7,64}$'", name="commit"),
-        CheckConstraint(f"status in {STATUSES}", name="status"),
-        CheckConstraint(
-            "phase in ('next', 'current', 'sunset', 'end-of-life')",
-            name="phase",
-        ),
-        CheckConstraint(
-            r"semver ~ '^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$'",
-            name="semver",
-        ),
-    )
+    # For the foreign keys of targets and pins, which hold the application too.
+    __table_args__ = (UniqueConstraint("belongs_to__application", "id"),)
 
     id: Mapped[Key]
     created_at: Mapped[CreatedAt]
@@ -74,11 +45,6 @@ class Service(Base):
     """A container of a fleet's composition, over all releases."""
 
     __tablename__ = "service"
-    __table_args__ = (
-        UniqueConstraint("application", "service_name"),
-        CheckConstraint("service_name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$'", name="service_name"),
-        CheckConstraint("repository ~ '^v2/[0-9a-f]{32}$'", name="repository"),
-    )
 
     id: Mapped[Key]
     created_at: Mapped[CreatedAt]
@@ -92,11 +58,6 @@ class Image(Base):
     """One service as one release built it."""
 
     __tablename__ = "image"
-    __table_args__ = (
-        CheckConstraint(f"status in {STATUSES}", name="status"),
-        CheckConstraint("content_hash ~ '^sha256:[0-9a-f]{64}$'", name="content_hash"),
-        CheckConstraint("status <> 'success' or content_hash is not null", name="success"),
-    )
 
     id: Mapped[Key]
     created_at: Mapped[CreatedAt]
@@ -120,7 +81,6 @@ class ReleaseImage(Base):
     """That an image is part of a release."""
 
     __tablename__ = "release_image"
-    __table_args__ = (UniqueConstraint("is_part_of__release", "image"),)
 
     id: Mapped[Key]
     created_at: Mapped[CreatedAt]

@@ -20,7 +20,7 @@ from gantry.api.queries import accounts, applications, devices, records
 from gantry.api.services import applications as application_service
 from gantry.api.services import ssh_keys, variables
 from gantry.api.services.bootstrap import create_user
-from gantry.api.services.fleet_writers import DEVICE, RELEASE, newest_success, wanted_release
+from gantry.api.services.fleet_writers import DEVICE, RELEASE, newest_success
 from gantry.api.services.records import Body, Reference, Writer
 from gantry.api.services.secrets import hash_password
 from gantry.api.services.tags import DEVICE_TAG
@@ -157,9 +157,7 @@ def _update_applications(
         if body.should_track_latest_release is not None:
             application.should_track_latest_release = body.should_track_latest_release
         if "should_be_running__release" in sent:
-            application.should_be_running__release = wanted_release(
-                session, application, body.should_be_running__release
-            )
+            application.should_be_running__release = body.should_be_running__release
         elif body.should_track_latest_release:
             application.should_be_running__release = newest_success(session, application)
         session.flush()

@@ -1,0 +1,414 @@
+"""Every rule of the model, declared once."""
+
+from sqlalchemy import and_, exists, tuple_
+from sqlalchemy.orm import aliased
+
+from gantry.api.models import (
+    Actor,
+    ApiKey,
+    Application,
+    ApplicationVariable,
+    CpuArchitecture,
+    Device,
+    DeviceTag,
+    DeviceType,
+    DeviceVariable,
+    Image,
+    ImageInstall,
+    Release,
+    ReleaseImage,
+    Service,
+    ServiceInstall,
+    User,
+)
+from gantry.api.models.accounts import USERNAME_PATTERN
+from gantry.api.models.fleet import APP_NAME_PATTERN, UUID_PATTERN
+from gantry.api.rules.kinds import Check, Clears, Holds, Link, Removes, Required, Rule, Unique
+from gantry.contracts import device_types
+
+_VARIABLES = (ApplicationVariable, DeviceVariable)
+_VARIABLE_NAME = "name ~ '^[A-Za-z_][A-Za-z0-9_]*$' and length(name) <= 255"
+# Must stay as `services.variables` has it, which says the same in sentences.
+_NOT_RESERVED = (
+    "name !~ '^(RESIN|BALENA)(_|$)'"
+    " or name ~ '^(RESIN|BALENA)_((HOST|SUPERVISOR)_[A-Za-z0-9_]+|OVERRIDE_LOCK)$'"
+)
+_STATUS = "status in ('running', 'success', 'failed', 'cancelled')"
+_SEMVER = r"semver ~ '^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$'"
+
+
+def _runs() -> list[tuple[str, str]]:
+    """Architectures: of a device, and of what it runs."""
+
+    def kind(architecture: device_types.Architecture) -> device_types.DeviceType:
+        return device_types.DeviceType("", "", architecture)
+
+    every = device_types.Architecture
+    return [(own, built) for own in every for built in every if kind(own).runs(kind(built))]
+
+
+_fleet = aliased(Application, name="fleet")
+_own_type = aliased(DeviceType, name="own_type")
+_fleet_type = aliased(DeviceType, name="fleet_type")
+_own_cpu = aliased(CpuArchitecture, name="own_cpu")
+_fleet_cpu = aliased(CpuArchitecture, name="fleet_cpu")
+_release = aliased(Release, name="wanted")
+_actor = aliased(Actor, name="acting")
+_part = aliased(ReleaseImage, name="other_part")
+_part_image = aliased(Image, name="other_image")
+_whole = aliased(Release, name="whole")
+_image = aliased(Image, name="part")
+_service = aliased(Service, name="built")
+_device = aliased(Device, name="owner")
+
+
+def _acts_alone(own: type[User | Application | Device]) -> Holds:
+    others = [each for each in (User, Application, Device) if each is not own]
+    return Holds(
+        own,
+        (Link(_actor, own.actor, alone=True),),
+        and_(*(~exists().where(other.actor == own.actor) for other in others)),
+    )
+
+
+FLEETS = (
+    Rule(
+        "device_type_fits",
+        "It is necessary that each device is of a device type that runs what is built for the "
+        "device type of the device's application.",
+        [
+            Holds(
+                Device,
+                (
+                    Link(_fleet, Device.belongs_to__application),
+                    Link(_own_type, Device.is_of__device_type),
+                    Link(_fleet_type, _fleet.is_for__device_type),
+                    Link(_own_cpu, _own_type.is_of__cpu_architecture),
+                    Link(_fleet_cpu, _fleet_type.is_of__cpu_architecture),
+                ),
+                tuple_(_own_cpu.slug, _fleet_cpu.slug).in_(_runs()),
+            )
+        ],
+    ),
+    Rule(
+        "pin_fits",
+        "It is necessary that each release that a device is pinned on belongs to the device's "
+        "application and is a success.",
+        [
+            Holds(
+                Device,
+                (Link(_release, Device.is_pinned_on__release),),
+                and_(
+                    _release.status == "success",
+                    _release.belongs_to__application == Device.belongs_to__application,
+                ),
+                ("fk_device_is_pinned_on__release",),
+            )
+        ],
+    ),
+    Rule(
+        "target_fits",
+        "It is necessary that each release that an application should be running belongs to the "
+        "application and is a success.",
+        [
+            Holds(
+                Application,
+                (Link(_release, Application.should_be_running__release),),
+                and_(
+                    _release.status == "success",
+                    _release.belongs_to__application == Application.id,
+                ),
+                ("fk_application_should_be_running__release",),
+            )
+        ],
+    ),
+    Rule(
+        "running_release_fits",
+        "It is necessary that each release that a device is running belongs to the device's "
+        "application.",
+        [
+            Holds(
+                Device,
+                (Link(_release, Device.is_running__release),),
+                _release.belongs_to__application == Device.belongs_to__application,
+            )
+        ],
+    ),
+    Rule(
+        "move_clears",
+        "When a device moves to another application, it is no longer pinned on a release, and "
+        "runs none, unless the release belongs to that application.",
+        [
+            Clears(
+                Device,
+                Device.belongs_to__application,
+                Link(_release, column),
+                _release.belongs_to__application,
+            )
+            for column in (Device.is_pinned_on__release, Device.is_running__release)
+        ],
+    ),
+    Rule(
+        "move_forgets",
+        "When a device moves to another application, it has none of the services and images of "
+        "the former one installed.",
+        [
+            Removes(Device, Device.belongs_to__application, ServiceInstall.device),
+            Removes(Device, Device.belongs_to__application, ImageInstall.device),
+        ],
+    ),
+    Rule(
+        "installed_service_fits",
+        "It is necessary that each service that a device has installed belongs to the device's "
+        "application.",
+        [
+            Holds(
+                ServiceInstall,
+                (
+                    Link(_device, ServiceInstall.device),
+                    Link(_service, ServiceInstall.installs__service),
+                ),
+                _service.application == _device.belongs_to__application,
+            )
+        ],
+    ),
+    Rule(
+        "device_has_one_fleet",
+        "It is necessary that each device belongs to exactly one application.",
+        [Required(Device.belongs_to__application)],
+    ),
+    Rule(
+        "device_uuid",
+        "It is necessary that each device has a uuid of 32 or 62 lower-case hexadecimal digits.",
+        [Check(Device, "uuid", f"uuid ~ '{UUID_PATTERN}'")],
+    ),
+    Rule(
+        "device_name",
+        "It is necessary that each device has a name of 1 to 255 characters.",
+        [Check(Device, "device_name", "length(device_name) between 1 and 255")],
+    ),
+    Rule(
+        "heartbeat_state",
+        "It is necessary that the heartbeat of each device is unknown, online, timeout or offline.",
+        [
+            Check(
+                Device,
+                "api_heartbeat_state",
+                "api_heartbeat_state in ('unknown', 'online', 'timeout', 'offline')",
+            )
+        ],
+    ),
+    Rule(
+        "application_name",
+        "It is necessary that each application has a name of 4 to 100 letters, digits, - and _ "
+        "that begins with a letter.",
+        [Check(Application, "app_name", f"app_name ~ '{APP_NAME_PATTERN}'")],
+    ),
+    Rule(
+        "application_name_once",
+        "It is necessary that each user has at most one application of a name.",
+        [Unique(Application, ("belongs_to__user", "app_name"))],
+    ),
+    Rule(
+        "application_uuid",
+        "It is necessary that each application has a uuid of 32 lower-case hexadecimal digits.",
+        [Check(Application, "uuid", "uuid ~ '^[0-9a-f]{32}$'")],
+    ),
+    Rule(
+        "application_class",
+        "It is necessary that each application is a fleet, a block or an app.",
+        [Check(Application, "is_of__class", "is_of__class in ('fleet', 'block', 'app')")],
+    ),
+)
+
+RELEASES = (
+    Rule(
+        "success_once",
+        "It is necessary that each application has at most one success of a commit.",
+        [
+            Unique(
+                Release,
+                ("belongs_to__application", "commit"),
+                "uq_release_success_commit",
+                "status = 'success'",
+            )
+        ],
+    ),
+    Rule(
+        "revision_once",
+        "It is necessary that each application has at most one release of a version and revision.",
+        [
+            Unique(
+                Release,
+                ("belongs_to__application", "semver", "revision"),
+                "uq_release_revision",
+                "revision is not null",
+            )
+        ],
+    ),
+    Rule(
+        "commit",
+        "It is necessary that each release has a commit of 7 to 64 lower-case hexadecimal digits.",
+        [Check(Release, "commit", "commit ~ '^[0-9a-f]{7,64}$'")],
+    ),
+    Rule(
+        "status",
+        "It is necessary that each release and each image is running, success, failed or "
+        "cancelled.",
+        [Check(model, "status", _STATUS) for model in (Release, Image)],
+    ),
+    Rule(
+        "phase",
+        "It is necessary that the phase of each release, if any, is next, current, sunset or "
+        "end-of-life.",
+        [Check(Release, "phase", "phase in ('next', 'current', 'sunset', 'end-of-life')")],
+    ),
+    Rule(
+        "semver",
+        "It is necessary that the version of each release is of the form of semantic versioning.",
+        [Check(Release, "semver", _SEMVER)],
+    ),
+    Rule(
+        "one_image_a_service",
+        "It is necessary that each release has at most one image of a service.",
+        [
+            Holds(
+                ReleaseImage,
+                (
+                    Link(_whole, ReleaseImage.is_part_of__release, alone=True),
+                    Link(_image, ReleaseImage.image),
+                ),
+                ~exists()
+                .where(_part.is_part_of__release == ReleaseImage.is_part_of__release)
+                .where(_part.id != ReleaseImage.id)
+                .where(_part_image.id == _part.image)
+                .where(_part_image.is_a_build_of__service == _image.is_a_build_of__service),
+            ),
+            Unique(ReleaseImage, ("is_part_of__release", "image")),
+        ],
+    ),
+    Rule(
+        "image_fits",
+        "It is necessary that each image of a release is a build of a service of the release's "
+        "application.",
+        [
+            Holds(
+                ReleaseImage,
+                (
+                    Link(_whole, ReleaseImage.is_part_of__release),
+                    Link(_image, ReleaseImage.image),
+                    Link(_service, _image.is_a_build_of__service),
+                ),
+                _service.application == _whole.belongs_to__application,
+            )
+        ],
+    ),
+    Rule(
+        "image_digest",
+        "It is necessary that each image that is a success has a digest, of the form sha256: and "
+        "64 hexadecimal digits.",
+        [
+            Check(Image, "content_hash", "content_hash ~ '^sha256:[0-9a-f]{64}$'"),
+            Check(Image, "success", "status <> 'success' or content_hash is not null"),
+        ],
+    ),
+    Rule(
+        "service_name",
+        "It is necessary that each service has a name of 1 to 63 letters, digits, dots, _ and - "
+        "that begins with a letter or digit.",
+        [Check(Service, "service_name", "service_name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$'")],
+    ),
+    Rule(
+        "service_name_once",
+        "It is necessary that each application has at most one service of a name.",
+        [Unique(Service, ("application", "service_name"))],
+    ),
+    Rule(
+        "repository",
+        "It is necessary that each service is stored in a repository v2/ and 32 hexadecimal "
+        "digits.",
+        [Check(Service, "repository", "repository ~ '^v2/[0-9a-f]{32}$'")],
+    ),
+    Rule(
+        "download_progress",
+        "It is necessary that the download of each installed image is between 0 and 100 percent.",
+        [Check(ImageInstall, "download_progress", "download_progress between 0 and 100")],
+    ),
+)
+
+VARIABLES = (
+    Rule(
+        "variable_name",
+        "It is necessary that each variable has a name of 1 to 255 letters, digits and _ that "
+        "does not begin with a digit.",
+        [Check(model, "name", _VARIABLE_NAME) for model in _VARIABLES],
+    ),
+    Rule(
+        "variable_name_once",
+        "It is necessary that each application and each device has at most one variable of a name.",
+        [
+            Unique(ApplicationVariable, ("application", "name")),
+            Unique(DeviceVariable, ("device", "name")),
+        ],
+    ),
+    Rule(
+        "variable_reserved",
+        "It is necessary that no variable has a name that begins with RESIN_ or BALENA_, unless "
+        "it configures the device's host or supervisor.",
+        [Check(model, "reserved", _NOT_RESERVED) for model in _VARIABLES],
+    ),
+    Rule(
+        "variable_value",
+        "It is necessary that the value of each variable has at most 100000 bytes.",
+        [Check(model, "value", "octet_length(value) <= 100000") for model in _VARIABLES],
+    ),
+    Rule(
+        "tag_key",
+        "It is necessary that each tag has a key of 1 to 100 characters without blanks.",
+        # Must stay as `services.tags` has it.
+        [Check(DeviceTag, "tag_key", "tag_key ~ '^[^[:space:]]+$' and length(tag_key) <= 100")],
+    ),
+    Rule(
+        "tag_key_once",
+        "It is necessary that each device has at most one tag of a key.",
+        [Unique(DeviceTag, ("device", "tag_key"))],
+    ),
+    Rule(
+        "tag_value",
+        "It is necessary that the value of each tag has at most 1000 characters.",
+        [Check(DeviceTag, "value", "length(value) <= 1000")],
+    ),
+)
+
+ACCOUNTS = (
+    Rule(
+        "username",
+        "It is necessary that each user has a name of 2 to 31 lower-case letters, digits, - and _ "
+        "that begins with a letter.",
+        [Check(User, "username", f"username ~ '{USERNAME_PATTERN}'")],
+    ),
+    Rule(
+        "one_actor",
+        "It is necessary that each actor is at most one user, application or device.",
+        [_acts_alone(own) for own in (User, Application, Device)],
+    ),
+    Rule(
+        "key_has_one_actor",
+        "It is necessary that each API key acts for exactly one actor.",
+        [Required(ApiKey.is_of__actor)],
+    ),
+    Rule(
+        "key_role",
+        "It is necessary that each API key is a user's, a device's or for provisioning.",
+        [Check(ApiKey, "role", "role in ('user', 'device', 'provisioning')")],
+    ),
+)
+
+# By what they speak of, as they are listed.
+GROUPS = {
+    "Fleets and devices": FLEETS,
+    "Releases": RELEASES,
+    "Variables and tags": VARIABLES,
+    "Accounts and keys": ACCOUNTS,
+}
+RULES = tuple(rule for rules in GROUPS.values() for rule in rules)

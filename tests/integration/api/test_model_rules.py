@@ -437,14 +437,14 @@ PAIRS = [
 ]
 
 
-def waits(url: str, pid: int) -> None:
+def waits(url: str, pid: int, thread: threading.Thread) -> None:
     """Until this connection waits for another's lock."""
+    blocked = "select cardinality(pg_blocking_pids(%s)) > 0"
     deadline = time.monotonic() + 60
     with psycopg.connect(url, autocommit=True) as watcher:
-        while not watcher.execute("select cardinality(pg_blocking_pids(%s)) > 0", [pid]).fetchone()[
-            0
-        ]:
-            assert time.monotonic() < deadline, "it did not wait"
+        while watcher.execute(blocked, [pid]).fetchone() != (True,):
+            assert thread.is_alive(), "it went through without waiting"
+            assert time.monotonic() < deadline, "it neither waited nor ended"
             time.sleep(0.02)
 
 
@@ -469,7 +469,7 @@ def test_two_changes_at_once_do_not_break_a_rule_together(
         first.execute(statements[0])
         thread = threading.Thread(target=second, args=[late])
         thread.start()
-        waits(own_world, late.info.backend_pid)
+        waits(own_world, late.info.backend_pid, thread)
         first.commit()
         thread.join(60)
         assert len(errors) == 1

@@ -401,6 +401,31 @@ def test_changes_over_an_old_snapshot_are_refused(world: str) -> None:
         opened.rollback()
 
 
+def test_tables_of_one_s_own_deceive_no_rule(connection: psycopg.Connection) -> None:
+    connection.execute("create temp table release as select * from public.release")
+    connection.execute("update pg_temp.release set status = 'success'")
+    told = refused(connection, set_in("device", "is_pinned_on__release = 2"))
+    assert (told.rule.name, told.ids) == ("pin_fits", (1,))
+
+
+def test_a_foreign_key_that_backs_a_rule_is_told_as_the_rule(
+    connection: psycopg.Connection,
+) -> None:
+    connection.execute("alter table device disable trigger rule_pin_fits_device_update")
+    connection.execute(set_in("device", "is_pinned_on__release = 4"))
+    told = refused(connection, "set constraints all immediate")
+    assert (told.rule.name, told.resource, told.ids) == ("pin_fits", "device", ())
+    assert told.sentence == f"{told.rule.sentence} (device)"
+
+
+def test_an_error_that_is_no_rule_s_is_not_told_as_one(connection: psycopg.Connection) -> None:
+    with pytest.raises(psycopg.errors.UniqueViolation) as caught:
+        connection.execute(set_in("device", "uuid = lpad('2', 32, '0')"))
+    assert broken(caught.value) is None
+    assert broken(ValueError("other")) is None
+    assert broken(None) is None
+
+
 PAIRS = [
     (
         "pin_fits",

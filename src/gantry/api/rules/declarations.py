@@ -1,4 +1,9 @@
-"""Every rule of the model, declared once."""
+"""Every rule of the model, declared once.
+
+Whoever changes one writes a revision of the database that makes its constraints and calls
+`migrations.rules.replace`, with a file of what `python -m gantry.api rules --sql` prints; and
+docs/rules.md, with `--markdown`. Tests say what of it is missing.
+"""
 
 from sqlalchemy import and_, exists, tuple_
 from sqlalchemy.orm import aliased

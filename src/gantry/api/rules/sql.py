@@ -33,16 +33,20 @@ from gantry.api.rules.tables import table_of
 # A broken rule names so many rows, and says how many there are.
 NAMED_ROWS = 20
 
+# Whoever makes a change cannot put tables of their own before those of the rules.
+BODY = "language plpgsql set search_path = public, pg_temp as $$"
+
 HELPERS = f"""\
 create function rule_break(rule text, sentence text, subject text, ids bigint[]) returns void
-language plpgsql as $$
+{BODY}
 begin
     raise exception using errcode = 'check_violation', message = sentence,
         constraint = 'rule_' || rule, table = subject,
         detail = jsonb_build_object(
             'ids', to_jsonb(ids[1:{NAMED_ROWS}]), 'count', cardinality(ids))::text;
 end $$;
-create function rule_isolation() returns void language plpgsql as $$
+create function rule_isolation() returns void
+{BODY}
 begin
     -- A snapshot that is older than the locks does not see what others have committed.
     if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
@@ -87,8 +91,11 @@ def create(rules: Iterable[Rule] = RULES) -> str:
 def find(rules: Iterable[Rule] = RULES) -> str:
     """A block that raises when rows break rules, and says which: of all rules at once."""
     lines = []
-    tables = set()
+    tables: set[str] = set()
     for rule in rules:
+        for meaning in rule.meanings:
+            if isinstance(meaning, Holds):
+                tables.update(watch.table for watch in watches(meaning))
         for subject, query in _violations(rule):
             tables.add(subject)
             lines.append(
@@ -174,8 +181,20 @@ def _broken(meaning: Holds) -> Select[Any]:
     return query.where(~func.coalesce(meaning.condition, false()))
 
 
+def _changed(columns: Iterable[str]) -> str:
+    """The rows of a statement with new values.
+
+    No join: its plan, once made for a change of one row, would be kept for one of thousands.
+    """
+    listed = ", ".join(columns)
+    return (
+        f"            select {listed} from new_rows\n"
+        f"            except select {listed} from old_rows"
+    )
+
+
 def _among(rows: Iterable[Row]) -> ColumnElement[bool]:
-    return or_(*(row.id.op("=")(literal_column("any (changed)")) for row in rows))
+    return or_(*(row.id.in_(select(func.unnest(literal_column("changed")))) for row in rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,12 +241,9 @@ def _judges(rule: Rule, meaning: Holds) -> Iterator[str]:
 
 def _judge(rule: Rule, meaning: Holds, function: str, watch: Watch) -> str:
     among = _among(watch.rows)
-    listed = ", ".join(["id", *watch.columns])
     changed = (
         f"select array_agg(id) into changed from (\n"
-        f"            select {listed} from new_rows\n"
-        f"            except select {listed} from old_rows\n"
-        f"        ) as each;"
+        f"{_changed(['id', *watch.columns])}\n        ) as each;"
     )
     if watch.is_subject:
         changed = (
@@ -240,7 +256,7 @@ def _judge(rule: Rule, meaning: Holds, function: str, watch: Watch) -> str:
         _held(meaning, link, among) for link in meaning.links if _is_held(meaning, link, names)
     )
     return (
-        f"create function {function}() returns trigger language plpgsql as $$\n"
+        f"create function {function}() returns trigger\n{BODY}\n"
         f"declare changed bigint[]; broken bigint[];\nbegin\n    {changed}\n"
         f"    if changed is null then\n        return null;\n    end if;\n"
         f"    perform rule_isolation();\n{held}"
@@ -283,7 +299,7 @@ def _clears(rule: Rule, meaning: Clears) -> str:
         .where(meaning.equal == literal_column(f"new.{on}"))
     )
     return (
-        f"create function {name}() returns trigger language plpgsql as $$\nbegin\n"
+        f"create function {name}() returns trigger\n{BODY}\nbegin\n"
         f"    if new.{column} = old.{column} and not exists (\n{fitting}\n    ) then\n"
         f"        new.{column} := null;\n    end if;\n    return new;\nend $$;\n"
         f"create trigger {name} before update of {on} on {table}\n"
@@ -298,10 +314,9 @@ def _removes(rule: Rule, meaning: Removes) -> str:
     name = f"rule_{rule.name}_{reference.table.name}"
     # Triggers of one table go by their names: this before all that judge.
     return (
-        f"create function {name}() returns trigger language plpgsql as $$\nbegin\n"
+        f"create function {name}() returns trigger\n{BODY}\nbegin\n"
         f"    delete from {reference.table.name} where {reference.name} in (\n"
-        f"        select new_rows.id from new_rows join old_rows using (id)\n"
-        f"        where new_rows.{on} is distinct from old_rows.{on});\n"
+        f"        select id from (\n{_changed(['id', on])}\n        ) as each);\n"
         f"    return null;\nend $$;\n"
         f"create trigger before_{name} after update on {table}\n"
         f"    referencing old table as old_rows new table as new_rows\n"

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from gantry.api.actors import UserActor
 from gantry.api.errors import ConflictError
 from gantry.api.models import Application, Device, Release
-from gantry.api.queries import records, releases
+from gantry.api.queries import devices, records, releases
 from gantry.api.services.applications import owned
 from gantry.api.services.records import Body, Reference, Writer
 from gantry.api.services.registration import check_device_name
@@ -50,7 +50,9 @@ def _update_devices(
     for name in ("is_pinned_on__release", "should_be_running__release"):
         if name in sent:
             values["is_pinned_on__release"] = sent[name]
-    records.change(session, Device, ids, values)
+    # Held in one order, so that two such changes do not wait for each other.
+    held = [device.id for device in devices.devices_by_ids(session, ids)]
+    records.change(session, Device, held, values)
     if body.belongs_to__application is not None:
         releases.ensure_service_installs(session, application_id=body.belongs_to__application)
 

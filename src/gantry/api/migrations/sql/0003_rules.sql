@@ -1,7 +1,7 @@
 do $$
 declare ids bigint[]; said text[] := '{}';
 begin
-    lock table "user", api_key, application, application_environment_variable, device, device_environment_variable, device_tag, image, image_install, release, release_image, service, service_install in share row exclusive mode;
+    lock table "user", api_key, application, application_environment_variable, cpu_architecture, device, device_environment_variable, device_tag, device_type, image, image_install, release, release_image, service, service_install in share row exclusive mode;
     select array_agg(id order by id) into ids from (
         SELECT device.id
         FROM device
@@ -385,14 +385,15 @@ select id from api_key where not (role in ('user', 'device', 'provisioning'))
     end if;
 end $$;
 create function rule_break(rule text, sentence text, subject text, ids bigint[]) returns void
-language plpgsql as $$
+language plpgsql set search_path = public, pg_temp as $$
 begin
     raise exception using errcode = 'check_violation', message = sentence,
         constraint = 'rule_' || rule, table = subject,
         detail = jsonb_build_object(
             'ids', to_jsonb(ids[1:20]), 'count', cardinality(ids))::text;
 end $$;
-create function rule_isolation() returns void language plpgsql as $$
+create function rule_isolation() returns void
+language plpgsql set search_path = public, pg_temp as $$
 begin
     -- A snapshot that is older than the locks does not see what others have committed.
     if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
@@ -400,7 +401,8 @@ begin
             message = 'changes that rules speak of need the isolation level read committed';
     end if;
 end $$;
-create function rule_device_type_fits_device_device() returns trigger language plpgsql as $$
+create function rule_device_type_fits_device_device() returns trigger
+language plpgsql set search_path = public, pg_temp as $$
 declare changed bigint[]; broken bigint[];
 begin
     if tg_op = 'INSERT' then
@@ -423,7 +425,7 @@ begin
         LEFT OUTER JOIN device_type AS fleet_type ON fleet_type.id = fleet.is_for__device_type
         LEFT OUTER JOIN cpu_architecture AS own_cpu ON own_cpu.id = own_type.is_of__cpu_architecture
         LEFT OUTER JOIN cpu_architecture AS fleet_cpu ON fleet_cpu.id = fleet_type.is_of__cpu_architecture
-        WHERE device.id = any (changed)
+        WHERE device.id IN (SELECT unnest(changed) AS unnest_1)
     ) order by id for share;
     perform from device_type where id in (
         SELECT device.is_of__device_type
@@ -433,7 +435,7 @@ begin
         LEFT OUTER JOIN device_type AS fleet_type ON fleet_type.id = fleet.is_for__device_type
         LEFT OUTER JOIN cpu_architecture AS own_cpu ON own_cpu.id = own_type.is_of__cpu_architecture
         LEFT OUTER JOIN cpu_architecture AS fleet_cpu ON fleet_cpu.id = fleet_type.is_of__cpu_architecture
-        WHERE device.id = any (changed)
+        WHERE device.id IN (SELECT unnest(changed) AS unnest_1)
     ) order by id for share;
     perform from device_type where id in (
         SELECT fleet.is_for__device_type
@@ -443,7 +445,7 @@ begin
         LEFT OUTER JOIN device_type AS fleet_type ON fleet_type.id = fleet.is_for__device_type
         LEFT OUTER JOIN cpu_architecture AS own_cpu ON own_cpu.id = own_type.is_of__cpu_architecture
         LEFT OUTER JOIN cpu_architecture AS fleet_cpu ON fleet_cpu.id = fleet_type.is_of__cpu_architecture
-        WHERE device.id = any (changed)
+        WHERE device.id IN (SELECT unnest(changed) AS unnest_1)
     ) order by id for share;
     perform from cpu_architecture where id in (
         SELECT own_type.is_of__cpu_architecture
@@ -453,7 +455,7 @@ begin
         LEFT OUTER JOIN device_type AS fleet_type ON fleet_type.id = fleet.is_for__device_type
         LEFT OUTER JOIN cpu_architecture AS own_cpu ON own_cpu.id = own_type.is_of__cpu_architecture
         LEFT OUTER JOIN cpu_architecture AS fleet_cpu ON fleet_cpu.id = fleet_type.is_of__cpu_architecture
-        WHERE device.id = any (changed)
+        WHERE device.id IN (SELECT unnest(changed) AS unnest_1)
     ) order by id for share;
     perform from cpu_architecture where id in (
         SELECT fleet_type.is_of__cpu_architecture
@@ -463,7 +465,7 @@ begin
         LEFT OUTER JOIN device_type AS fleet_type ON fleet_type.id = fleet.is_for__device_type
         LEFT OUTER JOIN cpu_architecture AS own_cpu ON own_cpu.id = own_type.is_of__cpu_architecture
         LEFT OUTER JOIN cpu_architecture AS fleet_cpu ON fleet_cpu.id = fleet_type.is_of__cpu_architecture
-        WHERE device.id = any (changed)
+        WHERE device.id IN (SELECT unnest(changed) AS unnest_1)
     ) order by id for share;
     select array_agg(id order by id) into broken from (
         SELECT device.id
@@ -473,7 +475,7 @@ begin
         LEFT OUTER JOIN device_type AS fleet_type ON fleet_type.id = fleet.is_for__device_type
         LEFT OUTER JOIN cpu_architecture AS own_cpu ON own_cpu.id = own_type.is_of__cpu_architecture
         LEFT OUTER JOIN cpu_architecture AS fleet_cpu ON fleet_cpu.id = fleet_type.is_of__cpu_architecture
-        WHERE NOT coalesce((own_cpu.slug, fleet_cpu.slug) IN (('aarch64', 'aarch64'), ('aarch64', 'armv7hf'), ('aarch64', 'rpi'), ('armv7hf', 'armv7hf'), ('armv7hf', 'rpi'), ('rpi', 'rpi'), ('amd64', 'amd64')), false) AND (device.id = any (changed))
+        WHERE NOT coalesce((own_cpu.slug, fleet_cpu.slug) IN (('aarch64', 'aarch64'), ('aarch64', 'armv7hf'), ('aarch64', 'rpi'), ('armv7hf', 'armv7hf'), ('armv7hf', 'rpi'), ('rpi', 'rpi'), ('amd64', 'amd64')), false) AND device.id IN (SELECT unnest(changed) AS unnest_1)
     ) as each;
     if broken is not null then
         perform rule_break('device_type_fits', 'It is necessary that each device is of a device type that runs what is built for the device type of the device''s application.',
@@ -487,7 +489,8 @@ create trigger rule_device_type_fits_device_insert after insert on device
 create trigger rule_device_type_fits_device_update after update on device
     referencing old table as old_rows new table as new_rows
     for each statement execute function rule_device_type_fits_device_device();
-create function rule_device_type_fits_device_application() returns trigger language plpgsql as $$
+create function rule_device_type_fits_device_application() returns trigger
+language plpgsql set search_path = public, pg_temp as $$
 declare changed bigint[]; broken bigint[];
 begin
     select array_agg(id) into changed from (
@@ -506,7 +509,7 @@ begin
         LEFT OUTER JOIN device_type AS fleet_type ON fleet_type.id = fleet.is_for__device_type
         LEFT OUTER JOIN cpu_architecture AS own_cpu ON own_cpu.id = own_type.is_of__cpu_architecture
         LEFT OUTER JOIN cpu_architecture AS fleet_cpu ON fleet_cpu.id = fleet_type.is_of__cpu_architecture
-        WHERE fleet.id = any (changed)
+        WHERE fleet.id IN (SELECT unnest(changed) AS unnest_1)
     ) order by id for share;
     perform from cpu_architecture where id in (
         SELECT fleet_type.is_of__cpu_architecture
@@ -516,7 +519,7 @@ begin
         LEFT OUTER JOIN device_type AS fleet_type ON fleet_type.id = fleet.is_for__device_type
         LEFT OUTER JOIN cpu_architecture AS own_cpu ON own_cpu.id = own_type.is_of__cpu_architecture
         LEFT OUTER JOIN cpu_architecture AS fleet_cpu ON fleet_cpu.id = fleet_type.is_of__cpu_architecture
-        WHERE fleet.id = any (changed)
+        WHERE fleet.id IN (SELECT unnest(changed) AS unnest_1)
     ) order by id for share;
     select array_agg(id order by id) into broken from (
         SELECT device.id
@@ -526,7 +529,7 @@ begin
         LEFT OUTER JOIN device_type AS fleet_type ON fleet_type.id = fleet.is_for__device_type
         LEFT OUTER JOIN cpu_architecture AS own_cpu ON own_cpu.id = own_type.is_of__cpu_architecture
         LEFT OUTER JOIN cpu_architecture AS fleet_cpu ON fleet_cpu.id = fleet_type.is_of__cpu_architecture
-        WHERE NOT coalesce((own_cpu.slug, fleet_cpu.slug) IN (('aarch64', 'aarch64'), ('aarch64', 'armv7hf'), ('aarch64', 'rpi'), ('armv7hf', 'armv7hf'), ('armv7hf', 'rpi'), ('rpi', 'rpi'), ('amd64', 'amd64')), false) AND (fleet.id = any (changed))
+        WHERE NOT coalesce((own_cpu.slug, fleet_cpu.slug) IN (('aarch64', 'aarch64'), ('aarch64', 'armv7hf'), ('aarch64', 'rpi'), ('armv7hf', 'armv7hf'), ('armv7hf', 'rpi'), ('rpi', 'rpi'), ('amd64', 'amd64')), false) AND fleet.id IN (SELECT unnest(changed) AS unnest_1)
     ) as each;
     if broken is not null then
         perform rule_break('device_type_fits', 'It is necessary that each device is of a device type that runs what is built for the device type of the device''s application.',
@@ -537,7 +540,8 @@ end $$;
 create trigger rule_device_type_fits_device_update after update on application
     referencing old table as old_rows new table as new_rows
     for each statement execute function rule_device_type_fits_device_application();
-create function rule_device_type_fits_device_device_type() returns trigger language plpgsql as $$
+create function rule_device_type_fits_device_device_type() returns trigger
+language plpgsql set search_path = public, pg_temp as $$
 declare changed bigint[]; broken bigint[];
 begin
     select array_agg(id) into changed from (
@@ -556,7 +560,7 @@ begin
         LEFT OUTER JOIN device_type AS fleet_type ON fleet_type.id = fleet.is_for__device_type
         LEFT OUTER JOIN cpu_architecture AS own_cpu ON own_cpu.id = own_type.is_of__cpu_architecture
         LEFT OUTER JOIN cpu_architecture AS fleet_cpu ON fleet_cpu.id = fleet_type.is_of__cpu_architecture
-        WHERE (own_type.id = any (changed)) OR (fleet_type.id = any (changed))
+        WHERE own_type.id IN (SELECT unnest(changed) AS unnest_1) OR fleet_type.id IN (SELECT unnest(changed) AS unnest_2)
     ) order by id for share;
     perform from cpu_architecture where id in (
         SELECT fleet_type.is_of__cpu_architecture
@@ -566,7 +570,7 @@ begin
         LEFT OUTER JOIN device_type AS fleet_type ON fleet_type.id = fleet.is_for__device_type
         LEFT OUTER JOIN cpu_architecture AS own_cpu ON own_cpu.id = own_type.is_of__cpu_architecture
         LEFT OUTER JOIN cpu_architecture AS fleet_cpu ON fleet_cpu.id = fleet_type.is_of__cpu_architecture
-        WHERE (own_type.id = any (changed)) OR (fleet_type.id = any (changed))
+        WHERE own_type.id IN (SELECT unnest(changed) AS unnest_1) OR fleet_type.id IN (SELECT unnest(changed) AS unnest_2)
     ) order by id for share;
     select array_agg(id order by id) into broken from (
         SELECT device.id
@@ -576,7 +580,7 @@ begin
         LEFT OUTER JOIN device_type AS fleet_type ON fleet_type.id = fleet.is_for__device_type
         LEFT OUTER JOIN cpu_architecture AS own_cpu ON own_cpu.id = own_type.is_of__cpu_architecture
         LEFT OUTER JOIN cpu_architecture AS fleet_cpu ON fleet_cpu.id = fleet_type.is_of__cpu_architecture
-        WHERE NOT coalesce((own_cpu.slug, fleet_cpu.slug) IN (('aarch64', 'aarch64'), ('aarch64', 'armv7hf'), ('aarch64', 'rpi'), ('armv7hf', 'armv7hf'), ('armv7hf', 'rpi'), ('rpi', 'rpi'), ('amd64', 'amd64')), false) AND ((own_type.id = any (changed)) OR (fleet_type.id = any (changed)))
+        WHERE NOT coalesce((own_cpu.slug, fleet_cpu.slug) IN (('aarch64', 'aarch64'), ('aarch64', 'armv7hf'), ('aarch64', 'rpi'), ('armv7hf', 'armv7hf'), ('armv7hf', 'rpi'), ('rpi', 'rpi'), ('amd64', 'amd64')), false) AND (own_type.id IN (SELECT unnest(changed) AS unnest_1) OR fleet_type.id IN (SELECT unnest(changed) AS unnest_2))
     ) as each;
     if broken is not null then
         perform rule_break('device_type_fits', 'It is necessary that each device is of a device type that runs what is built for the device type of the device''s application.',
@@ -587,7 +591,8 @@ end $$;
 create trigger rule_device_type_fits_device_update after update on device_type
     referencing old table as old_rows new table as new_rows
     for each statement execute function rule_device_type_fits_device_device_type();
-create function rule_device_type_fits_device_cpu_architecture() returns trigger language plpgsql as $$
+create function rule_device_type_fits_device_cpu_architecture() returns trigger
+language plpgsql set search_path = public, pg_temp as $$
 declare changed bigint[]; broken bigint[];
 begin
     select array_agg(id) into changed from (
@@ -606,7 +611,7 @@ begin
         LEFT OUTER JOIN device_type AS fleet_type ON fleet_type.id = fleet.is_for__device_type
         LEFT OUTER JOIN cpu_architecture AS own_cpu ON own_cpu.id = own_type.is_of__cpu_architecture
         LEFT OUTER JOIN cpu_architecture AS fleet_cpu ON fleet_cpu.id = fleet_type.is_of__cpu_architecture
-        WHERE NOT coalesce((own_cpu.slug, fleet_cpu.slug) IN (('aarch64', 'aarch64'), ('aarch64', 'armv7hf'), ('aarch64', 'rpi'), ('armv7hf', 'armv7hf'), ('armv7hf', 'rpi'), ('rpi', 'rpi'), ('amd64', 'amd64')), false) AND ((own_cpu.id = any (changed)) OR (fleet_cpu.id = any (changed)))
+        WHERE NOT coalesce((own_cpu.slug, fleet_cpu.slug) IN (('aarch64', 'aarch64'), ('aarch64', 'armv7hf'), ('aarch64', 'rpi'), ('armv7hf', 'armv7hf'), ('armv7hf', 'rpi'), ('rpi', 'rpi'), ('amd64', 'amd64')), false) AND (own_cpu.id IN (SELECT unnest(changed) AS unnest_1) OR fleet_cpu.id IN (SELECT unnest(changed) AS unnest_2))
     ) as each;
     if broken is not null then
         perform rule_break('device_type_fits', 'It is necessary that each device is of a device type that runs what is built for the device type of the device''s application.',
@@ -617,7 +622,8 @@ end $$;
 create trigger rule_device_type_fits_device_update after update on cpu_architecture
     referencing old table as old_rows new table as new_rows
     for each statement execute function rule_device_type_fits_device_cpu_architecture();
-create function rule_pin_fits_device_device() returns trigger language plpgsql as $$
+create function rule_pin_fits_device_device() returns trigger
+language plpgsql set search_path = public, pg_temp as $$
 declare changed bigint[]; broken bigint[];
 begin
     if tg_op = 'INSERT' then
@@ -636,13 +642,13 @@ begin
         SELECT device.is_pinned_on__release
         FROM device
         LEFT OUTER JOIN release AS wanted ON wanted.id = device.is_pinned_on__release
-        WHERE device.id = any (changed)
+        WHERE device.id IN (SELECT unnest(changed) AS unnest_1)
     ) order by id for share;
     select array_agg(id order by id) into broken from (
         SELECT device.id
         FROM device
         LEFT OUTER JOIN release AS wanted ON wanted.id = device.is_pinned_on__release
-        WHERE device.is_pinned_on__release IS NOT NULL AND NOT coalesce(wanted.status = 'success' AND wanted.belongs_to__application = device.belongs_to__application, false) AND (device.id = any (changed))
+        WHERE device.is_pinned_on__release IS NOT NULL AND NOT coalesce(wanted.status = 'success' AND wanted.belongs_to__application = device.belongs_to__application, false) AND device.id IN (SELECT unnest(changed) AS unnest_1)
     ) as each;
     if broken is not null then
         perform rule_break('pin_fits', 'It is necessary that each release that a device is pinned on belongs to the device''s application and is a success.',
@@ -656,7 +662,8 @@ create trigger rule_pin_fits_device_insert after insert on device
 create trigger rule_pin_fits_device_update after update on device
     referencing old table as old_rows new table as new_rows
     for each statement execute function rule_pin_fits_device_device();
-create function rule_pin_fits_device_release() returns trigger language plpgsql as $$
+create function rule_pin_fits_device_release() returns trigger
+language plpgsql set search_path = public, pg_temp as $$
 declare changed bigint[]; broken bigint[];
 begin
     select array_agg(id) into changed from (
@@ -671,7 +678,7 @@ begin
         SELECT device.id
         FROM device
         LEFT OUTER JOIN release AS wanted ON wanted.id = device.is_pinned_on__release
-        WHERE device.is_pinned_on__release IS NOT NULL AND NOT coalesce(wanted.status = 'success' AND wanted.belongs_to__application = device.belongs_to__application, false) AND (wanted.id = any (changed))
+        WHERE device.is_pinned_on__release IS NOT NULL AND NOT coalesce(wanted.status = 'success' AND wanted.belongs_to__application = device.belongs_to__application, false) AND wanted.id IN (SELECT unnest(changed) AS unnest_1)
     ) as each;
     if broken is not null then
         perform rule_break('pin_fits', 'It is necessary that each release that a device is pinned on belongs to the device''s application and is a success.',
@@ -682,7 +689,8 @@ end $$;
 create trigger rule_pin_fits_device_update after update on release
     referencing old table as old_rows new table as new_rows
     for each statement execute function rule_pin_fits_device_release();
-create function rule_target_fits_application_application() returns trigger language plpgsql as $$
+create function rule_target_fits_application_application() returns trigger
+language plpgsql set search_path = public, pg_temp as $$
 declare changed bigint[]; broken bigint[];
 begin
     if tg_op = 'INSERT' then
@@ -701,13 +709,13 @@ begin
         SELECT application.should_be_running__release
         FROM application
         LEFT OUTER JOIN release AS wanted ON wanted.id = application.should_be_running__release
-        WHERE application.id = any (changed)
+        WHERE application.id IN (SELECT unnest(changed) AS unnest_1)
     ) order by id for share;
     select array_agg(id order by id) into broken from (
         SELECT application.id
         FROM application
         LEFT OUTER JOIN release AS wanted ON wanted.id = application.should_be_running__release
-        WHERE application.should_be_running__release IS NOT NULL AND NOT coalesce(wanted.status = 'success' AND wanted.belongs_to__application = application.id, false) AND (application.id = any (changed))
+        WHERE application.should_be_running__release IS NOT NULL AND NOT coalesce(wanted.status = 'success' AND wanted.belongs_to__application = application.id, false) AND application.id IN (SELECT unnest(changed) AS unnest_1)
     ) as each;
     if broken is not null then
         perform rule_break('target_fits', 'It is necessary that each release that an application should be running belongs to the application and is a success.',
@@ -721,7 +729,8 @@ create trigger rule_target_fits_application_insert after insert on application
 create trigger rule_target_fits_application_update after update on application
     referencing old table as old_rows new table as new_rows
     for each statement execute function rule_target_fits_application_application();
-create function rule_target_fits_application_release() returns trigger language plpgsql as $$
+create function rule_target_fits_application_release() returns trigger
+language plpgsql set search_path = public, pg_temp as $$
 declare changed bigint[]; broken bigint[];
 begin
     select array_agg(id) into changed from (
@@ -736,7 +745,7 @@ begin
         SELECT application.id
         FROM application
         LEFT OUTER JOIN release AS wanted ON wanted.id = application.should_be_running__release
-        WHERE application.should_be_running__release IS NOT NULL AND NOT coalesce(wanted.status = 'success' AND wanted.belongs_to__application = application.id, false) AND (wanted.id = any (changed))
+        WHERE application.should_be_running__release IS NOT NULL AND NOT coalesce(wanted.status = 'success' AND wanted.belongs_to__application = application.id, false) AND wanted.id IN (SELECT unnest(changed) AS unnest_1)
     ) as each;
     if broken is not null then
         perform rule_break('target_fits', 'It is necessary that each release that an application should be running belongs to the application and is a success.',
@@ -747,7 +756,8 @@ end $$;
 create trigger rule_target_fits_application_update after update on release
     referencing old table as old_rows new table as new_rows
     for each statement execute function rule_target_fits_application_release();
-create function rule_running_release_fits_device_device() returns trigger language plpgsql as $$
+create function rule_running_release_fits_device_device() returns trigger
+language plpgsql set search_path = public, pg_temp as $$
 declare changed bigint[]; broken bigint[];
 begin
     if tg_op = 'INSERT' then
@@ -766,13 +776,13 @@ begin
         SELECT device.is_running__release
         FROM device
         LEFT OUTER JOIN release AS wanted ON wanted.id = device.is_running__release
-        WHERE device.id = any (changed)
+        WHERE device.id IN (SELECT unnest(changed) AS unnest_1)
     ) order by id for share;
     select array_agg(id order by id) into broken from (
         SELECT device.id
         FROM device
         LEFT OUTER JOIN release AS wanted ON wanted.id = device.is_running__release
-        WHERE device.is_running__release IS NOT NULL AND NOT coalesce(wanted.belongs_to__application = device.belongs_to__application, false) AND (device.id = any (changed))
+        WHERE device.is_running__release IS NOT NULL AND NOT coalesce(wanted.belongs_to__application = device.belongs_to__application, false) AND device.id IN (SELECT unnest(changed) AS unnest_1)
     ) as each;
     if broken is not null then
         perform rule_break('running_release_fits', 'It is necessary that each release that a device is running belongs to the device''s application.',
@@ -786,7 +796,8 @@ create trigger rule_running_release_fits_device_insert after insert on device
 create trigger rule_running_release_fits_device_update after update on device
     referencing old table as old_rows new table as new_rows
     for each statement execute function rule_running_release_fits_device_device();
-create function rule_running_release_fits_device_release() returns trigger language plpgsql as $$
+create function rule_running_release_fits_device_release() returns trigger
+language plpgsql set search_path = public, pg_temp as $$
 declare changed bigint[]; broken bigint[];
 begin
     select array_agg(id) into changed from (
@@ -801,7 +812,7 @@ begin
         SELECT device.id
         FROM device
         LEFT OUTER JOIN release AS wanted ON wanted.id = device.is_running__release
-        WHERE device.is_running__release IS NOT NULL AND NOT coalesce(wanted.belongs_to__application = device.belongs_to__application, false) AND (wanted.id = any (changed))
+        WHERE device.is_running__release IS NOT NULL AND NOT coalesce(wanted.belongs_to__application = device.belongs_to__application, false) AND wanted.id IN (SELECT unnest(changed) AS unnest_1)
     ) as each;
     if broken is not null then
         perform rule_break('running_release_fits', 'It is necessary that each release that a device is running belongs to the device''s application.',
@@ -812,7 +823,8 @@ end $$;
 create trigger rule_running_release_fits_device_update after update on release
     referencing old table as old_rows new table as new_rows
     for each statement execute function rule_running_release_fits_device_release();
-create function rule_move_clears_is_pinned_on__release() returns trigger language plpgsql as $$
+create function rule_move_clears_is_pinned_on__release() returns trigger
+language plpgsql set search_path = public, pg_temp as $$
 begin
     if new.is_pinned_on__release = old.is_pinned_on__release and not exists (
         SELECT wanted.id
@@ -826,7 +838,8 @@ end $$;
 create trigger rule_move_clears_is_pinned_on__release before update of belongs_to__application on device
     for each row when (new.belongs_to__application is distinct from old.belongs_to__application)
     execute function rule_move_clears_is_pinned_on__release();
-create function rule_move_clears_is_running__release() returns trigger language plpgsql as $$
+create function rule_move_clears_is_running__release() returns trigger
+language plpgsql set search_path = public, pg_temp as $$
 begin
     if new.is_running__release = old.is_running__release and not exists (
         SELECT wanted.id
@@ -840,27 +853,34 @@ end $$;
 create trigger rule_move_clears_is_running__release before update of belongs_to__application on device
     for each row when (new.belongs_to__application is distinct from old.belongs_to__application)
     execute function rule_move_clears_is_running__release();
-create function rule_move_forgets_service_install() returns trigger language plpgsql as $$
+create function rule_move_forgets_service_install() returns trigger
+language plpgsql set search_path = public, pg_temp as $$
 begin
     delete from service_install where device in (
-        select new_rows.id from new_rows join old_rows using (id)
-        where new_rows.belongs_to__application is distinct from old_rows.belongs_to__application);
+        select id from (
+            select id, belongs_to__application from new_rows
+            except select id, belongs_to__application from old_rows
+        ) as each);
     return null;
 end $$;
 create trigger before_rule_move_forgets_service_install after update on device
     referencing old table as old_rows new table as new_rows
     for each statement execute function rule_move_forgets_service_install();
-create function rule_move_forgets_image_install() returns trigger language plpgsql as $$
+create function rule_move_forgets_image_install() returns trigger
+language plpgsql set search_path = public, pg_temp as $$
 begin
     delete from image_install where device in (
-        select new_rows.id from new_rows join old_rows using (id)
-        where new_rows.belongs_to__application is distinct from old_rows.belongs_to__application);
+        select id from (
+            select id, belongs_to__application from new_rows
+            except select id, belongs_to__application from old_rows
+        ) as each);
     return null;
 end $$;
 create trigger before_rule_move_forgets_image_install after update on device
     referencing old table as old_rows new table as new_rows
     for each statement execute function rule_move_forgets_image_install();
-create function rule_installed_service_fits_service_install_service_install() returns trigger language plpgsql as $$
+create function rule_installed_service_fits_service_install_service_install() returns trigger
+language plpgsql set search_path = public, pg_temp as $$
 declare changed bigint[]; broken bigint[];
 begin
     if tg_op = 'INSERT' then
@@ -880,21 +900,21 @@ begin
         FROM service_install
         LEFT OUTER JOIN device AS owner ON owner.id = service_install.device
         LEFT OUTER JOIN service AS built ON built.id = service_install.installs__service
-        WHERE service_install.id = any (changed)
+        WHERE service_install.id IN (SELECT unnest(changed) AS unnest_1)
     ) order by id for share;
     perform from service where id in (
         SELECT service_install.installs__service
         FROM service_install
         LEFT OUTER JOIN device AS owner ON owner.id = service_install.device
         LEFT OUTER JOIN service AS built ON built.id = service_install.installs__service
-        WHERE service_install.id = any (changed)
+        WHERE service_install.id IN (SELECT unnest(changed) AS unnest_1)
     ) order by id for share;
     select array_agg(id order by id) into broken from (
         SELECT service_install.id
         FROM service_install
         LEFT OUTER JOIN device AS owner ON owner.id = service_install.device
         LEFT OUTER JOIN service AS built ON built.id = service_install.installs__service
-        WHERE NOT coalesce(built.application = owner.belongs_to__application, false) AND (service_install.id = any (changed))
+        WHERE NOT coalesce(built.application = owner.belongs_to__application, false) AND service_install.id IN (SELECT unnest(changed) AS unnest_1)
     ) as each;
     if broken is not null then
         perform rule_break('installed_service_fits', 'It is necessary that each service that a device has installed belongs to the device''s application.',
@@ -908,7 +928,8 @@ create trigger rule_installed_service_fits_service_install_insert after insert o
 create trigger rule_installed_service_fits_service_install_update after update on service_install
     referencing old table as old_rows new table as new_rows
     for each statement execute function rule_installed_service_fits_service_install_service_install();
-create function rule_installed_service_fits_service_install_device() returns trigger language plpgsql as $$
+create function rule_installed_service_fits_service_install_device() returns trigger
+language plpgsql set search_path = public, pg_temp as $$
 declare changed bigint[]; broken bigint[];
 begin
     select array_agg(id) into changed from (
@@ -924,7 +945,7 @@ begin
         FROM service_install
         LEFT OUTER JOIN device AS owner ON owner.id = service_install.device
         LEFT OUTER JOIN service AS built ON built.id = service_install.installs__service
-        WHERE NOT coalesce(built.application = owner.belongs_to__application, false) AND (owner.id = any (changed))
+        WHERE NOT coalesce(built.application = owner.belongs_to__application, false) AND owner.id IN (SELECT unnest(changed) AS unnest_1)
     ) as each;
     if broken is not null then
         perform rule_break('installed_service_fits', 'It is necessary that each service that a device has installed belongs to the device''s application.',
@@ -935,7 +956,8 @@ end $$;
 create trigger rule_installed_service_fits_service_install_update after update on device
     referencing old table as old_rows new table as new_rows
     for each statement execute function rule_installed_service_fits_service_install_device();
-create function rule_installed_service_fits_service_install_service() returns trigger language plpgsql as $$
+create function rule_installed_service_fits_service_install_service() returns trigger
+language plpgsql set search_path = public, pg_temp as $$
 declare changed bigint[]; broken bigint[];
 begin
     select array_agg(id) into changed from (
@@ -951,7 +973,7 @@ begin
         FROM service_install
         LEFT OUTER JOIN device AS owner ON owner.id = service_install.device
         LEFT OUTER JOIN service AS built ON built.id = service_install.installs__service
-        WHERE NOT coalesce(built.application = owner.belongs_to__application, false) AND (built.id = any (changed))
+        WHERE NOT coalesce(built.application = owner.belongs_to__application, false) AND built.id IN (SELECT unnest(changed) AS unnest_1)
     ) as each;
     if broken is not null then
         perform rule_break('installed_service_fits', 'It is necessary that each service that a device has installed belongs to the device''s application.',
@@ -962,7 +984,8 @@ end $$;
 create trigger rule_installed_service_fits_service_install_update after update on service
     referencing old table as old_rows new table as new_rows
     for each statement execute function rule_installed_service_fits_service_install_service();
-create function rule_one_image_a_service_release_image_release_image() returns trigger language plpgsql as $$
+create function rule_one_image_a_service_release_image_release_image() returns trigger
+language plpgsql set search_path = public, pg_temp as $$
 declare changed bigint[]; broken bigint[];
 begin
     if tg_op = 'INSERT' then
@@ -982,14 +1005,14 @@ begin
         FROM release_image
         LEFT OUTER JOIN release AS whole ON whole.id = release_image.is_part_of__release
         LEFT OUTER JOIN image AS part ON part.id = release_image.image
-        WHERE release_image.id = any (changed)
+        WHERE release_image.id IN (SELECT unnest(changed) AS unnest_1)
     ) order by id for no key update;
     perform from image where id in (
         SELECT release_image.image
         FROM release_image
         LEFT OUTER JOIN release AS whole ON whole.id = release_image.is_part_of__release
         LEFT OUTER JOIN image AS part ON part.id = release_image.image
-        WHERE release_image.id = any (changed)
+        WHERE release_image.id IN (SELECT unnest(changed) AS unnest_1)
     ) order by id for share;
     select array_agg(id order by id) into broken from (
         SELECT release_image.id
@@ -998,7 +1021,7 @@ begin
         LEFT OUTER JOIN image AS part ON part.id = release_image.image
         WHERE NOT coalesce(NOT (EXISTS (SELECT *
         FROM release_image AS other_part, image AS other_image
-        WHERE other_part.is_part_of__release = release_image.is_part_of__release AND other_part.id != release_image.id AND other_image.id = other_part.image AND other_image.is_a_build_of__service = part.is_a_build_of__service)), false) AND (release_image.id = any (changed))
+        WHERE other_part.is_part_of__release = release_image.is_part_of__release AND other_part.id != release_image.id AND other_image.id = other_part.image AND other_image.is_a_build_of__service = part.is_a_build_of__service)), false) AND release_image.id IN (SELECT unnest(changed) AS unnest_1)
     ) as each;
     if broken is not null then
         perform rule_break('one_image_a_service', 'It is necessary that each release has at most one image of a service.',
@@ -1012,7 +1035,8 @@ create trigger rule_one_image_a_service_release_image_insert after insert on rel
 create trigger rule_one_image_a_service_release_image_update after update on release_image
     referencing old table as old_rows new table as new_rows
     for each statement execute function rule_one_image_a_service_release_image_release_image();
-create function rule_one_image_a_service_release_image_image() returns trigger language plpgsql as $$
+create function rule_one_image_a_service_release_image_image() returns trigger
+language plpgsql set search_path = public, pg_temp as $$
 declare changed bigint[]; broken bigint[];
 begin
     select array_agg(id) into changed from (
@@ -1028,7 +1052,7 @@ begin
         FROM release_image
         LEFT OUTER JOIN release AS whole ON whole.id = release_image.is_part_of__release
         LEFT OUTER JOIN image AS part ON part.id = release_image.image
-        WHERE part.id = any (changed)
+        WHERE part.id IN (SELECT unnest(changed) AS unnest_1)
     ) order by id for no key update;
     select array_agg(id order by id) into broken from (
         SELECT release_image.id
@@ -1037,7 +1061,7 @@ begin
         LEFT OUTER JOIN image AS part ON part.id = release_image.image
         WHERE NOT coalesce(NOT (EXISTS (SELECT *
         FROM release_image AS other_part, image AS other_image
-        WHERE other_part.is_part_of__release = release_image.is_part_of__release AND other_part.id != release_image.id AND other_image.id = other_part.image AND other_image.is_a_build_of__service = part.is_a_build_of__service)), false) AND (part.id = any (changed))
+        WHERE other_part.is_part_of__release = release_image.is_part_of__release AND other_part.id != release_image.id AND other_image.id = other_part.image AND other_image.is_a_build_of__service = part.is_a_build_of__service)), false) AND part.id IN (SELECT unnest(changed) AS unnest_1)
     ) as each;
     if broken is not null then
         perform rule_break('one_image_a_service', 'It is necessary that each release has at most one image of a service.',
@@ -1048,7 +1072,8 @@ end $$;
 create trigger rule_one_image_a_service_release_image_update after update on image
     referencing old table as old_rows new table as new_rows
     for each statement execute function rule_one_image_a_service_release_image_image();
-create function rule_image_fits_release_image_release_image() returns trigger language plpgsql as $$
+create function rule_image_fits_release_image_release_image() returns trigger
+language plpgsql set search_path = public, pg_temp as $$
 declare changed bigint[]; broken bigint[];
 begin
     if tg_op = 'INSERT' then
@@ -1069,7 +1094,7 @@ begin
         LEFT OUTER JOIN release AS whole ON whole.id = release_image.is_part_of__release
         LEFT OUTER JOIN image AS part ON part.id = release_image.image
         LEFT OUTER JOIN service AS built ON built.id = part.is_a_build_of__service
-        WHERE release_image.id = any (changed)
+        WHERE release_image.id IN (SELECT unnest(changed) AS unnest_1)
     ) order by id for share;
     perform from image where id in (
         SELECT release_image.image
@@ -1077,7 +1102,7 @@ begin
         LEFT OUTER JOIN release AS whole ON whole.id = release_image.is_part_of__release
         LEFT OUTER JOIN image AS part ON part.id = release_image.image
         LEFT OUTER JOIN service AS built ON built.id = part.is_a_build_of__service
-        WHERE release_image.id = any (changed)
+        WHERE release_image.id IN (SELECT unnest(changed) AS unnest_1)
     ) order by id for share;
     perform from service where id in (
         SELECT part.is_a_build_of__service
@@ -1085,7 +1110,7 @@ begin
         LEFT OUTER JOIN release AS whole ON whole.id = release_image.is_part_of__release
         LEFT OUTER JOIN image AS part ON part.id = release_image.image
         LEFT OUTER JOIN service AS built ON built.id = part.is_a_build_of__service
-        WHERE release_image.id = any (changed)
+        WHERE release_image.id IN (SELECT unnest(changed) AS unnest_1)
     ) order by id for share;
     select array_agg(id order by id) into broken from (
         SELECT release_image.id
@@ -1093,7 +1118,7 @@ begin
         LEFT OUTER JOIN release AS whole ON whole.id = release_image.is_part_of__release
         LEFT OUTER JOIN image AS part ON part.id = release_image.image
         LEFT OUTER JOIN service AS built ON built.id = part.is_a_build_of__service
-        WHERE NOT coalesce(built.application = whole.belongs_to__application, false) AND (release_image.id = any (changed))
+        WHERE NOT coalesce(built.application = whole.belongs_to__application, false) AND release_image.id IN (SELECT unnest(changed) AS unnest_1)
     ) as each;
     if broken is not null then
         perform rule_break('image_fits', 'It is necessary that each image of a release is a build of a service of the release''s application.',
@@ -1107,7 +1132,8 @@ create trigger rule_image_fits_release_image_insert after insert on release_imag
 create trigger rule_image_fits_release_image_update after update on release_image
     referencing old table as old_rows new table as new_rows
     for each statement execute function rule_image_fits_release_image_release_image();
-create function rule_image_fits_release_image_release() returns trigger language plpgsql as $$
+create function rule_image_fits_release_image_release() returns trigger
+language plpgsql set search_path = public, pg_temp as $$
 declare changed bigint[]; broken bigint[];
 begin
     select array_agg(id) into changed from (
@@ -1124,7 +1150,7 @@ begin
         LEFT OUTER JOIN release AS whole ON whole.id = release_image.is_part_of__release
         LEFT OUTER JOIN image AS part ON part.id = release_image.image
         LEFT OUTER JOIN service AS built ON built.id = part.is_a_build_of__service
-        WHERE NOT coalesce(built.application = whole.belongs_to__application, false) AND (whole.id = any (changed))
+        WHERE NOT coalesce(built.application = whole.belongs_to__application, false) AND whole.id IN (SELECT unnest(changed) AS unnest_1)
     ) as each;
     if broken is not null then
         perform rule_break('image_fits', 'It is necessary that each image of a release is a build of a service of the release''s application.',
@@ -1135,7 +1161,8 @@ end $$;
 create trigger rule_image_fits_release_image_update after update on release
     referencing old table as old_rows new table as new_rows
     for each statement execute function rule_image_fits_release_image_release();
-create function rule_image_fits_release_image_image() returns trigger language plpgsql as $$
+create function rule_image_fits_release_image_image() returns trigger
+language plpgsql set search_path = public, pg_temp as $$
 declare changed bigint[]; broken bigint[];
 begin
     select array_agg(id) into changed from (
@@ -1152,7 +1179,7 @@ begin
         LEFT OUTER JOIN release AS whole ON whole.id = release_image.is_part_of__release
         LEFT OUTER JOIN image AS part ON part.id = release_image.image
         LEFT OUTER JOIN service AS built ON built.id = part.is_a_build_of__service
-        WHERE part.id = any (changed)
+        WHERE part.id IN (SELECT unnest(changed) AS unnest_1)
     ) order by id for share;
     select array_agg(id order by id) into broken from (
         SELECT release_image.id
@@ -1160,7 +1187,7 @@ begin
         LEFT OUTER JOIN release AS whole ON whole.id = release_image.is_part_of__release
         LEFT OUTER JOIN image AS part ON part.id = release_image.image
         LEFT OUTER JOIN service AS built ON built.id = part.is_a_build_of__service
-        WHERE NOT coalesce(built.application = whole.belongs_to__application, false) AND (part.id = any (changed))
+        WHERE NOT coalesce(built.application = whole.belongs_to__application, false) AND part.id IN (SELECT unnest(changed) AS unnest_1)
     ) as each;
     if broken is not null then
         perform rule_break('image_fits', 'It is necessary that each image of a release is a build of a service of the release''s application.',
@@ -1171,7 +1198,8 @@ end $$;
 create trigger rule_image_fits_release_image_update after update on image
     referencing old table as old_rows new table as new_rows
     for each statement execute function rule_image_fits_release_image_image();
-create function rule_image_fits_release_image_service() returns trigger language plpgsql as $$
+create function rule_image_fits_release_image_service() returns trigger
+language plpgsql set search_path = public, pg_temp as $$
 declare changed bigint[]; broken bigint[];
 begin
     select array_agg(id) into changed from (
@@ -1188,7 +1216,7 @@ begin
         LEFT OUTER JOIN release AS whole ON whole.id = release_image.is_part_of__release
         LEFT OUTER JOIN image AS part ON part.id = release_image.image
         LEFT OUTER JOIN service AS built ON built.id = part.is_a_build_of__service
-        WHERE NOT coalesce(built.application = whole.belongs_to__application, false) AND (built.id = any (changed))
+        WHERE NOT coalesce(built.application = whole.belongs_to__application, false) AND built.id IN (SELECT unnest(changed) AS unnest_1)
     ) as each;
     if broken is not null then
         perform rule_break('image_fits', 'It is necessary that each image of a release is a build of a service of the release''s application.',
@@ -1199,7 +1227,8 @@ end $$;
 create trigger rule_image_fits_release_image_update after update on service
     referencing old table as old_rows new table as new_rows
     for each statement execute function rule_image_fits_release_image_service();
-create function rule_one_actor_user_user() returns trigger language plpgsql as $$
+create function rule_one_actor_user_user() returns trigger
+language plpgsql set search_path = public, pg_temp as $$
 declare changed bigint[]; broken bigint[];
 begin
     if tg_op = 'INSERT' then
@@ -1218,7 +1247,7 @@ begin
         SELECT "user".actor
         FROM "user"
         LEFT OUTER JOIN actor AS acting ON acting.id = "user".actor
-        WHERE "user".id = any (changed)
+        WHERE "user".id IN (SELECT unnest(changed) AS unnest_1)
     ) order by id for no key update;
     select array_agg(id order by id) into broken from (
         SELECT "user".id
@@ -1228,7 +1257,7 @@ begin
         FROM application
         WHERE application.actor = "user".actor)) AND NOT (EXISTS (SELECT *
         FROM device
-        WHERE device.actor = "user".actor)), false) AND ("user".id = any (changed))
+        WHERE device.actor = "user".actor)), false) AND "user".id IN (SELECT unnest(changed) AS unnest_1)
     ) as each;
     if broken is not null then
         perform rule_break('one_actor', 'It is necessary that each actor is at most one user, application or device.',
@@ -1242,7 +1271,8 @@ create trigger rule_one_actor_user_insert after insert on "user"
 create trigger rule_one_actor_user_update after update on "user"
     referencing old table as old_rows new table as new_rows
     for each statement execute function rule_one_actor_user_user();
-create function rule_one_actor_application_application() returns trigger language plpgsql as $$
+create function rule_one_actor_application_application() returns trigger
+language plpgsql set search_path = public, pg_temp as $$
 declare changed bigint[]; broken bigint[];
 begin
     if tg_op = 'INSERT' then
@@ -1261,7 +1291,7 @@ begin
         SELECT application.actor
         FROM application
         LEFT OUTER JOIN actor AS acting ON acting.id = application.actor
-        WHERE application.id = any (changed)
+        WHERE application.id IN (SELECT unnest(changed) AS unnest_1)
     ) order by id for no key update;
     select array_agg(id order by id) into broken from (
         SELECT application.id
@@ -1271,7 +1301,7 @@ begin
         FROM "user"
         WHERE "user".actor = application.actor)) AND NOT (EXISTS (SELECT *
         FROM device
-        WHERE device.actor = application.actor)), false) AND (application.id = any (changed))
+        WHERE device.actor = application.actor)), false) AND application.id IN (SELECT unnest(changed) AS unnest_1)
     ) as each;
     if broken is not null then
         perform rule_break('one_actor', 'It is necessary that each actor is at most one user, application or device.',
@@ -1285,7 +1315,8 @@ create trigger rule_one_actor_application_insert after insert on application
 create trigger rule_one_actor_application_update after update on application
     referencing old table as old_rows new table as new_rows
     for each statement execute function rule_one_actor_application_application();
-create function rule_one_actor_device_device() returns trigger language plpgsql as $$
+create function rule_one_actor_device_device() returns trigger
+language plpgsql set search_path = public, pg_temp as $$
 declare changed bigint[]; broken bigint[];
 begin
     if tg_op = 'INSERT' then
@@ -1304,7 +1335,7 @@ begin
         SELECT device.actor
         FROM device
         LEFT OUTER JOIN actor AS acting ON acting.id = device.actor
-        WHERE device.id = any (changed)
+        WHERE device.id IN (SELECT unnest(changed) AS unnest_1)
     ) order by id for no key update;
     select array_agg(id order by id) into broken from (
         SELECT device.id
@@ -1314,7 +1345,7 @@ begin
         FROM "user"
         WHERE "user".actor = device.actor)) AND NOT (EXISTS (SELECT *
         FROM application
-        WHERE application.actor = device.actor)), false) AND (device.id = any (changed))
+        WHERE application.actor = device.actor)), false) AND device.id IN (SELECT unnest(changed) AS unnest_1)
     ) as each;
     if broken is not null then
         perform rule_break('one_actor', 'It is necessary that each actor is at most one user, application or device.',

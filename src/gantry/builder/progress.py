@@ -95,7 +95,7 @@ class Transcript:
             return [Line(f"{name}: {error}", is_error=True)]
         if name.startswith(_QUIET) or not vertex.get("started"):
             return []
-        # What is taken from the cache says so as it starts, which may be all that is seen for a while.
+        # What is taken from the cache says so as it starts: often nothing more of it is seen.
         if digest in self._announced or digest in self._finished:
             return []
         self._announced.add(digest)

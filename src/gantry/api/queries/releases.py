@@ -184,12 +184,6 @@ def forget_installs(session: Session, device_id: int, except_images: Sequence[in
     )
 
 
-def forget_service_installs(session: Session, device_id: int) -> None:
-    """A device has left its fleet: it has none of its services."""
-    session.execute(delete(ServiceInstall).where(ServiceInstall.device == device_id))
-    session.execute(delete(ImageInstall).where(ImageInstall.device == device_id))
-
-
 def newest_success(session: Session, application_id: int) -> int | None:
     """The last success of an application."""
     return session.scalar(

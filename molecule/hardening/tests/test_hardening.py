@@ -140,6 +140,7 @@ def test_masked_units_are_exactly_these(on: On, name: str) -> None:
     assert masked(on(name)) == before | MASKED
     refused = on(name).run("systemctl start apt-daily.timer")
     assert "masked" in refused.stderr
+    assert on(name).check_output("systemctl list-units --failed --no-legend --plain") == ""
 
 
 def test_rare_protocols_cannot_be_loaded(on: On) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.gantry_config import ConfigError, booted, read
+from ansible.module_utils.gantry_config import ConfigError, boot_source, booted, read
 
 DOCUMENTATION = """
 ---
@@ -141,14 +141,14 @@ def facts(parameters: dict[str, Any], architecture: str) -> dict[str, Any]:
     """Everything that the module returns."""
     model = text_of(MODEL)
     kind = parameters["device_type"] or device_type_of(model, architecture, text_of(PRODUCT))
-    source = "/boot/firmware" if Path("/boot/firmware").is_dir() else parameters["boot"]
     boot = Path(parameters["boot"])
-    cmdline = Path(source) / "cmdline.txt"
+    source = boot_source(boot)
+    cmdline = source / "cmdline.txt"
     config: dict[str, Any] = {}
     config_problem = ""
     try:
         there = (boot / "config.json").exists()
-        config = read((boot if there else Path(source)) / "config.json")
+        config = read((boot if there else source) / "config.json")
     except ConfigError as error:
         config_problem = str(error)
     is_booted = booted()
@@ -162,7 +162,7 @@ def facts(parameters: dict[str, Any], architecture: str) -> dict[str, Any]:
         "booted": is_booted,
         "board": model,
         "device_type": kind,
-        "boot_source": source,
+        "boot_source": str(source),
         "cmdline": str(cmdline) if cmdline.is_file() else "",
         "kernel_options": text_of(Path("/proc/cmdline")).split(),
         "config": config,

@@ -31,15 +31,18 @@ def booted() -> bool:
         return True
 
 
-def boot_folder() -> Path:
-    """Where the boot partition's files are: in an image's build nothing is at /mnt/boot yet, and
-    what was written there would be hidden once the device has booted.
-    """
+def boot_source(mounted: Path) -> Path:
+    """The boot partition where the system itself mounts it, else where a device has it."""
     firmware = Path("/boot/firmware")
-    return firmware if not booted() and firmware.is_dir() else Path("/mnt/boot")
+    return firmware if firmware.is_dir() else mounted
 
 
-BOOT = Path(os.environ.get("GANTRY_BOOT") or boot_folder())
+MOUNTED_BOOT = Path("/mnt/boot")
+# In an image's build nothing is at /mnt/boot yet, and what was written there would be hidden once
+# the device has booted.
+BOOT = Path(
+    os.environ.get("GANTRY_BOOT") or (MOUNTED_BOOT if booted() else boot_source(MOUNTED_BOOT))
+)
 RUN = Path(os.environ.get("GANTRY_RUN", "/run/gantry"))
 HOOKS = Path(os.environ.get("GANTRY_HOOKS", "/usr/local/lib/gantry/config.d"))
 DEVICE = Path(os.environ.get("GANTRY_DEVICE", "/etc/gantry/device.json"))

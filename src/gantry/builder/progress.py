@@ -28,7 +28,7 @@ class Transcript:
 
     _pending: list[str] = field(default_factory=list)
     _announced: set[str] = field(default_factory=set)
-    _finished: set[str] = field(default_factory=set)
+    _failed: set[str] = field(default_factory=set)
     _names: dict[str, str] = field(default_factory=dict)
     _partial: dict[tuple[str, int], bytes] = field(default_factory=dict)
     _plain: list[str] = field(default_factory=list)
@@ -87,8 +87,9 @@ class Transcript:
         digest, name = vertex["digest"], vertex.get("name", "")
         self._names[digest] = name
         error = vertex.get("error")
-        if error and digest not in self._finished:
-            self._finished.add(digest)
+        if error and digest not in self._failed:
+            self._failed.add(digest)
+            self._announced.add(digest)
             if "context canceled" in error:
                 return []
             self._error = self._error or f"{name}: {error}"
@@ -96,7 +97,7 @@ class Transcript:
         if name.startswith(_QUIET) or not vertex.get("started"):
             return []
         # What is taken from the cache says so as it starts: often nothing more of it is seen.
-        if digest in self._announced or digest in self._finished:
+        if digest in self._announced:
             return []
         self._announced.add(digest)
         return [Line(f"{name} (cached)" if vertex.get("cached") else name)]

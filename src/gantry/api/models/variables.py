@@ -5,6 +5,13 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from gantry.api.models.base import Base, CreatedAt, Key
 
+# Regular expressions that mean the same to Python and PostgreSQL.
+VARIABLE_NAME_PATTERN = "^[A-Za-z_][A-Za-z0-9_]*$"
+RESERVED_NAME_PATTERN = "^(RESIN|BALENA)(_|$)"
+CONFIGURATION_NAME_PATTERN = "^(RESIN|BALENA)_((HOST|SUPERVISOR)_[A-Za-z0-9_]+|OVERRIDE_LOCK)$"
+MAX_VARIABLE_NAME = 255
+MAX_VALUE_BYTES = 100_000
+
 
 class ApplicationVariable(Base):
     """A variable of all devices of a fleet."""

@@ -28,16 +28,20 @@ from gantry.api.models import (
 )
 from gantry.api.models.accounts import USERNAME_PATTERN
 from gantry.api.models.fleet import APP_NAME_PATTERN, UUID_PATTERN
+from gantry.api.models.variables import (
+    CONFIGURATION_NAME_PATTERN,
+    MAX_VALUE_BYTES,
+    MAX_VARIABLE_NAME,
+    RESERVED_NAME_PATTERN,
+    VARIABLE_NAME_PATTERN,
+)
 from gantry.api.rules.kinds import Check, Clears, Holds, Link, Removes, Required, Rule, Unique
 from gantry.contracts import device_types
 
 _VARIABLES = (ApplicationVariable, DeviceVariable)
-_VARIABLE_NAME = "name ~ '^[A-Za-z_][A-Za-z0-9_]*$' and length(name) <= 255"
-# Must stay as `services.variables` has it, which says the same in sentences.
-_NOT_RESERVED = (
-    "name !~ '^(RESIN|BALENA)(_|$)'"
-    " or name ~ '^(RESIN|BALENA)_((HOST|SUPERVISOR)_[A-Za-z0-9_]+|OVERRIDE_LOCK)$'"
-)
+_VARIABLE_NAME = f"name ~ '{VARIABLE_NAME_PATTERN}' and length(name) <= {MAX_VARIABLE_NAME}"
+# `services.variables` says the same in sentences, before the database is asked.
+_NOT_RESERVED = f"name !~ '{RESERVED_NAME_PATTERN}' or name ~ '{CONFIGURATION_NAME_PATTERN}'"
 _STATUS = "status in ('running', 'success', 'failed', 'cancelled')"
 _SEMVER = r"semver ~ '^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$'"
 
@@ -365,7 +369,10 @@ VARIABLES = (
     Rule(
         "variable_value",
         "It is necessary that the value of each variable has at most 100000 bytes.",
-        [Check(model, "value", "octet_length(value) <= 100000") for model in _VARIABLES],
+        [
+            Check(model, "value", f"octet_length(value) <= {MAX_VALUE_BYTES}")
+            for model in _VARIABLES
+        ],
     ),
     Rule(
         "tag_key",

@@ -3,13 +3,17 @@
 import re
 
 from gantry.api.errors import BadRequestError
+from gantry.api.models.variables import (
+    CONFIGURATION_NAME_PATTERN,
+    MAX_VALUE_BYTES,
+    MAX_VARIABLE_NAME,
+    RESERVED_NAME_PATTERN,
+    VARIABLE_NAME_PATTERN,
+)
 
-MAX_VALUE_BYTES = 100_000
-MAX_NAME = 255
-
-_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
-_RESERVED = re.compile(r"^(RESIN|BALENA)(_|$)")
-_CONFIGURATION = re.compile(r"^(RESIN|BALENA)_((HOST|SUPERVISOR)_[A-Za-z0-9_]+|OVERRIDE_LOCK)$")
+_NAME = re.compile(VARIABLE_NAME_PATTERN)
+_RESERVED = re.compile(RESERVED_NAME_PATTERN)
+_CONFIGURATION = re.compile(CONFIGURATION_NAME_PATTERN)
 
 
 def is_configuration(name: str) -> bool:
@@ -23,10 +27,10 @@ def check(name: str, value: str) -> None:
     Raises:
         BadRequestError: the name's characters, a reserved name, or a value that is too long.
     """
-    if not _NAME.fullmatch(name) or len(name) > MAX_NAME:
+    if not _NAME.fullmatch(name) or len(name) > MAX_VARIABLE_NAME:
         raise BadRequestError(
             f"the variable name {name[:100]!r} is not valid: use letters, digits and _, not "
-            f"beginning with a digit, at most {MAX_NAME} characters"
+            f"beginning with a digit, at most {MAX_VARIABLE_NAME} characters"
         )
     if _RESERVED.match(name) and not is_configuration(name):
         raise BadRequestError(

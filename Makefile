@@ -58,7 +58,7 @@ format: ## let ruff put the code in order
 docs: ## write the variable tables of the roles' READMEs
 	@scripts/role-docs
 
-test: setup ## every test but soak, molecule and the whole machine
+test: setup ## every test but soak and the whole machine
 	@scripts/in-docker-group scripts/test
 
 test-unit: ## unit tests only

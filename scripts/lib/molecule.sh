@@ -2,19 +2,23 @@
 # shellcheck shell=bash
 
 # The scenarios' names; with `native` those on the machine's own processor only.
-# Emulated ones first: they take longest.
+# Those that take longest first: emulated ones, and these.
+LONG=" provision supervisor "
+
 scenarios() {
-    local folder emulated=() native=()
+    local folder emulated=() long=() native=()
     for folder in molecule/*/molecule.yml; do
         folder=$(dirname "$folder")
         if grep -qE 'container_arch: *(aarch64|armv7hf)' "$folder/inventory.yml"; then
             emulated+=("${folder#molecule/}")
+        elif [[ "$LONG" = *" ${folder#molecule/} "* ]]; then
+            long+=("${folder#molecule/}")
         else
             native+=("${folder#molecule/}")
         fi
     done
     [ "${1:-}" = native ] || printf '%s ' "${emulated[@]}"
-    printf '%s ' "${native[@]}"
+    printf '%s ' "${long[@]}" "${native[@]}"
 }
 
 # What the scenarios of the arguments run in; minutes under qemu where it is not there yet.

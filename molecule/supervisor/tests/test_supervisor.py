@@ -38,6 +38,12 @@ def is_healthy(host, port=48484):
     return host.run("python3 -c %s", HEALTHY % port).rc == 0
 
 
+def knows_that_it_is_well(host):
+    """Whether the supervisor's watcher has seen it healthy, and told systemd so."""
+    status = f"systemctl show {UNIT} -p StatusText --value"
+    return host.check_output(status) == f"healthy, {FIRST}"
+
+
 def config_of(host):
     return json.loads(host.file("/mnt/boot/config.json").content_string)
 
@@ -77,8 +83,7 @@ def make(host, tag, *lines):
 def test_it_runs_and_systemd_knows_that_it_is_well(device):
     assert device.check_output(f"systemctl is-enabled {UNIT}") == "enabled"
     assert device.check_output("systemctl is-system-running") == "running"
-    status = f"systemctl show {UNIT} -p StatusText --value"
-    assert wait_for(lambda: device.check_output(status) == f"healthy, {FIRST}", 30)
+    assert wait_for(lambda: knows_that_it_is_well(device), 30)
 
 
 def test_config_json_has_all_that_was_there_and_an_identity(device):
@@ -154,6 +159,8 @@ def test_one_that_ends_is_started_again(device, bystander):
 
 
 def test_one_that_is_stuck_is_started_again(device, bystander):
+    # One that has never been well has minutes to become so: the watcher must have seen it well.
+    assert wait_for(lambda: knows_that_it_is_well(device), 30)
     before = container(device)
     pid = device.check_output("docker inspect -f '{{.State.Pid}}' gantry_supervisor")
     device.check_output("kill -STOP %s", pid)

@@ -19,7 +19,7 @@ from gantry.api.database import Database, reason
 from gantry.api.errors import ApiError
 from gantry.api.events import Hub
 from gantry.api.limits import BodyLimit
-from gantry.api.routes import accounts, devices, general, odata, registry, services
+from gantry.api.routes import accounts, assets, devices, family, general, odata, registry, services
 from gantry.api.rules import broken
 from gantry.api.services import streams
 from gantry.api.services.registry_tokens import TokenSigner
@@ -56,7 +56,7 @@ def create_app(context: Context) -> FastAPI:
     )
     app.state.context = context
     app.add_middleware(BodyLimit)
-    for module in (general, accounts, devices, registry, services, odata):
+    for module in (general, accounts, devices, family, registry, services, assets, odata):
         app.include_router(module.router)
     _add_handlers(app)
     return app

@@ -6,8 +6,12 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 BODY_LIMIT = 512 * 1024
-# Our own builder sends whole build logs.
-SERVICES_BODY_LIMIT = 32 * 1024 * 1024
+# By what a path begins with. Our own builder sends whole build logs; releases have files.
+LARGER = {
+    "/services/": 32 * 1024 * 1024,
+    "/v7/release_asset": 65 * 1024 * 1024,
+    "/v6/release_asset": 65 * 1024 * 1024,
+}
 
 
 class BodyTooLargeError(Exception):
@@ -25,7 +29,8 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limit = SERVICES_BODY_LIMIT if scope["path"].startswith("/services/") else BODY_LIMIT
+        larger = (size for start, size in LARGER.items() if scope["path"].startswith(start))
+        limit = next(larger, BODY_LIMIT)
         refusal = JSONResponse(
             {"error": f"the request's body is larger than {limit // 1024} kB"}, 413
         )

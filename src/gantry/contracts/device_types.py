@@ -44,6 +44,16 @@ class DeviceType:
         """Whether a device of this type runs what is built for devices of another."""
         return built_for.architecture in _RUNS[self.architecture]
 
+    def contract(self) -> dict[str, object]:
+        """What the type requires and provides, in the family's form of a contract."""
+        return {
+            "type": "hw.device-type",
+            "slug": self.slug,
+            "version": "1",
+            "name": self.name,
+            "data": {"arch": self.architecture.value},
+        }
+
 
 # What a CPU can run besides its own: 64-bit ARM runs 32-bit programs, ARMv7 runs ARMv6.
 _RUNS = {

@@ -13,11 +13,13 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import IntegrityError
 
 from gantry.api.database import Database
-from gantry.api.queries.applications import seed_device_types
 from gantry.api.rules import METADATA, RULES, Broken, broken, sql
+from gantry.contracts.device_types import DEVICE_TYPES
 
 from .conftest import Fleet
 
+# What the world is made at: before the rules, and before organizations.
+WORLD_REVISION = "0002"
 # Two fleets for 64-bit boards. Device 1 is pinned on release 1, device 2 runs release 3.
 WORLD = """
 insert into actor (id) select generate_series(1, 20);
@@ -54,8 +56,33 @@ insert into device_environment_variable (id, device, name, value) values (1, 1, 
 insert into device_tag (id, device, tag_key, value) values (1, 1, 'room', '1');
 insert into api_key (id, key_hash, role, is_of__actor) values (1, 'x', 'device', 5);
 """
+# What came later. Application 3 has supervisors for 64-bit boards: release 6 is a success.
+LATER = """
+insert into service_environment_variable (id, service, name, value) values (1, 1, 'A', '1');
+insert into device_service_environment_variable (id, service_install, name, value)
+    values (1, 1, 'A', '1');
+insert into application_tag (id, application, tag_key, value) values (1, 1, 'room', '1');
+insert into release_tag (id, release, tag_key, value) values (1, 1, 'room', '1');
+insert into release_asset (id, release, asset_key, filename, content_type, size, checksum)
+    values (1, 1, 'map.txt', 'map.txt', 'text/plain', 1, '');
+insert into gateway_download (id, image, is_downloaded_by__device, status)
+    values (1, 1, 1, 'Downloading');
+insert into application (id, actor, organization, application_type, app_name, slug, uuid,
+        is_for__device_type, is_public)
+    select 3, 17, organization.id, application_type.id, 'aarch64-supervisor',
+        'one/aarch64-supervisor', lpad('3', 32, '0'),
+        (select id from device_type where slug = 'raspberrypi3-64'), true
+    from organization, application_type where organization.handle = 'one';
+insert into release (id, belongs_to__application, commit, composition, status, source, revision)
+    values (6, 3, 'aaaaaaa', '{}', 'success', 'git', 0),
+        (7, 3, 'bbbbbbb', '{}', 'failed', 'git', null);
+update device set should_be_managed_by__release = 6 where id = 1;
+"""
 
-VARIABLES = ("application_environment_variable", "device_environment_variable")
+CONFIGURING = ("application_environment_variable", "device_environment_variable")
+OF_SERVICES = ("service_environment_variable", "device_service_environment_variable")
+VARIABLES = (*CONFIGURING, *OF_SERVICES)
+TAGS = ("application_tag", "device_tag", "release_tag")
 
 
 def type_of(slug: str) -> str:
@@ -125,7 +152,7 @@ BROKEN: list[tuple[str, str, str, tuple[int, ...]]] = [
         "target_fits",
         "update application set should_be_running__release = 5",
         "application",
-        (1, 2),
+        (1, 2, 3),
     ),
     ("target_fits", set_in("release", "status = 'failed'", 3), "application", (1,)),
     ("running_release_fits", set_in("device", "is_running__release = 4"), "device", (1,)),
@@ -159,7 +186,12 @@ BROKEN: list[tuple[str, str, str, tuple[int, ...]]] = [
     ("device_name", set_in("device", "device_name = repeat('x', 256)"), "device", (1,)),
     ("heartbeat_state", set_in("device", "api_heartbeat_state = 'well'"), "device", (1,)),
     ("application_name", set_in("application", "app_name = 'abc'"), "application", (1,)),
-    ("application_name_once", set_in("application", "app_name = 'fleet2'"), "application", ()),
+    (
+        "application_name_once",
+        set_in("application", "app_name = 'fleet2', slug = 'one/other'"),
+        "application",
+        (),
+    ),
     ("application_uuid", set_in("application", "uuid = 'x'"), "application", (1,)),
     ("application_class", set_in("application", "is_of__class = 'x'"), "application", (1,)),
     ("success_once", set_in("release", "status = 'success'", 5), "release", ()),
@@ -204,32 +236,88 @@ BROKEN: list[tuple[str, str, str, tuple[int, ...]]] = [
         (1,),
     ),
     *(("variable_name", set_in(each, "name = '9'"), each, (1,)) for each in VARIABLES),
-    *(("variable_reserved", set_in(each, "name = 'RESIN_X'"), each, (1,)) for each in VARIABLES),
+    *(("variable_reserved", set_in(each, "name = 'RESIN_X'"), each, (1,)) for each in CONFIGURING),
+    *(
+        ("service_variable_reserved", set_in(each, "name = 'RESIN_HOST_X'"), each, (1,))
+        for each in OF_SERVICES
+    ),
     *(
         ("variable_value", set_in(each, "value = repeat('ä', 50001)"), each, (1,))
         for each in VARIABLES
     ),
+    *(
+        (
+            "variable_name_once",
+            f"insert into {table} (id, {owner}, name, value) values (9, 1, 'A', '')",
+            table,
+            (),
+        )
+        for table, owner in zip(
+            VARIABLES, ("application", "device", "service", "service_install"), strict=True
+        )
+    ),
+    *(("tag_key", set_in(each, "tag_key = 'a b'"), each, (1,)) for each in TAGS),
+    *(
+        (
+            "tag_key_once",
+            f"insert into {each} (id, {each.removesuffix('_tag')}, tag_key, value)"
+            " values (9, 1, 'room', '')",
+            each,
+            (),
+        )
+        for each in TAGS
+    ),
+    *(("tag_value", set_in(each, "value = repeat('x', 1001)"), each, (1,)) for each in TAGS),
+    ("asset_key", set_in("release_asset", "asset_key = 'a b'"), "release_asset", (1,)),
     (
-        "variable_name_once",
-        "insert into application_environment_variable (id, application, name, value)"
-        " values (9, 1, 'A', '')",
-        VARIABLES[0],
+        "asset_key_once",
+        "insert into release_asset (id, release, asset_key, filename, content_type, size, checksum)"
+        " values (9, 1, 'map.txt', 'x', 'x', 0, '')",
+        "release_asset",
         (),
     ),
     (
-        "variable_name_once",
-        "insert into device_environment_variable (id, device, name, value) values (9, 1, 'A', '')",
-        VARIABLES[1],
-        (),
+        "download_progress",
+        set_in("gateway_download", "download_progress = 101"),
+        "gateway_download",
+        (1,),
     ),
-    ("tag_key", set_in("device_tag", "tag_key = 'a b'"), "device_tag", (1,)),
+    *(
+        ("custom_location", set_in("device", f"{each} = 'north'"), "device", (1,))
+        for each in ("custom_latitude", "custom_longitude")
+    ),
+    ("target_fits", set_in("release", "is_final = false", 3), "application", (1,)),
+    ("target_fits", set_in("release", "is_invalidated = true", 3), "application", (1,)),
+    ("supervisor_fits", set_in("device", "should_be_managed_by__release = 7"), "device", (1,)),
+    ("supervisor_fits", set_in("device", "should_be_managed_by__release = 1"), "device", (1,)),
     (
-        "tag_key_once",
-        "insert into device_tag (id, device, tag_key, value) values (9, 1, 'room', '')",
-        "device_tag",
+        "supervisor_fits",
+        set_in("application", f"is_for__device_type = {type_of('raspberrypi3')}", 3),
+        "device",
+        (1,),
+    ),
+    (
+        "application_has_one_organization",
+        set_in("application", "organization = null"),
+        "application",
         (),
     ),
-    ("tag_value", set_in("device_tag", "value = repeat('x', 1001)"), "device_tag", (1,)),
+    ("application_slug", set_in("application", "slug = 'two/fleet1'"), "application", (1,)),
+    (
+        "application_slug",
+        "update organization set handle = 'uno' where handle = 'one'",
+        "application",
+        (1, 2, 3),
+    ),
+    ("handle", "update organization set handle = 'A' where id = 1", "organization", (1,)),
+    ("organization_name", "update organization set name = ''", "organization", (1,)),
+    (
+        "member_once",
+        "insert into organization_membership"
+        ' ("user", is_member_of__organization, organization_membership_role) values (1, 1, 1)',
+        "organization_membership",
+        (),
+    ),
     ("username", set_in('"user"', "username = 'A'"), "user", (1,)),
     ("one_actor", set_in('"user"', "actor = 3"), "user", (1,)),
     ("one_actor", set_in("application", "actor = 5"), "application", (1,)),
@@ -256,6 +344,9 @@ ALLOWED = [
     set_in("image", "is_a_build_of__service = 2", 3),
     "insert into service_install (id, device, installs__service) values (9, 1, 2)",
     set_in("device", "actor = 20"),
+    set_in("device", "should_be_managed_by__release = 6"),
+    set_in("device", "custom_latitude = '-12.5', custom_longitude = ''"),
+    set_in("release", "is_final = false, is_invalidated = true"),
     set_in(VARIABLES[0], "name = 'RESIN_HOST_CONFIG_x', value = repeat('x', 100000)"),
     "delete from device",
 ]
@@ -295,9 +386,31 @@ def own_world(postgres: str, filled: str) -> Iterator[str]:
 
 
 def fill(url: str, revision: str = "head") -> None:
-    migrate(url, revision)
+    """The world, made as long ago as can be, so that each revision since has had it."""
+    migrate(url, WORLD_REVISION)
     with psycopg.connect(url) as connection:
+        for each in DEVICE_TYPES:
+            cpu = each.architecture.value
+            connection.execute(
+                "insert into cpu_architecture (slug) values (%s) on conflict do nothing", [cpu]
+            )
+            connection.execute(
+                "insert into device_type (slug, name, is_of__cpu_architecture)"
+                " select %s, %s, id from cpu_architecture where slug = %s",
+                [each.slug, each.name, cpu],
+            )
         connection.execute(WORLD)
+    if revision == "head":
+        migrate(url)
+        with psycopg.connect(url) as connection:
+            connection.execute(LATER)
+
+
+def revision_of(url: str) -> str:
+    with psycopg.connect(url) as connection:
+        row = connection.execute("select version_num from alembic_version").fetchone()
+    assert row is not None
+    return str(row[0])
 
 
 def migrate(url: str, revision: str = "head") -> None:
@@ -305,9 +418,6 @@ def migrate(url: str, revision: str = "head") -> None:
     try:
         with database.locked() as connection:
             database.migrate(connection, revision)
-        if revision != "base":
-            with database.transaction() as session:
-                seed_device_types(session)
     finally:
         database.close()
 
@@ -557,7 +667,8 @@ def test_rows_that_break_rules_are_named_before_anything_is_changed(database_url
         connection.execute("update device_environment_variable set value = '1'")
     migrate(database_url)
     after = catalog(database_url)
-    migrate(database_url, "-1")
+    while revision_of(database_url) != WORLD_REVISION:
+        migrate(database_url, "-1")
     assert catalog(database_url) == before
     with psycopg.connect(database_url) as connection:
         assert connection.execute("select id from device order by id").fetchall() == [(1,), (2,)]

@@ -23,13 +23,31 @@ OWN_ROWS = (
     "application_config_variable",
     "device_environment_variable",
     "device_config_variable",
+    "service_environment_variable",
+    "device_service_environment_variable",
+    "application_tag",
     "device_tag",
+    "release_tag",
+    "release_asset",
     "service_install",
     "image_install",
+    "gateway_download",
+    "organization",
+    "organization_membership",
+    "audit_entry",
+    "actor",
     "user__has__public_key",
     "api_key",
 )
-PUBLIC = ("device_type", "cpu_architecture")
+# What is a person's own, and no business of the other members of their organization.
+PERSONAL = ("user__has__public_key",)
+PUBLIC = (
+    "device_type",
+    "device_type_alias",
+    "cpu_architecture",
+    "application_type",
+    "organization_membership_role",
+)
 
 
 @dataclass
@@ -54,8 +72,26 @@ def make_tenant(api: Api, make_fleet: Callable[[], Fleet]) -> Tenant:
             body = {resource: owner, "name": name, "value": "secret"}
             answer = fleet.user.post(f"/v7/{resource}_environment_variable", json=body)
             assert answer.status_code == 201, answer.text
-    tag = {"device": device.id, "tag_key": "room", "value": "secret"}
-    assert fleet.user.post("/v7/device_tag", json=tag).status_code == 201
+    [service] = fleet.user.get("/v7/service").json()["d"]
+    [install] = fleet.user.get("/v7/service_install").json()["d"]
+    for body in (
+        {"service": service["id"], "name": "A", "value": "secret"},
+        {"service_install": install["id"], "name": "A", "value": "secret"},
+        {"application": fleet.id, "tag_key": "room", "value": "secret"},
+        {"device": device.id, "tag_key": "room", "value": "secret"},
+        {"release": release["release_id"], "tag_key": "room", "value": "secret"},
+    ):
+        parent, key = next(iter(body)), list(body)[1]
+        kind = "tag" if key == "tag_key" else "environment_variable"
+        name = "device_service" if parent == "service_install" else parent
+        answer = fleet.user.post(f"/v7/{name}_{kind}", json=body)
+        assert answer.status_code == 201, answer.text
+    answer = fleet.user.post(
+        "/v7/release_asset",
+        data={"release": str(release["release_id"]), "asset_key": "map.txt"},
+        files={"asset": ("map.txt", b"secret", "text/plain")},
+    )
+    assert answer.status_code == 201, answer.text
     key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA" + "IOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
     assert fleet.user.post("/v7/user__has__public_key", json={"public_key": key}).is_success
     state = device.client.get(f"/device/v3/{device.uuid}/state").json()[device.uuid]
@@ -64,12 +100,33 @@ def make_tenant(api: Api, make_fleet: Callable[[], Fleet]) -> Tenant:
     app = {"releases": {release["commit"]: {"services": services}}}
     report = {device.uuid: {"apps": {fleet.uuid: app}}}
     assert device.client.patch("/device/v3/state", json=report).status_code == 200
+    download = {"images": {image: {"status": "Downloading", "downloadProgress": 5}}}
+    dependent = {"dependent": {"apps": {"x": download}}}
+    path = f"/device/v2/{device.uuid}/state"
+    assert device.client.patch(path, json=dependent).status_code == 200
+    assert fleet.user.post("/api-key/user/full", json={"name": "own"}).status_code == 200
     return Tenant(fleet, device, release, fleet.provisioning_key())
 
 
 @pytest.fixture(scope="module")
 def tenants(shared_api: Api, make_fleet: Callable[[], Fleet]) -> tuple[Tenant, Tenant]:
     return make_tenant(shared_api, make_fleet), make_tenant(shared_api, make_fleet)
+
+
+@pytest.fixture(scope="module")
+def colleague(tenants: tuple[Tenant, Tenant]) -> httpx.Client:
+    """Another member of the first tenant's organization."""
+    fleet = tenants[0].fleet
+    name = f"user{secrets.token_hex(4)}"
+    new = {"username": name, "password": "long enough"}
+    assert fleet.api.login().post("/v7/user", json=new).status_code == 201
+    body = {
+        "is_member_of__organization": fleet.application["organization"]["__id"],
+        "username": name,
+    }
+    answer = fleet.user.post("/v7/organization_membership", json=body)
+    assert answer.status_code == 201, answer.text
+    return fleet.api.login(name, "long enough")
 
 
 def ids(client: httpx.Client, resource: str) -> set[int]:
@@ -91,14 +148,33 @@ def test_users_see_their_own_and_nothing_of_others(
     assert not ids(mine.fleet.api.login(), resource) & (own | foreign)
     for row in foreign:
         path = f"/v7/{resource}({row})"
-        assert mine.fleet.user.get(path).status_code == 404
+        assert mine.fleet.user.get(path).json() == {"d": []}
         assert mine.fleet.user.patch(path, json={}).status_code == 404
         assert mine.fleet.user.delete(path).status_code == 404
     listed = ",".join(str(row) for row in foreign)
     bulk = f"/v7/{resource}?$filter=id in ({listed})"
     assert mine.fleet.user.get(bulk).json() == {"d": []}
+    mine.fleet.user.patch(bulk, json={})
     mine.fleet.user.delete(bulk)
     assert ids(theirs.fleet.user, resource) == foreign
+
+
+@pytest.mark.parametrize("resource", OWN_ROWS)
+def test_members_of_an_organization_see_what_is_its_and_nothing_personal(
+    tenants: tuple[Tenant, Tenant], colleague: httpx.Client, resource: str
+) -> None:
+    mine, theirs = tenants
+    seen, own = ids(colleague, resource), ids(mine.fleet.user, resource)
+    assert not seen & (ids(theirs.fleet.user, resource) - own)
+    if resource in PERSONAL:
+        assert not seen & own
+    else:
+        assert seen & own
+    if resource == "api_key":
+        # Those of the fleet and its devices; not the user's own.
+        user_key = mine.fleet.user.get("/v7/api_key?$filter=role eq 'user'").json()["d"]
+        assert user_key
+        assert not seen & {each["id"] for each in user_key}
 
 
 @pytest.mark.parametrize("resource", OWN_ROWS)
@@ -111,8 +187,8 @@ def test_devices_see_themselves_and_change_nothing(
     assert not seen & ids(theirs.fleet.user, resource)
     for row in seen:
         path = f"/v7/{resource}({row})"
-        assert mine.device.client.delete(path).status_code in (403, 405)
-        assert mine.device.client.patch(path, json={}).status_code in (403, 405, 400)
+        assert mine.device.client.delete(path).status_code in (403, 404, 405)
+        assert mine.device.client.patch(path, json={}).status_code in (403, 404, 405)
     assert ids(mine.device.client, resource) == seen
 
 
@@ -154,8 +230,10 @@ def test_what_is_public_is_changed_by_nobody(tenants: tuple[Tenant, Tenant], res
 def test_accounts(tenants: tuple[Tenant, Tenant]) -> None:
     mine, theirs = tenants
     admin = mine.fleet.api.login()
-    (own,) = ids(mine.fleet.user, "user")
-    (other,) = ids(theirs.fleet.user, "user")
+    own = mine.fleet.user.get("/user/v1/whoami").json()["id"]
+    other = theirs.fleet.user.get("/user/v1/whoami").json()["id"]
+    assert own in ids(mine.fleet.user, "user")
+    assert other not in ids(mine.fleet.user, "user")
     assert {own, other} < ids(admin, "user")
     new = {"username": f"new{secrets.token_hex(4)}", "password": "long enough"}
     assert mine.fleet.user.post("/v7/user", json=new).status_code == 403

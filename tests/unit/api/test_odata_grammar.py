@@ -298,7 +298,7 @@ def test_the_place_of_a_fault_in_a_path(path: str, position: int) -> None:
     assert caught.value.position == position
 
 
-@pytest.mark.parametrize("path", ["", "nothing", "(5)", "device/belongs_to__application", "actor"])
+@pytest.mark.parametrize("path", ["", "nothing", "(5)", "device/belongs_to__application", "actors"])
 def test_paths_that_lead_nowhere(path: str) -> None:
     with pytest.raises(NotFoundError):
         parse_path(RESOURCES, path)

@@ -18,10 +18,16 @@ def test_generated_names_are_two_words() -> None:
 
 
 def test_variables_of_later_levels_go_first_and_configuration_is_apart() -> None:
-    fleet = {"A": "fleet", "B": "fleet", "RESIN_HOST_CONFIG_x": "1"}
-    environment, configuration = variables.split(fleet, {"B": "device", "BALENA_HOST_y": "2"})
-    assert environment == {"A": "fleet", "B": "device"}
-    assert configuration == {"RESIN_HOST_CONFIG_x": "1", "BALENA_HOST_y": "2"}
+    levels = variables.Levels(
+        fleet={"A": "fleet", "B": "fleet", "C": "fleet", "D": "fleet", "RESIN_HOST_CONFIG_x": "1"},
+        services={1: {"B": "service", "C": "service", "D": "service"}, 2: {"A": "other"}},
+        device={"C": "device", "D": "device", "BALENA_HOST_y": "2"},
+        device_services={1: {"D": "both"}},
+    )
+    assert levels.environment(1) == {"A": "fleet", "B": "service", "C": "device", "D": "both"}
+    assert levels.environment(2) == {"A": "other", "B": "fleet", "C": "device", "D": "device"}
+    assert levels.environment(3) == {"A": "fleet", "B": "fleet", "C": "device", "D": "device"}
+    assert levels.configuration() == {"RESIN_HOST_CONFIG_x": "1", "BALENA_HOST_y": "2"}
 
 
 @pytest.mark.parametrize("name", ["A\n", "A B", "", "1A", "A" * 256, "RESIN_X", "BALENA"])

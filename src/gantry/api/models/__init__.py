@@ -1,43 +1,93 @@
 """The tables. The wire's resource names are the tables' names."""
 
-from gantry.api.models.accounts import Actor, ApiKey, KeyRole, LoginAttempt, PublicKey, User
-from gantry.api.models.base import Base
+from gantry.api.models.accounts import (
+    Actor,
+    ApiKey,
+    KeyRole,
+    LoginAttempt,
+    PublicKey,
+    User,
+)
+from gantry.api.models.audit import (
+    AuditEntry,
+)
+from gantry.api.models.base import (
+    Base,
+)
 from gantry.api.models.fleet import (
     Application,
+    ApplicationType,
     CpuArchitecture,
     Device,
     DeviceType,
+    DeviceTypeAlias,
     HeartbeatState,
 )
-from gantry.api.models.releases import Image, Release, ReleaseImage, Service
-from gantry.api.models.variables import (
-    ApplicationVariable,
-    DeviceTag,
-    DeviceVariable,
+from gantry.api.models.installs import (
+    GatewayDownload,
     ImageInstall,
     ServiceInstall,
+)
+from gantry.api.models.organizations import (
+    Organization,
+    OrganizationMembership,
+    OrganizationMembershipRole,
+    OrganizationRole,
+)
+from gantry.api.models.releases import (
+    Image,
+    Release,
+    ReleaseAsset,
+    ReleaseAssetChunk,
+    ReleaseImage,
+    Service,
+)
+from gantry.api.models.tags import (
+    ApplicationTag,
+    DeviceTag,
+    ReleaseTag,
+)
+from gantry.api.models.variables import (
+    ApplicationVariable,
+    DeviceServiceVariable,
+    DeviceVariable,
+    ServiceVariable,
 )
 
 __all__ = [
     "Actor",
     "ApiKey",
     "Application",
+    "ApplicationTag",
+    "ApplicationType",
     "ApplicationVariable",
+    "AuditEntry",
     "Base",
     "CpuArchitecture",
     "Device",
+    "DeviceServiceVariable",
     "DeviceTag",
     "DeviceType",
+    "DeviceTypeAlias",
     "DeviceVariable",
+    "GatewayDownload",
     "HeartbeatState",
     "Image",
     "ImageInstall",
     "KeyRole",
     "LoginAttempt",
+    "Organization",
+    "OrganizationMembership",
+    "OrganizationMembershipRole",
+    "OrganizationRole",
     "PublicKey",
     "Release",
+    "ReleaseAsset",
+    "ReleaseAssetChunk",
     "ReleaseImage",
+    "ReleaseTag",
     "Service",
     "ServiceInstall",
+    "ServiceVariable",
     "User",
 ]

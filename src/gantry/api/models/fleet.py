@@ -14,7 +14,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from gantry.api.models.base import Base, CreatedAt, Key
+from gantry.api.models.base import Base, CreatedAt, JsonObject, Key
 
 UUID_PATTERN = "^[0-9a-f]{32}([0-9a-f]{30})?$"
 APP_NAME_PATTERN = "^[A-Za-z][A-Za-z0-9_-]{3,99}$"
@@ -47,6 +47,38 @@ class DeviceType(Base):
     slug: Mapped[str] = mapped_column(unique=True)
     name: Mapped[str]
     is_of__cpu_architecture: Mapped[int] = mapped_column(ForeignKey("cpu_architecture.id"))
+    is_private: Mapped[bool] = mapped_column(server_default=false())
+    logo: Mapped[str | None]
+    contract: Mapped[JsonObject | None]
+
+
+class DeviceTypeAlias(Base):
+    """A name that clients may use for a device type; its slug is one."""
+
+    __tablename__ = "device_type_alias"
+
+    id: Mapped[Key]
+    is_referenced_by__alias: Mapped[str] = mapped_column(unique=True)
+    references__device_type: Mapped[int] = mapped_column(
+        ForeignKey("device_type.id", ondelete="CASCADE"), index=True
+    )
+
+
+class ApplicationType(Base):
+    """What an application may have; here all may have all."""
+
+    __tablename__ = "application_type"
+
+    id: Mapped[Key]
+    name: Mapped[str]
+    slug: Mapped[str] = mapped_column(unique=True)
+    description: Mapped[str | None]
+    supports_multicontainer: Mapped[bool] = mapped_column(server_default=true())
+    supports_web_url: Mapped[bool] = mapped_column(server_default=false())
+    is_legacy: Mapped[bool] = mapped_column(server_default=false())
+    requires_payment: Mapped[bool] = mapped_column(server_default=false())
+    needs__os_version_range: Mapped[str | None]
+    maximum_device_count: Mapped[int | None]
 
 
 class Application(Base):
@@ -69,13 +101,24 @@ class Application(Base):
     id: Mapped[Key]
     created_at: Mapped[CreatedAt]
     actor: Mapped[int] = mapped_column(ForeignKey("actor.id"), unique=True)
-    belongs_to__user: Mapped[int] = mapped_column(ForeignKey("user.id"))
+    organization: Mapped[int] = mapped_column(ForeignKey("organization.id", ondelete="CASCADE"))
+    application_type: Mapped[int] = mapped_column(ForeignKey("application_type.id"))
+    # Who made it; what one may do with it comes with the organization.
+    belongs_to__user: Mapped[int | None] = mapped_column(
+        ForeignKey("user.id", ondelete="SET NULL"), index=True
+    )
     app_name: Mapped[str]
     slug: Mapped[str] = mapped_column(unique=True)
     uuid: Mapped[str] = mapped_column(unique=True)
     is_for__device_type: Mapped[int] = mapped_column(ForeignKey("device_type.id"))
     is_of__class: Mapped[str] = mapped_column(server_default="fleet")
     is_host: Mapped[bool] = mapped_column(server_default=false())
+    # Whether everybody may read it, its releases and their images' names.
+    is_public: Mapped[bool] = mapped_column(server_default=false())
+    is_archived: Mapped[bool] = mapped_column(server_default=false())
+    is_discoverable: Mapped[bool] = mapped_column(server_default=false())
+    is_stored_at__repository_url: Mapped[str | None]
+    is_accessible_by_support_until__date: Mapped[datetime | None]
     should_track_latest_release: Mapped[bool] = mapped_column(server_default=true())
     should_be_running__release: Mapped[int | None] = mapped_column(index=True)
 
@@ -109,7 +152,9 @@ class Device(Base):
     uuid: Mapped[str] = mapped_column(unique=True)
     device_name: Mapped[str]
     note: Mapped[str | None]
-    belongs_to__user: Mapped[int] = mapped_column(ForeignKey("user.id"), index=True)
+    belongs_to__user: Mapped[int | None] = mapped_column(
+        ForeignKey("user.id", ondelete="SET NULL"), index=True
+    )
     belongs_to__application: Mapped[int] = mapped_column(
         ForeignKey("application.id", ondelete="CASCADE"), index=True
     )
@@ -119,6 +164,19 @@ class Device(Base):
         ForeignKey("release.id", ondelete="SET NULL"), index=True
     )
     is_active: Mapped[bool] = mapped_column(server_default=true())
+    # The supervisor that it should have, and the host OS.
+    should_be_managed_by__release: Mapped[int | None] = mapped_column(
+        ForeignKey("release.id", ondelete="SET NULL"), index=True
+    )
+    should_be_operated_by__release: Mapped[int | None] = mapped_column(
+        ForeignKey("release.id", ondelete="SET NULL"), index=True
+    )
+    is_web_accessible: Mapped[bool] = mapped_column(server_default=false())
+    is_accessible_by_support_until__date: Mapped[datetime | None]
+    is_locked_until__date: Mapped[datetime | None]
+    # Where people say that it is: goes before what it says itself. Texts, as the family has them.
+    custom_latitude: Mapped[str | None]
+    custom_longitude: Mapped[str | None]
 
     # The connection. A stream's lease is renewed by the process that serves it.
     is_online: Mapped[bool] = mapped_column(server_default=false())
@@ -127,6 +185,8 @@ class Device(Base):
     heartbeat_expires_at: Mapped[datetime | None]
     event_stream: Mapped[str | None]
     event_stream_expires_at: Mapped[datetime | None]
+    is_connected_to_vpn: Mapped[bool] = mapped_column(server_default=false())
+    last_vpn_event: Mapped[datetime | None]
 
     # What the device says of itself.
     status: Mapped[str | None]
@@ -135,6 +195,7 @@ class Device(Base):
     os_variant: Mapped[str | None]
     supervisor_version: Mapped[str | None]
     ip_address: Mapped[str | None]
+    public_address: Mapped[str | None]
     mac_address: Mapped[str | None]
     provisioning_progress: Mapped[int | None]
     provisioning_state: Mapped[str | None]
@@ -150,3 +211,5 @@ class Device(Base):
     storage_total: Mapped[int | None]
     latitude: Mapped[float | None] = mapped_column(Float)
     longitude: Mapped[float | None] = mapped_column(Float)
+    location: Mapped[str | None]
+    local_id: Mapped[str | None]

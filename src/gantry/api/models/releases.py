@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, UniqueConstraint, text, true
+from sqlalchemy import ForeignKey, LargeBinary, UniqueConstraint, false, text, true
 from sqlalchemy.orm import Mapped, mapped_column
 
 from gantry.api.models.base import Base, CreatedAt, JsonObject, Key
@@ -37,6 +37,13 @@ class Release(Base):
     build_log: Mapped[str | None]
     error_message: Mapped[str | None]
     note: Mapped[str | None]
+    variant: Mapped[str] = mapped_column(server_default="")
+    contract: Mapped[JsonObject | None]
+    is_finalized_at__date: Mapped[datetime | None]
+    # Not to be tracked any more; devices that are pinned on it stay.
+    is_invalidated: Mapped[bool] = mapped_column(server_default=false())
+    invalidation_reason: Mapped[str | None]
+    known_issue_list: Mapped[str | None]
     # The builder that works on it; what it left behind is told by this name.
     builder: Mapped[str | None]
 
@@ -70,6 +77,8 @@ class Image(Base):
     status: Mapped[str] = mapped_column(server_default="running")
     project_type: Mapped[str | None]
     dockerfile: Mapped[str | None]
+    contract: Mapped[JsonObject | None]
+    error_message: Mapped[str | None]
     labels: Mapped[JsonObject] = mapped_column(server_default=text("'{}'::jsonb"))
     start_timestamp: Mapped[CreatedAt]
     push_timestamp: Mapped[datetime | None]
@@ -86,3 +95,32 @@ class ReleaseImage(Base):
     created_at: Mapped[CreatedAt]
     image: Mapped[int] = mapped_column(ForeignKey("image.id", ondelete="CASCADE"), index=True)
     is_part_of__release: Mapped[int] = mapped_column(ForeignKey("release.id", ondelete="CASCADE"))
+
+
+class ReleaseAsset(Base):
+    """A file that belongs to a release. Its bytes are in `release_asset_chunk`."""
+
+    __tablename__ = "release_asset"
+
+    id: Mapped[Key]
+    created_at: Mapped[CreatedAt]
+    modified_at: Mapped[CreatedAt]
+    release: Mapped[int] = mapped_column(ForeignKey("release.id", ondelete="CASCADE"))
+    asset_key: Mapped[str]
+    filename: Mapped[str]
+    content_type: Mapped[str]
+    size: Mapped[int]
+    # SHA-256 of the bytes, in hexadecimal digits.
+    checksum: Mapped[str]
+
+
+class ReleaseAssetChunk(Base):
+    """A piece of an asset: none is so large that it must be in memory twice."""
+
+    __tablename__ = "release_asset_chunk"
+
+    release_asset: Mapped[int] = mapped_column(
+        ForeignKey("release_asset.id", ondelete="CASCADE"), primary_key=True
+    )
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    content: Mapped[bytes] = mapped_column(LargeBinary)

@@ -1,6 +1,6 @@
-"""Variables of fleets and devices, tags, and what devices have installed."""
+"""Variables of fleets, services and devices."""
 
-from sqlalchemy import ForeignKey, UniqueConstraint, true
+from sqlalchemy import ForeignKey
 from sqlalchemy.orm import Mapped, mapped_column
 
 from gantry.api.models.base import Base, CreatedAt, Key
@@ -13,72 +13,44 @@ MAX_VARIABLE_NAME = 255
 MAX_VALUE_BYTES = 100_000
 
 
-class ApplicationVariable(Base):
-    """A variable of all devices of a fleet."""
+class Variable:
+    """A name and its value."""
+
+    id: Mapped[Key]
+    created_at: Mapped[CreatedAt]
+    name: Mapped[str]
+    value: Mapped[str]
+
+
+class ApplicationVariable(Variable, Base):
+    """A variable of all devices of a fleet: any other of the same name goes before it."""
 
     __tablename__ = "application_environment_variable"
 
-    id: Mapped[Key]
-    created_at: Mapped[CreatedAt]
     application: Mapped[int] = mapped_column(ForeignKey("application.id", ondelete="CASCADE"))
-    name: Mapped[str]
-    value: Mapped[str]
 
 
-class DeviceVariable(Base):
-    """A variable of one device: goes before its fleet's of the same name."""
+class ServiceVariable(Variable, Base):
+    """A variable of one service of a fleet, on all devices: goes before the fleet's."""
+
+    __tablename__ = "service_environment_variable"
+
+    service: Mapped[int] = mapped_column(ForeignKey("service.id", ondelete="CASCADE"))
+
+
+class DeviceVariable(Variable, Base):
+    """A variable of all services of one device: goes before the service's and the fleet's."""
 
     __tablename__ = "device_environment_variable"
 
-    id: Mapped[Key]
-    created_at: Mapped[CreatedAt]
     device: Mapped[int] = mapped_column(ForeignKey("device.id", ondelete="CASCADE"))
-    name: Mapped[str]
-    value: Mapped[str]
 
 
-class DeviceTag(Base):
-    """What a user notes of a device, for programs and people; devices are not told."""
+class DeviceServiceVariable(Variable, Base):
+    """A variable of one service on one device: goes before all others."""
 
-    __tablename__ = "device_tag"
+    __tablename__ = "device_service_environment_variable"
 
-    id: Mapped[Key]
-    created_at: Mapped[CreatedAt]
-    device: Mapped[int] = mapped_column(ForeignKey("device.id", ondelete="CASCADE"))
-    tag_key: Mapped[str]
-    value: Mapped[str]
-
-
-class ServiceInstall(Base):
-    """That a device has a service of its fleet."""
-
-    __tablename__ = "service_install"
-    __table_args__ = (UniqueConstraint("device", "installs__service"),)
-
-    id: Mapped[Key]
-    created_at: Mapped[CreatedAt]
-    device: Mapped[int] = mapped_column(ForeignKey("device.id", ondelete="CASCADE"))
-    installs__service: Mapped[int] = mapped_column(
-        ForeignKey("service.id", ondelete="CASCADE"), index=True
+    service_install: Mapped[int] = mapped_column(
+        ForeignKey("service_install.id", ondelete="CASCADE")
     )
-    should_be_running: Mapped[bool] = mapped_column(server_default=true())
-
-
-class ImageInstall(Base):
-    """An image on a device, as the device last reported it."""
-
-    __tablename__ = "image_install"
-    __table_args__ = (UniqueConstraint("device", "installs__image"),)
-
-    id: Mapped[Key]
-    install_date: Mapped[CreatedAt]
-    modified_at: Mapped[CreatedAt]
-    device: Mapped[int] = mapped_column(ForeignKey("device.id", ondelete="CASCADE"))
-    installs__image: Mapped[int] = mapped_column(
-        ForeignKey("image.id", ondelete="CASCADE"), index=True
-    )
-    is_provided_by__release: Mapped[int] = mapped_column(
-        ForeignKey("release.id", ondelete="CASCADE"), index=True
-    )
-    status: Mapped[str]
-    download_progress: Mapped[int | None]

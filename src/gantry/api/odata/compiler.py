@@ -48,9 +48,11 @@ class Query:
         return select(func.count()).select_from(scope.row).where(*conditions)
 
     def ids(self, resource: Resource, options: Options, key: Key | None = None) -> Select[Any]:
-        """The ids of the rows, for a change of them; at most a page and one more."""
+        """The ids of the rows that the actor may change; at most a page and one more."""
         scope = Scope(resource, aliased(resource.model))
         conditions = [*self._conditions(scope, options), *_keyed(scope, key)]
+        if resource.changeable is not None:
+            conditions.append(resource.changeable(scope.row, self._actor))
         query = select(scope.row.id).where(*conditions)
         return query.order_by(scope.row.id).limit(PAGE_LIMIT + 1)
 

@@ -58,19 +58,27 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Navigation:
-    """From a row to rows of another resource, by a condition over both."""
+    """From a row to rows of another resource, by a condition over both.
+
+    `is_single`: to one row at most, although it bears no field's name.
+    """
 
     target: str
     condition: Callable[[Row, Row], ColumnElement[bool]]
+    is_single: bool = False
 
 
 @dataclass(frozen=True)
 class Resource:
-    """A table as clients see it."""
+    """A table as clients see it.
+
+    `changeable` says which rows an actor may change, where that is fewer than those it sees.
+    """
 
     name: str
     model: type[Base]
     visible: Callable[[Row, Actor], ColumnElement[bool]]
+    changeable: Callable[[Row, Actor], ColumnElement[bool]] | None = None
     hidden: frozenset[str] = frozenset()
     heavy: frozenset[str] = frozenset()
     # Beside the id: each a set of fields that name at most one row.
@@ -90,7 +98,8 @@ class Resource:
 
     def is_collection(self, navigation: str) -> bool:
         """Whether a navigation leads to any number of rows; those to one bear a field's name."""
-        return navigation not in self.fields
+        found = self.navigations.get(navigation)
+        return navigation not in self.fields and not (found is not None and found.is_single)
 
 
 def _field(column: Column[Any], *, is_heavy: bool) -> Field:

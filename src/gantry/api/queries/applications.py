@@ -1,15 +1,23 @@
 """Applications (fleets), device types and variables."""
 
+from collections.abc import Iterable
+
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from gantry.api.models import (
     Application,
+    ApplicationType,
     ApplicationVariable,
     CpuArchitecture,
+    DeviceServiceVariable,
     DeviceType,
+    DeviceTypeAlias,
     DeviceVariable,
+    Service,
+    ServiceInstall,
+    ServiceVariable,
 )
 from gantry.contracts.device_types import DEVICE_TYPES
 
@@ -23,8 +31,13 @@ def application_by_id(
 
 
 def application_by_slug(session: Session, slug: str) -> Application | None:
-    """The application of this slug (`<user>/<app>`, in lower case)."""
+    """The application of this slug (`<organization>/<app>`, in lower case)."""
     return session.scalar(select(Application).where(Application.slug == slug))
+
+
+def application_by_uuid(session: Session, uuid: str) -> Application | None:
+    """The application of this uuid."""
+    return session.scalar(select(Application).where(Application.uuid == uuid))
 
 
 def device_type_by_slug(session: Session, slug: str) -> DeviceType | None:
@@ -35,6 +48,13 @@ def device_type_by_slug(session: Session, slug: str) -> DeviceType | None:
 def device_type_by_id(session: Session, device_type_id: int) -> DeviceType | None:
     """The device type of this id."""
     return session.get(DeviceType, device_type_id)
+
+
+def default_type(session: Session) -> int:
+    """The type of application that there is."""
+    return session.scalars(
+        select(ApplicationType.id).where(ApplicationType.slug == "microservices")
+    ).one()
 
 
 def application_variables(session: Session, application_id: int) -> dict[str, str]:
@@ -55,6 +75,37 @@ def device_variables(session: Session, device_id: int) -> dict[str, str]:
     return {row.name: row.value for row in rows}
 
 
+def service_variables(session: Session, application_id: int) -> dict[int, dict[str, str]]:
+    """The variables of single services of a fleet, by the service's id."""
+    rows = session.execute(
+        select(ServiceVariable.service, ServiceVariable.name, ServiceVariable.value)
+        .join(Service, Service.id == ServiceVariable.service)
+        .where(Service.application == application_id)
+    )
+    return _by_service(rows.tuples())
+
+
+def device_service_variables(session: Session, device_id: int) -> dict[int, dict[str, str]]:
+    """The variables of single services on one device, by the service's id."""
+    rows = session.execute(
+        select(
+            ServiceInstall.installs__service,
+            DeviceServiceVariable.name,
+            DeviceServiceVariable.value,
+        )
+        .join(ServiceInstall, ServiceInstall.id == DeviceServiceVariable.service_install)
+        .where(ServiceInstall.device == device_id)
+    )
+    return _by_service(rows.tuples())
+
+
+def _by_service(rows: Iterable[tuple[int, str, str]]) -> dict[int, dict[str, str]]:
+    found: dict[int, dict[str, str]] = {}
+    for service, name, value in rows:
+        found.setdefault(service, {})[name] = value
+    return found
+
+
 def seed_device_types(session: Session) -> None:
     """The device types of `gantry.contracts`, as rows; what is there already keeps its id."""
     for each in DEVICE_TYPES:
@@ -67,14 +118,23 @@ def seed_device_types(session: Session) -> None:
             select(CpuArchitecture.id).where(CpuArchitecture.slug == each.architecture.value)
         ).one()
         row = insert(DeviceType).values(
-            slug=each.slug, name=each.name, is_of__cpu_architecture=architecture
+            slug=each.slug,
+            name=each.name,
+            is_of__cpu_architecture=architecture,
+            contract=each.contract(),
         )
-        session.execute(
+        stored = session.scalars(
             row.on_conflict_do_update(
                 index_elements=["slug"],
                 set_={
                     "name": row.excluded.name,
                     "is_of__cpu_architecture": row.excluded.is_of__cpu_architecture,
+                    "contract": row.excluded.contract,
                 },
-            )
+            ).returning(DeviceType.id)
+        ).one()
+        session.execute(
+            insert(DeviceTypeAlias)
+            .values(is_referenced_by__alias=each.slug, references__device_type=stored)
+            .on_conflict_do_nothing()
         )

@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import case, func, or_, select, text, update
 from sqlalchemy.orm import Session
 
-from gantry.api.models import Application, Device, DeviceTag, HeartbeatState
+from gantry.api.models import Application, Device, HeartbeatState
+from gantry.api.queries.visibility import of_members
 
 # After a heartbeat is overdue a device is `timeout` for this long, then `offline` (the family's).
 TIMEOUT_GRACE = timedelta(seconds=15)
@@ -20,11 +21,11 @@ def device_by_uuid(session: Session, uuid: str, *, lock: bool = False) -> Device
 
 
 def owned_device(session: Session, user_id: int, uuid: str) -> Device | None:
-    """The device of this uuid in an application of this user."""
+    """The device of this uuid in an application of this user's organizations."""
     return session.scalar(
         select(Device)
         .join(Application, Application.id == Device.belongs_to__application)
-        .where(Device.uuid == uuid, Application.belongs_to__user == user_id)
+        .where(Device.uuid == uuid, of_members(Application.organization, user_id))
     )
 
 
@@ -148,15 +149,9 @@ def devices_by_ids(session: Session, ids: Sequence[int]) -> list[Device]:
 
 
 def owned_device_by_id(session: Session, user_id: int, device_id: int) -> Device | None:
-    """The device of this id in an application of this user."""
+    """The device of this id in an application of this user's organizations."""
     return session.scalar(
         select(Device)
         .join(Application, Application.id == Device.belongs_to__application)
-        .where(Device.id == device_id, Application.belongs_to__user == user_id)
+        .where(Device.id == device_id, of_members(Application.organization, user_id))
     )
-
-
-def has_tag(session: Session, device_id: int, key: str) -> bool:
-    """Whether a device has a tag of this key."""
-    found = select(DeviceTag.id).where(DeviceTag.device == device_id, DeviceTag.tag_key == key)
-    return session.scalar(found) is not None

@@ -26,6 +26,16 @@ def by_id(session: Session, model: type[Model], row_id: int) -> Model:
     return session.get_one(model, row_id)
 
 
+def maybe(session: Session, model: type[Model], row_id: int) -> Model | None:
+    """A row, if it is there."""
+    return session.get(model, row_id)
+
+
+def exists(session: Session, model: Any, values: Mapping[str, Any]) -> bool:
+    """Whether a row has these values."""
+    return session.scalar(select(model.id).filter_by(**values).limit(1)) is not None
+
+
 def change(session: Session, model: Any, ids: Sequence[int], values: Mapping[str, Any]) -> None:
     """Set the same values in several rows."""
     if values:

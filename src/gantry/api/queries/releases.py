@@ -1,6 +1,6 @@
 """Releases, their services and images."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from gantry.api.models import (
     Application,
     Device,
+    GatewayDownload,
     Image,
     ImageInstall,
     Release,
@@ -16,6 +17,7 @@ from gantry.api.models import (
     Service,
     ServiceInstall,
 )
+from gantry.api.queries.visibility import of_members
 
 
 def has_repository(session: Session, application_id: int, repository: str) -> bool:
@@ -31,7 +33,7 @@ def owns_repository(session: Session, user_id: int, repository: str) -> bool:
     found = (
         select(Service.id)
         .join(Application, Application.id == Service.application)
-        .where(Application.belongs_to__user == user_id, Service.repository == repository)
+        .where(of_members(Application.organization, user_id), Service.repository == repository)
     )
     return session.scalar(found) is not None
 
@@ -146,6 +148,56 @@ def image_by_location(session: Session, release_id: int, location: str) -> Image
     )
 
 
+def images_by_ids(
+    session: Session, application_id: int, ids: Collection[int]
+) -> list[tuple[int, str, str]]:
+    """Id, location and release's commit of these images of an application's successes."""
+    rows = session.execute(
+        select(Image.id, Image.is_stored_at__image_location, Release.commit)
+        .join(ReleaseImage, ReleaseImage.image == Image.id)
+        .join(Release, Release.id == ReleaseImage.is_part_of__release)
+        .where(
+            Image.id.in_(ids),
+            Release.belongs_to__application == application_id,
+            Release.status == "success",
+        )
+    )
+    return [row._tuple() for row in rows]
+
+
+def image_of_application(session: Session, application_id: int, location: str) -> int | None:
+    """The newest image of an application's services at this location, with or without digest."""
+    name, _, digest = location.partition("@")
+    query = (
+        select(Image.id)
+        .join(Service, Service.id == Image.is_a_build_of__service)
+        .where(Service.application == application_id, Image.is_stored_at__image_location == name)
+        .order_by(Image.id.desc())
+    )
+    return session.scalar((query.where(Image.content_hash == digest) if digest else query).limit(1))
+
+
+def report_download(
+    session: Session, device_id: int, image_id: int, status: str, progress: int | None
+) -> None:
+    """Note how far a device is with an image that it downloads for others."""
+    row = insert(GatewayDownload).values(
+        image=image_id,
+        is_downloaded_by__device=device_id,
+        status=status,
+        download_progress=progress,
+    )
+    session.execute(
+        row.on_conflict_do_update(
+            index_elements=["image", "is_downloaded_by__device"],
+            set_={
+                "status": row.excluded.status,
+                "download_progress": row.excluded.download_progress,
+            },
+        )
+    )
+
+
 def report_install(
     session: Session,
     device_id: int,
@@ -184,11 +236,15 @@ def forget_installs(session: Session, device_id: int, except_images: Sequence[in
     )
 
 
-def newest_success(session: Session, application_id: int) -> int | None:
-    """The last success of an application."""
+def newest_success(session: Session, application_id: int, *, but: int = 0) -> int | None:
+    """The last success that an application may track: no draft, none invalidated, not `but`."""
     return session.scalar(
         select(func.max(Release.id)).where(
-            Release.belongs_to__application == application_id, Release.status == "success"
+            Release.belongs_to__application == application_id,
+            Release.status == "success",
+            Release.is_final,
+            ~Release.is_invalidated,
+            Release.id != but,
         )
     )
 

@@ -5,29 +5,38 @@ Whoever changes one writes a revision of the database that makes its constraints
 docs/rules.md, with `--markdown`. Tests say what of it is missing.
 """
 
-from sqlalchemy import and_, exists, tuple_
+from sqlalchemy import and_, exists, func, literal, tuple_
 from sqlalchemy.orm import aliased
 
 from gantry.api.models import (
     Actor,
     ApiKey,
     Application,
+    ApplicationTag,
     ApplicationVariable,
     CpuArchitecture,
     Device,
+    DeviceServiceVariable,
     DeviceTag,
     DeviceType,
     DeviceVariable,
+    GatewayDownload,
     Image,
     ImageInstall,
+    Organization,
+    OrganizationMembership,
     Release,
+    ReleaseAsset,
     ReleaseImage,
+    ReleaseTag,
     Service,
     ServiceInstall,
+    ServiceVariable,
     User,
 )
 from gantry.api.models.accounts import USERNAME_PATTERN
 from gantry.api.models.fleet import APP_NAME_PATTERN, UUID_PATTERN
+from gantry.api.models.organizations import HANDLE_PATTERN
 from gantry.api.models.variables import (
     CONFIGURATION_NAME_PATTERN,
     MAX_VALUE_BYTES,
@@ -38,10 +47,16 @@ from gantry.api.models.variables import (
 from gantry.api.rules.kinds import Check, Clears, Holds, Link, Removes, Required, Rule, Unique
 from gantry.contracts import device_types
 
-_VARIABLES = (ApplicationVariable, DeviceVariable)
+# Variables that may configure the device itself, and those of services, which may not.
+_CONFIGURING = (ApplicationVariable, DeviceVariable)
+_VARIABLES = (*_CONFIGURING, ServiceVariable, DeviceServiceVariable)
+_TAGS = (ApplicationTag, DeviceTag, ReleaseTag)
 _VARIABLE_NAME = f"name ~ '{VARIABLE_NAME_PATTERN}' and length(name) <= {MAX_VARIABLE_NAME}"
 # `services.variables` says the same in sentences, before the database is asked.
 _NOT_RESERVED = f"name !~ '{RESERVED_NAME_PATTERN}' or name ~ '{CONFIGURATION_NAME_PATTERN}'"
+_NOT_CONFIGURING = f"name !~ '{RESERVED_NAME_PATTERN}'"
+_COORDINATE = "'^(-?[0-9]{1,3}([.][0-9]{1,20})?)?$'"
+_TAG_KEY = "tag_key ~ '^[^[:space:]]+$' and length(tag_key) <= 100"
 _STATUS = "status in ('running', 'success', 'failed', 'cancelled')"
 _SEMVER = r"semver ~ '^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$'"
 
@@ -69,6 +84,8 @@ _whole = aliased(Release, name="whole")
 _image = aliased(Image, name="part")
 _service = aliased(Service, name="built")
 _device = aliased(Device, name="owner")
+_organization = aliased(Organization, name="owning")
+_supervisor = aliased(Application, name="supervisor")
 
 
 def _acts_alone(own: type[User | Application | Device]) -> Holds:
@@ -118,13 +135,15 @@ FLEETS = (
     Rule(
         "target_fits",
         "It is necessary that each release that an application should be running belongs to the "
-        "application and is a success.",
+        "application, is a success, is final and is not invalidated.",
         [
             Holds(
                 Application,
                 (Link(_release, Application.should_be_running__release),),
                 and_(
                     _release.status == "success",
+                    _release.is_final,
+                    ~_release.is_invalidated,
                     _release.belongs_to__application == Application.id,
                 ),
                 ("fk_application_should_be_running__release",),
@@ -140,6 +159,28 @@ FLEETS = (
                 Device,
                 (Link(_release, Device.is_running__release),),
                 _release.belongs_to__application == Device.belongs_to__application,
+            )
+        ],
+    ),
+    Rule(
+        "supervisor_fits",
+        "It is necessary that each release that should manage a device is a success of a public "
+        "application of supervisors that is for the CPU architecture of the device's type.",
+        [
+            Holds(
+                Device,
+                (
+                    Link(_release, Device.should_be_managed_by__release),
+                    Link(_supervisor, _release.belongs_to__application),
+                    Link(_own_type, Device.is_of__device_type),
+                    Link(_fleet_type, _supervisor.is_for__device_type),
+                ),
+                and_(
+                    _release.status == "success",
+                    _supervisor.is_public,
+                    _supervisor.app_name.regexp_match("-supervisor$"),
+                    _own_type.is_of__cpu_architecture == _fleet_type.is_of__cpu_architecture,
+                ),
             )
         ],
     ),
@@ -197,6 +238,15 @@ FLEETS = (
         [Check(Device, "device_name", "length(device_name) between 1 and 255")],
     ),
     Rule(
+        "custom_location",
+        "It is necessary that the custom latitude and longitude of each device, if any, are "
+        "decimal numbers of degrees.",
+        [
+            Check(Device, name, f"{name} ~ {_COORDINATE}")
+            for name in ("custom_latitude", "custom_longitude")
+        ],
+    ),
+    Rule(
         "heartbeat_state",
         "It is necessary that the heartbeat of each device is unknown, online, timeout or offline.",
         [
@@ -215,8 +265,26 @@ FLEETS = (
     ),
     Rule(
         "application_name_once",
-        "It is necessary that each user has at most one application of a name.",
-        [Unique(Application, ("belongs_to__user", "app_name"))],
+        "It is necessary that each organization has at most one application of a name.",
+        [Unique(Application, ("organization", "app_name"))],
+    ),
+    Rule(
+        "application_has_one_organization",
+        "It is necessary that each application belongs to exactly one organization.",
+        [Required(Application.organization)],
+    ),
+    Rule(
+        "application_slug",
+        "It is necessary that the slug of each application is the handle of its organization, a "
+        "slash, and the application's name in lower case.",
+        [
+            Holds(
+                Application,
+                (Link(_organization, Application.organization),),
+                Application.slug
+                == _organization.handle + literal("/") + func.lower(Application.app_name),
+            )
+        ],
     ),
     Rule(
         "application_uuid",
@@ -340,8 +408,22 @@ RELEASES = (
     ),
     Rule(
         "download_progress",
-        "It is necessary that the download of each installed image is between 0 and 100 percent.",
-        [Check(ImageInstall, "download_progress", "download_progress between 0 and 100")],
+        "It is necessary that the download of each image on a device is between 0 and 100 percent.",
+        [
+            Check(model, "download_progress", "download_progress between 0 and 100")
+            for model in (ImageInstall, GatewayDownload)
+        ],
+    ),
+    Rule(
+        "asset_key",
+        "It is necessary that each file of a release has a key of 1 to 255 letters, digits, dots, "
+        "slashes, _ and -.",
+        [Check(ReleaseAsset, "asset_key", "asset_key ~ '^[A-Za-z0-9._/-]{1,255}$'")],
+    ),
+    Rule(
+        "asset_key_once",
+        "It is necessary that each release has at most one file of a key.",
+        [Unique(ReleaseAsset, ("release", "asset_key"))],
     ),
 )
 
@@ -354,17 +436,29 @@ VARIABLES = (
     ),
     Rule(
         "variable_name_once",
-        "It is necessary that each application and each device has at most one variable of a name.",
+        "It is necessary that each application, each device, each service, and each service of a "
+        "device has at most one variable of a name.",
         [
             Unique(ApplicationVariable, ("application", "name")),
             Unique(DeviceVariable, ("device", "name")),
+            Unique(ServiceVariable, ("service", "name")),
+            Unique(DeviceServiceVariable, ("service_install", "name")),
         ],
     ),
     Rule(
         "variable_reserved",
         "It is necessary that no variable has a name that begins with RESIN_ or BALENA_, unless "
         "it configures the device's host or supervisor.",
-        [Check(model, "reserved", _NOT_RESERVED) for model in _VARIABLES],
+        [Check(model, "reserved", _NOT_RESERVED) for model in _CONFIGURING],
+    ),
+    Rule(
+        "service_variable_reserved",
+        "It is necessary that no variable of a service has a name that begins with RESIN_ or "
+        "BALENA_.",
+        [
+            Check(model, "reserved", _NOT_CONFIGURING)
+            for model in (ServiceVariable, DeviceServiceVariable)
+        ],
     ),
     Rule(
         "variable_value",
@@ -378,17 +472,22 @@ VARIABLES = (
         "tag_key",
         "It is necessary that each tag has a key of 1 to 100 characters without blanks.",
         # Must stay as `services.tags` has it.
-        [Check(DeviceTag, "tag_key", "tag_key ~ '^[^[:space:]]+$' and length(tag_key) <= 100")],
+        [Check(model, "tag_key", _TAG_KEY) for model in _TAGS],
     ),
     Rule(
         "tag_key_once",
-        "It is necessary that each device has at most one tag of a key.",
-        [Unique(DeviceTag, ("device", "tag_key"))],
+        "It is necessary that each application, each device and each release has at most one tag "
+        "of a key.",
+        [
+            Unique(ApplicationTag, ("application", "tag_key")),
+            Unique(DeviceTag, ("device", "tag_key")),
+            Unique(ReleaseTag, ("release", "tag_key")),
+        ],
     ),
     Rule(
         "tag_value",
         "It is necessary that the value of each tag has at most 1000 characters.",
-        [Check(DeviceTag, "value", "length(value) <= 1000")],
+        [Check(model, "value", "length(value) <= 1000") for model in _TAGS],
     ),
 )
 
@@ -398,6 +497,22 @@ ACCOUNTS = (
         "It is necessary that each user has a name of 2 to 31 lower-case letters, digits, - and _ "
         "that begins with a letter.",
         [Check(User, "username", f"username ~ '{USERNAME_PATTERN}'")],
+    ),
+    Rule(
+        "handle",
+        "It is necessary that each organization has a handle of 2 to 31 lower-case letters, "
+        "digits, - and _ that begins with a letter or digit.",
+        [Check(Organization, "handle", f"handle ~ '{HANDLE_PATTERN}'")],
+    ),
+    Rule(
+        "organization_name",
+        "It is necessary that each organization has a name of 1 to 255 characters.",
+        [Check(Organization, "name", "length(name) between 1 and 255")],
+    ),
+    Rule(
+        "member_once",
+        "It is necessary that each user is at most once a member of an organization.",
+        [Unique(OrganizationMembership, ("user", "is_member_of__organization"))],
     ),
     Rule(
         "one_actor",
@@ -421,6 +536,6 @@ GROUPS = {
     "Fleets and devices": FLEETS,
     "Releases": RELEASES,
     "Variables and tags": VARIABLES,
-    "Accounts and keys": ACCOUNTS,
+    "Accounts, organizations and keys": ACCOUNTS,
 }
 RULES = tuple(rule for rules in GROUPS.values() for rule in rules)

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from gantry.api.actors import Actor, DeviceActor
 from gantry.api.errors import ForbiddenError, NotFoundError
-from gantry.api.queries import accounts, applications
+from gantry.api.queries import accounts, applications, organizations
 from gantry.api.services.applications import slug_of
 from gantry.api.services.devices import visible
 
@@ -52,7 +52,10 @@ def authorize_git(
         raise ForbiddenError(f"there is no account {username[:40]!r}")
     slug = slug_of(owner, name)
     application = applications.application_by_slug(session, slug)
-    if application is None or application.belongs_to__user != user.id:
+    role = (
+        organizations.role_of(session, user.id, application.organization) if application else None
+    )
+    if application is None or role is None:
         verb = "push to" if action is GitAction.PUSH else "read"
         raise NotFoundError(
             f"there is no application {slug[:140]} that {username} may {verb}: check the remote "

@@ -5,30 +5,34 @@ import re
 from sqlalchemy.orm import Session
 
 from gantry.api.errors import BadRequestError, ConflictError, NotFoundError
-from gantry.api.models import Application, User
+from gantry.api.models import Application, Organization, User
 from gantry.api.models.fleet import APP_NAME_PATTERN
-from gantry.api.queries import accounts, applications
+from gantry.api.queries import accounts, applications, organizations
 from gantry.api.services.secrets import new_uuid
 
 _NAME = re.compile(APP_NAME_PATTERN)
 
 
-def create(session: Session, owner: User, name: str, device_type_slug: str) -> Application:
-    """A new application of this user.
+def create(
+    session: Session, owner: User, organization: Organization, name: str, device_type_slug: str
+) -> Application:
+    """A new application of an organization, made by this user.
 
     Raises:
         BadRequestError: a name or a device type that is not valid.
-        ConflictError: the user has an application of this name.
+        ConflictError: the organization has an application of this name.
     """
     check_name(name)
     kind = applications.device_type_by_slug(session, device_type_slug)
     if kind is None:
         raise BadRequestError(f"unknown device type {device_type_slug[:80]!r}")
-    slug = slug_of(owner.username, name)
+    slug = slug_of(organization.handle, name)
     if applications.application_by_slug(session, slug) is not None:
         raise ConflictError(f"the application {slug} exists already")
     application = Application(
         actor=accounts.new_actor(session),
+        organization=organization.id,
+        application_type=applications.default_type(session),
         belongs_to__user=owner.id,
         app_name=name,
         slug=slug,
@@ -49,18 +53,21 @@ def check_name(name: str) -> None:
         )
 
 
-def slug_of(username: str, name: str) -> str:
-    """`<user>/<app>`, in lower case: the name in URLs and git remotes."""
-    return f"{username}/{name.lower()}"
+def slug_of(handle: str, name: str) -> str:
+    """`<organization>/<app>`, in lower case: the name in URLs and git remotes."""
+    return f"{handle}/{name.lower()}"
 
 
 def owned(session: Session, user_id: int, application_id: int) -> Application:
-    """A user's own application.
+    """An application of an organization that the user is a member of.
 
     Raises:
-        NotFoundError: no such application, or another user's.
+        NotFoundError: no such application, or one of others.
     """
     application = applications.application_by_id(session, application_id)
-    if application is None or application.belongs_to__user != user_id:
+    role = (
+        organizations.role_of(session, user_id, application.organization) if application else None
+    )
+    if application is None or role is None:
         raise NotFoundError(f"there is no application {application_id}")
     return application

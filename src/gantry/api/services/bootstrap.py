@@ -10,21 +10,15 @@ from gantry.api.database import Database
 from gantry.api.errors import BadRequestError
 from gantry.api.models import User
 from gantry.api.models.accounts import USERNAME_PATTERN
-from gantry.api.queries import accounts, applications
+from gantry.api.queries import accounts, applications, organizations
 from gantry.api.services import applications as application_service
+from gantry.api.services import organizations as organization_service
+from gantry.api.services import reserved_names
 from gantry.api.services.secrets import hash_password, password_matches
 
 log = logging.getLogger(__name__)
 
 _USERNAME = re.compile(USERNAME_PATTERN)
-# Account names are login names of the git server and user names of the registry: those that
-# mean something there already are not given away.
-_RESERVED = """
-root daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc gnats nobody
-systemd-network systemd-timesync messagebus sshd git gantry builder logs api registry
-provisioning postgres nats caddy
-"""
-RESERVED_USERNAMES = frozenset(_RESERVED.split())
 
 
 def prepare(database: Database, config: Config) -> None:
@@ -54,7 +48,10 @@ def ensure_admin(session: Session, config: Config) -> User:
 def _ensure_fleet(session: Session, config: Config, admin: User) -> None:
     slug = application_service.slug_of(admin.username, config.fleet)
     if applications.application_by_slug(session, slug) is None:
-        application_service.create(session, admin, config.fleet, config.device_type)
+        own = organizations.organization_by_handle(session, admin.username)
+        if own is None:  # made with the account
+            raise RuntimeError(f"the account {admin.username} has no organization")
+        application_service.create(session, admin, own, config.fleet, config.device_type)
         log.info("application made: %s", slug)
 
 
@@ -66,10 +63,11 @@ def create_user(
     email: str | None = None,
     administrator: bool = False,
 ) -> User:
-    """A new account.
+    """A new account, with an organization of its own under the same name.
 
     Raises:
         BadRequestError: a name that is not valid or reserved, or a password under 8 characters.
+        ConflictError: an organization has the name already.
     """
     check_username(username)
     if len(password) < 8:
@@ -83,6 +81,7 @@ def create_user(
     )
     session.add(user)
     session.flush()
+    organization_service.create(session, user, username, username)
     return user
 
 
@@ -93,6 +92,5 @@ def check_username(username: str) -> None:
             f"the user name {username[:40]!r} is not valid: use 2 to 31 lower-case letters, "
             "digits, - and _, beginning with a letter"
         )
-    # `d_<uuid>` is how devices name themselves to the registry.
-    if username in RESERVED_USERNAMES or username.startswith(("d_", "systemd-", "_")):
+    if reserved_names.is_reserved(username):
         raise BadRequestError(f"the user name {username!r} is reserved")

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from gantry.api.errors import BadRequestError, ConflictError, NotFoundError
 from gantry.api.models import Application, Image, Release, ReleaseImage
 from gantry.api.queries import accounts, applications, releases
+from gantry.api.services import audit, versions
 from gantry.api.services.secrets import new_uuid
 from gantry.contracts.build import ReleaseStatus
 
@@ -35,6 +36,9 @@ class NewRelease(BaseModel):
     services: Annotated[list[str], Field(min_length=1, max_length=MAX_SERVICES)]
     semver: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?$")] | None = None
     builder: str | None = None
+    # A draft runs only where a device is pinned on it, until somebody says that it is final.
+    is_draft: bool = False
+    contract: dict[str, Any] | None = None
 
 
 class BuiltImage(BaseModel):
@@ -95,8 +99,8 @@ def start(session: Session, registry: str, asked: NewRelease) -> ReleaseRef:
     known = releases.success_of_commit(session, application.id, asked.commit)
     if known is not None:
         # Pushing an older commit again is how people go back to it.
-        if application.should_track_latest_release:
-            application.should_be_running__release = known.id
+        if not asked.is_draft:
+            _go_back(session, application, known)
         return ReleaseRef(known.id, _refs(session, known.id), already=True)
     release = Release(
         belongs_to__application=application.id,
@@ -105,6 +109,8 @@ def start(session: Session, registry: str, asked: NewRelease) -> ReleaseRef:
         composition=asked.composition,
         source=asked.source,
         builder=asked.builder,
+        is_final=not asked.is_draft,
+        contract=asked.contract,
     )
     if asked.semver is not None:
         release.semver = asked.semver
@@ -114,6 +120,17 @@ def start(session: Session, registry: str, asked: NewRelease) -> ReleaseRef:
         _add_image(session, registry, application, release, name)
     releases.ensure_service_installs(session, application_id=application.id)
     return ReleaseRef(release.id, _refs(session, release.id))
+
+
+def _go_back(session: Session, application: Application, known: Release) -> None:
+    if known.is_invalidated:
+        raise ConflictError(
+            f"commit {known.commit[:12]} is release {known.id}, which is invalidated: say that it "
+            "is good first, or push another commit"
+        )
+    versions.finalize(session, application, known)
+    if application.should_track_latest_release:
+        application.should_be_running__release = known.id
 
 
 def _add_image(
@@ -181,19 +198,14 @@ def finish(session: Session, release_id: int, said: FinishedRelease) -> None:
     release.error_message = _text(said.error)
     release.end_timestamp = now
     release.update_timestamp = now
-    if said.status == ReleaseStatus.SUCCESS:
-        _succeed(session, application, release)
-    log.info("release %d of %s: %s", release.id, application.slug, said.status)
-
-
-def _succeed(session: Session, application: Application, release: Release) -> None:
-    last = releases.last_revision(session, application.id, release.semver)
-    release.revision = 0 if last is None else last + 1
     session.flush()
-    target = application.should_be_running__release
-    # A slow build must not undo a push that came after it.
-    if application.should_track_latest_release and (target is None or target < release.id):
-        application.should_be_running__release = release.id
+    if said.status == ReleaseStatus.SUCCESS and release.is_final:
+        versions.succeed(session, application, release)
+    session.flush()
+    audit.note(
+        session, None, audit.Action.UPDATE, Release, [release.id], {"status": said.status.value}
+    )
+    log.info("release %d of %s: %s", release.id, application.slug, said.status)
 
 
 def _store_images(

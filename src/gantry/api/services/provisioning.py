@@ -11,6 +11,7 @@ from gantry.api.actors import UserActor
 from gantry.api.config import Config
 from gantry.api.errors import BadRequestError
 from gantry.api.models import ApiKey, Application, KeyRole
+from gantry.api.models.variables import VARIABLE_NAME_PATTERN
 from gantry.api.queries import applications
 from gantry.api.services.applications import owned
 from gantry.api.services.registration import fits
@@ -120,3 +121,40 @@ def fleet_config(config: Config) -> dict[str, Any]:
             for each in DEVICE_TYPES
         ],
     }
+
+
+def os_config(config: Config) -> dict[str, Any]:
+    """What the family's host OS asks its fleet for, by the services that take it.
+
+    Gantry's hosts are set up by its playbooks, and need none of it: no service is listed.
+    """
+    return {"services": {}, "schema_version": "1.0.0", "fleet": config.fleet}
+
+
+def variable_names() -> dict[str, Any]:
+    """Names of variables: which are reserved, and which configure devices (as JSON schemas)."""
+    return {
+        "reservedNames": [],
+        "reservedNamespaces": ["RESIN_", "BALENA_"],
+        "invalidRegex": f"/{VARIABLE_NAME_PATTERN}/",
+        "whiteListedNames": ["RESIN_OVERRIDE_LOCK", "BALENA_OVERRIDE_LOCK"],
+        "whiteListedNamespaces": [
+            f"{prefix}_{part}_" for prefix in ("RESIN", "BALENA") for part in ("HOST", "SUPERVISOR")
+        ],
+        "blackListedNames": [],
+        "configVarSchema": {
+            "type": "object",
+            "$schema": "http://json-schema.org/draft-06/schema#",
+            "properties": _CONFIGURATION,
+        },
+    }
+
+
+# What the supervisor here heeds.
+_CONFIGURATION = {
+    "BALENA_SUPERVISOR_POLL_INTERVAL": {
+        "type": "integer",
+        "description": "Milliseconds between two looks for a new target: 600000 to 86400000.",
+        "default": POLL_INTERVAL_MS,
+    },
+}

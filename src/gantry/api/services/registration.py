@@ -12,7 +12,7 @@ from gantry.api.errors import BadRequestError, ConflictError, NotFoundError
 from gantry.api.models import ApiKey, Application, Device, DeviceType, KeyRole
 from gantry.api.models.fleet import UUID_PATTERN
 from gantry.api.queries import accounts, applications, devices, releases
-from gantry.api.services import names
+from gantry.api.services import audit, names
 from gantry.api.services.secrets import KEY_PATTERN, hash_key, new_key, new_uuid, same
 from gantry.contracts.device_types import device_type
 
@@ -82,7 +82,7 @@ def register(session: Session, actor: ProvisioningActor, asked: Registration) ->
     known = devices.device_by_uuid(session, uuid)
     if known is not None:
         return _again(session, known, application, key)
-    return _new(session, application, asked, uuid, key)
+    return _new(session, actor, application, asked, uuid, key)
 
 
 def _again(session: Session, device: Device, application: Application, key: str) -> Registered:
@@ -101,7 +101,12 @@ def _again(session: Session, device: Device, application: Application, key: str)
 
 
 def _new(
-    session: Session, application: Application, asked: Registration, uuid: str, key: str
+    session: Session,
+    actor: ProvisioningActor,
+    application: Application,
+    asked: Registration,
+    uuid: str,
+    key: str,
 ) -> Registered:
     if accounts.valid_key(session, hash_key(key)) is not None:
         raise ConflictError("the api_key is in use already: generate a new one")
@@ -128,6 +133,7 @@ def _new(
         )
     )
     session.flush()
+    audit.note(session, actor, audit.Action.CREATE, Device, [device.id], {"device_type": kind.slug})
     releases.ensure_service_installs(session, device_id=device.id)
     log.info("device registered: uuid=%s application=%s", uuid, application.slug)
     return Registered(device.id, uuid, key, is_new=True)

@@ -55,7 +55,7 @@ class ApplicationReport(BaseModel):
     releases: dict[str, ReleaseReport] = {}
 
 
-class DeviceReport(BaseModel):
+class Telemetry(BaseModel):
     """The device itself. Fields that are absent stay as they are."""
 
     model_config = ConfigDict(extra="ignore")
@@ -77,6 +77,11 @@ class DeviceReport(BaseModel):
     storage_block_device: Short | None = None
     storage_usage: Whole | None = None
     storage_total: Whole | None = None
+
+
+class DeviceReport(Telemetry):
+    """The device, and what it has of its applications."""
+
     apps: dict[str, ApplicationReport] | None = None
 
 

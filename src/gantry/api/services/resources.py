@@ -14,6 +14,7 @@ from gantry.api.odata.paths import Path, parse_path
 from gantry.api.odata.resources import RESOURCES
 from gantry.api.odata.schema import Resource
 from gantry.api.queries import resources
+from gantry.api.services import audit
 from gantry.api.services.records import Records
 from gantry.api.services.writers import WRITERS
 
@@ -41,23 +42,25 @@ class Resources:
         if isinstance(actor, ProvisioningActor):
             raise ForbiddenError("a provisioning key registers devices, and does nothing else")
         self._session = session
+        self._actor = actor
         self._query = Query(RESOURCES, actor)
         self._records = Records(WRITERS, session, actor)
 
     def read(self, path: str, pairs: Pairs) -> Page | int:
-        """Rows, or their number for `…/$count`.
+        """Rows, or their number for `…/$count`. A key that names no row reads as no rows.
+
+        The family's clients tell by the empty list that there is none; a status would be an error
+        to them. Changing a row that is not there is one.
 
         Raises:
             ODataError: the URL is not of the grammar, or names what does not exist.
-            NotFoundError: no such resource, or no such row for this actor.
+            NotFoundError: no such resource.
         """
         place, options = _parsed(path, pairs)
         if place.is_count:
             query = self._query.count(place.resource, options, place.key)
             return resources.number(self._session, query)
         rows, count = self._rows(place.resource, options, place.key)
-        if place.key is not None and not rows:
-            raise NotFoundError(f"there is no {path[:100]}")
         following = None
         if len(rows) > PAGE_LIMIT:
             following = {"$skip": (options.skip or 0) + PAGE_LIMIT}
@@ -94,7 +97,7 @@ class Resources:
         query = self._query.ids(place.resource, Options(), place.key)
         ids = resources.numbers(self._session, query)
         if ids:
-            self._records.update(place.resource.name, ids, rest)
+            self._update(place.resource, ids, rest)
             return None
         if "id" in place.key:
             raise NotFoundError(f"there is no {path[:100]}")
@@ -103,12 +106,24 @@ class Resources:
     def update(self, path: str, pairs: Pairs, body: object) -> None:
         """Change the row of a key, or all that a `$filter` names."""
         place, ids = self._chosen(path, pairs)
-        self._records.update(place.resource.name, ids, body)
+        self._update(place.resource, ids, body)
 
     def delete(self, path: str, pairs: Pairs) -> None:
         """Remove the row of a key, or all that a `$filter` names."""
         place, ids = self._chosen(path, pairs)
+        # Before: of rows that are gone nothing can be told.
+        self._note(audit.Action.DELETE, place.resource, ids)
         self._records.delete(place.resource.name, ids)
+
+    def _update(self, resource: Resource, ids: list[int], body: object) -> None:
+        self._records.update(resource.name, ids, body)
+        self._note(audit.Action.UPDATE, resource, ids, body)
+
+    def _note(
+        self, action: audit.Action, resource: Resource, ids: list[int], body: object = None
+    ) -> None:
+        changes = body if isinstance(body, dict) else {}
+        audit.note(self._session, self._actor, action, resource.model, ids, changes)
 
     def _rows(
         self, resource: Resource, options: Options, key: Mapping[str, Any] | None
@@ -127,6 +142,7 @@ class Resources:
         except ConflictError as error:
             # The family's clients look for this word before they change the row that is there.
             raise ConflictError(f"{error.sentence} (its key is unique)") from error
+        self._note(audit.Action.CREATE, resource, [row_id], body)
         if dict(pairs).get("returnResource") == "false":
             return {"id": row_id}
         rows, _ = self._rows(resource, options, {"id": row_id})

@@ -1,15 +1,16 @@
-"""Tags of devices: a key and a value, which their users write and read."""
+"""Tags of fleets, releases and devices: keys and values, which users write and read."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import StringConstraints
 from sqlalchemy.orm import Session
 
 from gantry.api.actors import UserActor
-from gantry.api.errors import BadRequestError, ConflictError, NotFoundError
-from gantry.api.models import DeviceTag
-from gantry.api.queries import devices, records
+from gantry.api.errors import BadRequestError
+from gantry.api.models import ApplicationTag, DeviceTag, ReleaseTag
+from gantry.api.queries import records
+from gantry.api.services import parents
 from gantry.api.services.records import Body, Reference, Writer
 
 MAX_KEY = 100
@@ -17,15 +18,32 @@ MAX_KEY = 100
 Value = Annotated[str, StringConstraints(max_length=1000)]
 
 
-class NewDeviceTag(Body):
-    """A tag of a device."""
+class NewTag(Body):
+    """A tag of something."""
 
-    device: Reference
     tag_key: str
     value: Value = ""
 
 
-class ChangedDeviceTag(Body):
+class NewApplicationTag(NewTag):
+    """A tag of a fleet."""
+
+    application: Reference
+
+
+class NewDeviceTag(NewTag):
+    """A tag of a device."""
+
+    device: Reference
+
+
+class NewReleaseTag(NewTag):
+    """A tag of a release."""
+
+    release: Reference
+
+
+class ChangedTag(Body):
     """A tag's new value; its key stays."""
 
     value: Value
@@ -49,24 +67,28 @@ def _check_value(value: str) -> None:
         raise BadRequestError("the tag's value holds a NUL character")
 
 
-def _create(session: Session, actor: UserActor, body: NewDeviceTag) -> int:
-    device = devices.owned_device_by_id(session, actor.user_id, body.device)
-    if device is None:
-        raise NotFoundError(f"there is no device {body.device}")
-    check_key(body.tag_key)
-    _check_value(body.value)
-    if devices.has_tag(session, device.id, body.tag_key):
-        raise ConflictError(f"device {device.uuid[:7]} has a tag {body.tag_key} already: change it")
-    return records.add(session, DeviceTag(device=device.id, tag_key=body.tag_key, value=body.value))
+def _writer(model: type[Any], new: type[NewTag], parent: parents.Parent) -> Writer:
+    def create(session: Session, actor: UserActor, body: Any) -> int:
+        parent_id = getattr(body, parent.column)
+        name = parent.found(session, actor, parent_id)
+        check_key(body.tag_key)
+        _check_value(body.value)
+        taken = {parent.column: parent_id, "tag_key": body.tag_key}
+        parents.refuse_second(session, model, taken, f"{name} has a tag {body.tag_key}")
+        return records.add(session, model(**taken, value=body.value))
+
+    def update(session: Session, _: UserActor, ids: Sequence[int], body: ChangedTag) -> None:
+        _check_value(body.value)
+        records.change(session, model, ids, {"value": body.value})
+
+    def delete(session: Session, _: UserActor, ids: Sequence[int]) -> None:
+        records.delete(session, model, ids)
+
+    return Writer((new, create), (ChangedTag, update), delete)
 
 
-def _update(session: Session, _: UserActor, ids: Sequence[int], body: ChangedDeviceTag) -> None:
-    _check_value(body.value)
-    records.change(session, DeviceTag, ids, {"value": body.value})
-
-
-def _delete(session: Session, _: UserActor, ids: Sequence[int]) -> None:
-    records.delete(session, DeviceTag, ids)
-
-
-DEVICE_TAG = Writer((NewDeviceTag, _create), (ChangedDeviceTag, _update), _delete)
+WRITERS = {
+    "application_tag": _writer(ApplicationTag, NewApplicationTag, parents.APPLICATION),
+    "device_tag": _writer(DeviceTag, NewDeviceTag, parents.DEVICE),
+    "release_tag": _writer(ReleaseTag, NewReleaseTag, parents.RELEASE),
+}

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from gantry.api.models import Application, Device, Image, Release, Service
 from gantry.api.queries import applications, releases
-from gantry.api.services.variables import split
+from gantry.api.services.variables import Levels
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,44 +25,50 @@ def target_state(session: Session, device: Device) -> TargetState:
     application = applications.application_by_id(session, device.belongs_to__application)
     if application is None:  # the foreign key holds
         raise RuntimeError(f"device {device.id} is of no application")
-    environment, configuration = split(
+    levels = Levels(
         applications.application_variables(session, application.id),
+        applications.service_variables(session, application.id),
         applications.device_variables(session, device.id),
+        applications.device_service_variables(session, device.id),
     )
     release_id = device.is_pinned_on__release or application.should_be_running__release
     release = releases.release_by_id(session, release_id) if release_id else None
-    built = _release(session, release, environment) if release else {}
     state = {
         device.uuid: {
             "name": device.device_name,
-            "config": configuration,
-            "apps": {application.uuid: {**_application(application), "releases": built}},
+            "config": levels.configuration(),
+            "apps": {application.uuid: application_state(session, application, release, levels)},
         }
     }
     body = canonical(state)
     return TargetState(body, etag_of(body))
 
 
-def _application(application: Application) -> dict[str, Any]:
+def application_state(
+    session: Session, application: Application, release: Release | None, levels: Levels
+) -> dict[str, Any]:
+    """An application and the release that it should run, with the variables of its services."""
     return {
         "id": application.id,
         "name": application.app_name,
         "slug": application.slug,
         "class": application.is_of__class,
         "is_host": application.is_host,
+        "releases": _release(session, release, levels) if release else {},
     }
 
 
-def _release(
-    session: Session, release: Release, environment: dict[str, str]
-) -> dict[str, dict[str, Any]]:
+def _release(session: Session, release: Release, levels: Levels) -> dict[str, dict[str, Any]]:
     images = releases.images_of(session, release.id)
     return {
         release.commit: {
             "id": release.id,
             "services": {
                 service.service_name: _service(
-                    service, image, _mapping(release.composition, "services"), environment
+                    service,
+                    image,
+                    _mapping(release.composition, "services"),
+                    levels.environment(service.id),
                 )
                 for image, service in images
             },

@@ -1,6 +1,8 @@
 """Names of variables: which are taken, and which of them configure the device itself."""
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from gantry.api.errors import BadRequestError
 from gantry.api.models.variables import (
@@ -47,11 +49,31 @@ def check(name: str, value: str) -> None:
         )
 
 
-def split(*levels: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Environment and configuration of variables of several levels; the later go first."""
-    merged: dict[str, str] = {}
-    for level in levels:
-        merged.update(level)
-    environment = {name: merged[name] for name in merged if not is_configuration(name)}
-    configuration = {name: merged[name] for name in merged if is_configuration(name)}
-    return environment, configuration
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """The variables that concern one device, the weakest first; those of services by their ids.
+
+    The order is the family's
+    (https://docs.balena.io/learn/manage/variables/): a device's own variable goes before the
+    fleet's, and at either level a service's before that of all services.
+    """
+
+    fleet: Mapping[str, str]
+    services: Mapping[int, Mapping[str, str]]
+    device: Mapping[str, str]
+    device_services: Mapping[int, Mapping[str, str]]
+
+    def configuration(self) -> dict[str, str]:
+        """What configures the device's host and supervisor."""
+        merged = {**self.fleet, **self.device}
+        return {name: merged[name] for name in merged if is_configuration(name)}
+
+    def environment(self, service_id: int) -> dict[str, str]:
+        """What the containers of one service get."""
+        merged = {
+            **self.fleet,
+            **self.services.get(service_id, {}),
+            **self.device,
+            **self.device_services.get(service_id, {}),
+        }
+        return {name: merged[name] for name in merged if not is_configuration(name)}

@@ -1,7 +1,8 @@
-"""What each resource of the model takes: accounts, applications, variables."""
+"""What each resource of the model takes: accounts and applications here."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from datetime import datetime
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, StringConstraints
 from sqlalchemy.orm import Session
@@ -11,19 +12,19 @@ from gantry.api.errors import BadRequestError, ConflictError, ForbiddenError, No
 from gantry.api.models import (
     ApiKey,
     Application,
-    ApplicationVariable,
-    DeviceVariable,
+    Organization,
     PublicKey,
     User,
 )
-from gantry.api.queries import accounts, applications, devices, records
+from gantry.api.queries import accounts, applications, organizations, records, releases
 from gantry.api.services import applications as application_service
-from gantry.api.services import ssh_keys, variables
+from gantry.api.services import ssh_keys, tags, variable_writers
+from gantry.api.services.assets import RELEASE_ASSET
 from gantry.api.services.bootstrap import create_user
-from gantry.api.services.fleet_writers import DEVICE, RELEASE, newest_success
+from gantry.api.services.fleet_writers import DEVICE, RELEASE
+from gantry.api.services.organizations import MEMBERSHIP, ORGANIZATION, of_user
 from gantry.api.services.records import Body, Reference, Writer
 from gantry.api.services.secrets import hash_password
-from gantry.api.services.tags import DEVICE_TAG
 
 Line = Annotated[str, StringConstraints(strip_whitespace=True, max_length=255)]
 
@@ -116,17 +117,32 @@ def _type_or_id(value: object) -> object:
     return value["__id"] if isinstance(value, dict) and value.keys() == {"__id"} else value
 
 
+ApplicationClass = Literal["fleet", "block", "app"]
+
+
 class NewApplication(Body):
-    """A new fleet; `is_for__device_type` is an id or a slug."""
+    """A new fleet; `is_for__device_type` is an id or a slug.
+
+    Without `organization` it is the user's own organization's.
+    """
 
     app_name: str
     is_for__device_type: Annotated[int | str, BeforeValidator(_type_or_id)]
+    organization: Reference | None = None
+    application_type: Reference | None = None
+    is_of__class: ApplicationClass = "fleet"
 
 
 class ChangedApplication(Body):
-    """A fleet's name and target."""
+    """A fleet's name, target, and what else people say of it."""
 
     app_name: str | None = None
+    is_of__class: ApplicationClass | None = None
+    is_public: bool | None = None
+    is_archived: bool | None = None
+    is_discoverable: bool | None = None
+    is_stored_at__repository_url: Line | None = None
+    is_accessible_by_support_until__date: datetime | None = None
     should_track_latest_release: bool | None = None
     should_be_running__release: Reference | None = None
 
@@ -141,11 +157,39 @@ def _create_application(session: Session, actor: UserActor, body: NewApplication
         if found is None:
             raise BadRequestError(f"there is no device type {kind}")
         kind = found.slug
-    return application_service.create(session, owner, body.app_name, kind).id
+    organization = _organization(session, owner, body.organization)
+    made = application_service.create(session, owner, organization, body.app_name, kind)
+    made.is_of__class = body.is_of__class
+    session.flush()
+    return made.id
+
+
+def _organization(session: Session, owner: User, organization_id: int | None) -> Organization:
+    if organization_id is not None:
+        return of_user(session, owner.id, organization_id)
+    own = organizations.organization_by_handle(session, owner.username)
+    if own is None:
+        raise BadRequestError("say which organization the application belongs to: `organization`")
+    return own
+
+
+# Set as they are sent; the others mean more than themselves.
+_PLAIN = frozenset(
+    {
+        "is_of__class",
+        "is_public",
+        "is_archived",
+        "is_discoverable",
+        "is_stored_at__repository_url",
+        "is_accessible_by_support_until__date",
+    }
+)
+# These have no null.
+_FLAGS = frozenset({"is_of__class", "is_public", "is_archived", "is_discoverable"})
 
 
 def _update_applications(
-    session: Session, actor: UserActor, ids: Sequence[int], body: ChangedApplication
+    session: Session, _: UserActor, ids: Sequence[int], body: ChangedApplication
 ) -> None:
     sent = body.sent()
     for each in ids:
@@ -153,19 +197,25 @@ def _update_applications(
         if application is None:
             continue
         if body.app_name is not None:
-            _rename(session, actor, application, body.app_name)
+            _rename(session, application, body.app_name)
+        for name in sent.keys() & _PLAIN:
+            if sent[name] is not None or name not in _FLAGS:
+                setattr(application, name, sent[name])
         if body.should_track_latest_release is not None:
             application.should_track_latest_release = body.should_track_latest_release
         if "should_be_running__release" in sent:
             application.should_be_running__release = body.should_be_running__release
         elif body.should_track_latest_release:
-            application.should_be_running__release = newest_success(session, application)
+            application.should_be_running__release = releases.newest_success(
+                session, application.id
+            )
         session.flush()
 
 
-def _rename(session: Session, actor: UserActor, application: Application, name: str) -> None:
+def _rename(session: Session, application: Application, name: str) -> None:
     application_service.check_name(name)
-    slug = application_service.slug_of(actor.username, name)
+    owner = records.by_id(session, Organization, application.organization)
+    slug = application_service.slug_of(owner.handle, name)
     other = applications.application_by_slug(session, slug)
     if other is not None and other.id != application.id:
         raise ConflictError(f"the application {slug} exists already")
@@ -174,79 +224,6 @@ def _rename(session: Session, actor: UserActor, application: Application, name: 
 
 def _delete_applications(session: Session, _: UserActor, ids: Sequence[int]) -> None:
     records.delete_with_actors(session, Application, ids)
-
-
-class NewApplicationVariable(Body):
-    """A variable of a fleet."""
-
-    application: Reference
-    name: str
-    value: str
-
-
-class NewDeviceVariable(Body):
-    """A variable of a device."""
-
-    device: Reference
-    name: str
-    value: str
-
-
-class ChangedVariable(Body):
-    """A variable's new value; its name stays."""
-
-    value: str
-
-
-def _create_application_variable(
-    session: Session, actor: UserActor, body: NewApplicationVariable
-) -> int:
-    application = application_service.owned(session, actor.user_id, body.application)
-    variables.check(body.name, body.value)
-    if body.name in applications.application_variables(session, application.id):
-        raise ConflictError(f"{application.slug} has a variable {body.name} already: change it")
-    return records.add(
-        session,
-        ApplicationVariable(application=application.id, name=body.name, value=body.value),
-    )
-
-
-def _create_device_variable(session: Session, actor: UserActor, body: NewDeviceVariable) -> int:
-    device = devices.owned_device_by_id(session, actor.user_id, body.device)
-    if device is None:
-        raise NotFoundError(f"there is no device {body.device}")
-    variables.check(body.name, body.value)
-    if body.name in applications.device_variables(session, device.id):
-        raise ConflictError(
-            f"device {device.uuid[:7]} has a variable {body.name} already: change it"
-        )
-    return records.add(session, DeviceVariable(device=device.id, name=body.name, value=body.value))
-
-
-def _variable(
-    model: type[ApplicationVariable | DeviceVariable], new: type[Body], create: Any
-) -> Writer:
-    def update(session: Session, _: UserActor, ids: Sequence[int], body: ChangedVariable) -> None:
-        variables.check("value", body.value)
-        records.change(session, model, ids, {"value": body.value})
-
-    def delete(session: Session, _: UserActor, ids: Sequence[int]) -> None:
-        records.delete(session, model, ids)
-
-    return Writer((new, create), (ChangedVariable, update), delete)
-
-
-def _configuration_only(create: Any) -> Any:
-    def checked(session: Session, actor: UserActor, body: Any) -> int:
-        if not variables.is_configuration(body.name):
-            raise BadRequestError(
-                f"{body.name[:100]!r} configures nothing: names of configuration variables begin "
-                "with RESIN_HOST_, RESIN_SUPERVISOR_ or the BALENA_ forms"
-            )
-        made: int = create(session, actor, body)
-        return made
-
-    return checked
 
 
 WRITERS: Mapping[str, Writer] = {
@@ -259,20 +236,10 @@ WRITERS: Mapping[str, Writer] = {
         _delete_applications,
     ),
     "device": DEVICE,
-    "device_tag": DEVICE_TAG,
     "release": RELEASE,
-    "application_environment_variable": _variable(
-        ApplicationVariable, NewApplicationVariable, _create_application_variable
-    ),
-    "application_config_variable": _variable(
-        ApplicationVariable,
-        NewApplicationVariable,
-        _configuration_only(_create_application_variable),
-    ),
-    "device_environment_variable": _variable(
-        DeviceVariable, NewDeviceVariable, _create_device_variable
-    ),
-    "device_config_variable": _variable(
-        DeviceVariable, NewDeviceVariable, _configuration_only(_create_device_variable)
-    ),
+    "release_asset": RELEASE_ASSET,
+    "organization": ORGANIZATION,
+    "organization_membership": MEMBERSHIP,
+    **tags.WRITERS,
+    **variable_writers.WRITERS,
 }

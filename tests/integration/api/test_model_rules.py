@@ -52,7 +52,8 @@ insert into image_install (id, device, installs__image, is_provided_by__release,
 insert into application_environment_variable (id, application, name, value) values (1, 1, 'A', '1');
 insert into device_environment_variable (id, device, name, value) values (1, 1, 'A', '1');
 insert into device_tag (id, device, tag_key, value) values (1, 1, 'room', '1');
-insert into api_key (id, key_hash, role, is_of__actor) values (1, 'x', 'device', 5);
+insert into api_key (id, key_hash, role, is_of__actor)
+    values (1, 'x', 'device', 5), (2, 'y', 'provisioning', 18), (3, 'z', 'user', 18);
 """
 
 VARIABLES = ("application_environment_variable", "device_environment_variable")
@@ -69,6 +70,7 @@ def set_in(table: str, change: str, row: int = 1) -> str:
 NUC = type_of("intel-nuc")
 PART = "insert into release_image (id, is_part_of__release, image) values"
 ARMV7 = "(select id from cpu_architecture where slug = 'armv7hf')"
+KEY = "insert into api_key (id, key_hash, role, is_of__actor) values"
 DEVICE = (
     "insert into device (id, actor, uuid, device_name, belongs_to__user, belongs_to__application,"
     " is_of__device_type, is_pinned_on__release) values"
@@ -232,10 +234,16 @@ BROKEN: list[tuple[str, str, str, tuple[int, ...]]] = [
     ("tag_value", set_in("device_tag", "value = repeat('x', 1001)"), "device_tag", (1,)),
     ("username", set_in('"user"', "username = 'A'"), "user", (1,)),
     ("one_actor", set_in('"user"', "actor = 3"), "user", (1,)),
-    ("one_actor", set_in("application", "actor = 5"), "application", (1,)),
+    ("one_actor", set_in("application", "actor = 6"), "application", (1,)),
     ("one_actor", set_in("device", "actor = 1"), "device", (1,)),
     ("key_has_one_actor", set_in("api_key", "is_of__actor = null"), "api_key", ()),
     ("key_role", set_in("api_key", "role = 'x'"), "api_key", (1,)),
+    ("key_fits_actor", set_in("api_key", "role = 'user'"), "api_key", (1,)),
+    ("key_fits_actor", set_in("api_key", "is_of__actor = 1"), "api_key", (1,)),
+    ("key_fits_actor", f"{KEY} (8, '8', 'device', 3), (9, '9', 'user', 6)", "api_key", (8, 9)),
+    ("key_fits_actor", set_in("device", "actor = 18"), "device", (1,)),
+    ("key_fits_actor", set_in('"user"', "actor = 18"), "user", (1,)),
+    ("key_fits_actor", set_in("application", "actor = 18"), "application", (1,)),
 ]
 
 ALLOWED = [
@@ -255,7 +263,8 @@ ALLOWED = [
     f"{PART} (9, 3, 1), (8, 3, 2)",
     set_in("image", "is_a_build_of__service = 2", 3),
     "insert into service_install (id, device, installs__service) values (9, 1, 2)",
-    set_in("device", "actor = 20"),
+    set_in("device", "actor = 19"),
+    set_in("api_key", "role = 'user', is_of__actor = 1"),
     set_in(VARIABLES[0], "name = 'RESIN_HOST_CONFIG_x', value = repeat('x', 100000)"),
     "delete from device",
 ]
@@ -557,7 +566,7 @@ def test_rows_that_break_rules_are_named_before_anything_is_changed(database_url
         connection.execute("update device_environment_variable set value = '1'")
     migrate(database_url)
     after = catalog(database_url)
-    migrate(database_url, "-1")
+    migrate(database_url, "-2")
     assert catalog(database_url) == before
     with psycopg.connect(database_url) as connection:
         assert connection.execute("select id from device order by id").fetchall() == [(1,), (2,)]

@@ -1,6 +1,14 @@
 """The tables. The wire's resource names are the tables' names."""
 
-from gantry.api.models.accounts import Actor, ApiKey, KeyRole, LoginAttempt, PublicKey, User
+from gantry.api.models.accounts import (
+    Actor,
+    ApiKey,
+    KeyRole,
+    LoginAttempt,
+    PublicKey,
+    SecondFactor,
+    User,
+)
 from gantry.api.models.base import Base
 from gantry.api.models.fleet import (
     Application,
@@ -37,6 +45,7 @@ __all__ = [
     "PublicKey",
     "Release",
     "ReleaseImage",
+    "SecondFactor",
     "Service",
     "ServiceInstall",
     "User",

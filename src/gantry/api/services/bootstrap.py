@@ -12,7 +12,7 @@ from gantry.api.models import User
 from gantry.api.models.accounts import USERNAME_PATTERN
 from gantry.api.queries import accounts, applications
 from gantry.api.services import applications as application_service
-from gantry.api.services.secrets import hash_password, password_matches
+from gantry.api.services.secrets import check_password, hash_password, password_matches
 
 log = logging.getLogger(__name__)
 
@@ -72,8 +72,7 @@ def create_user(
         BadRequestError: a name that is not valid or reserved, or a password under 8 characters.
     """
     check_username(username)
-    if len(password) < 8:
-        raise BadRequestError("the password is too short: use 8 characters and more")
+    check_password(password)
     user = User(
         actor=accounts.new_actor(session),
         username=username,

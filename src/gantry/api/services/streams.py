@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import anyio
 from fastapi.concurrency import run_in_threadpool
@@ -15,8 +15,8 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from gantry.api.actors import DeviceActor
 from gantry.api.database import Database, reason
 from gantry.api.events import Hub
-from gantry.api.queries import accounts, devices
-from gantry.api.services.sessions import LOGIN_BLOCK
+from gantry.api.queries import devices
+from gantry.api.services import throttle
 from gantry.api.services.target_state import target_state
 
 log = logging.getLogger(__name__)
@@ -123,7 +123,7 @@ async def keep_sweeping(database: Database) -> None:
 def _sweep(database: Database) -> None:
     with database.transaction() as session:
         devices.sweep(session)
-        accounts.forget_attempts_before(session, datetime.now(UTC) - 2 * LOGIN_BLOCK)
+        throttle.sweep(session)
 
 
 async def _quietly(work: Callable[..., None], *arguments: object) -> None:

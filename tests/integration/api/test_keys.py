@@ -1,0 +1,76 @@
+"""API keys: made for one actor, shown once, over at once."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from .conftest import Fleet
+
+
+def test_api_keys_are_shown_once_and_can_be_revoked(fleet: Fleet) -> None:
+    key = fleet.user.post("/api-key/user/full", json={"name": "ci"}).json()
+    by_key = fleet.api.client(key)
+    assert by_key.get("/user/v1/whoami").status_code == 200
+    (row,) = fleet.user.get("/v7/api_key?$filter=name eq 'ci'").json()["d"]
+    assert key not in str(row)
+    assert "key_hash" not in row
+    assert fleet.user.delete(f"/v7/api_key({row['id']})").status_code == 200
+    assert by_key.get("/user/v1/whoami").status_code == 401
+    expired = {"name": "old", "expiryDate": "2020-01-01T00:00:00Z"}
+    key = fleet.user.post("/api-key/user/full", json=expired).json()
+    assert fleet.api.client(key).get("/user/v1/whoami").status_code == 401
+
+
+def in_seconds(seconds: float) -> str:
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
+
+
+def test_a_key_is_for_the_actor_that_the_body_names(fleet: Fleet) -> None:
+    me = fleet.user.get("/user/v1/whoami").json()["id"]
+    device = fleet.register()
+    kinds = (
+        ("user", me, "named-user-api-key"),
+        ("device", device.id, "device-api-key"),
+        ("application", fleet.id, "provisioning-api-key"),
+    )
+    for kind, number, role in kinds:
+        body: dict[str, Any] = {"actorType": kind, "actorTypeId": number, "roles": [role]}
+        for path in ("/api-key/v1/", "/api-key/v2/", "/api-key/v2"):
+            made = fleet.user.post(path, json={**body, "name": "named", "description": None})
+            assert made.status_code == 200, made.text
+            actor = fleet.api.client(made.json()).get("/actor/v1/whoami").json()
+            assert (actor["actorType"], actor["actorTypeId"]) == (kind, number)
+        refused = fleet.user.post("/api-key/v2/", json={**body, "roles": ["admin"]})
+        assert (refused.status_code, f"one role: {role}" in refused.json()["error"]) == (400, True)
+        stranger = fleet.api.login().post("/api-key/v2/", json=body)
+        assert stranger.status_code == 404
+    assert fleet.user.post("/api-key/v2/", json={"actorType": "fish"}).status_code == 400
+
+
+def test_a_device_has_several_keys_and_a_key_makes_no_user_s_key(fleet: Fleet) -> None:
+    device = fleet.register()
+    more = fleet.user.post(f"/api-key/device/{device.id}/device-key", json={"name": "spare"})
+    assert fleet.api.client(more.json()).get("/actor/v1/whoami").json()["uuid"] == device.uuid
+    assert device.client.get("/actor/v1/whoami").status_code == 200
+    key = fleet.user.post("/api-key/user/full", json={"name": "ci"}).json()
+    by_key = fleet.api.client(key)
+    assert by_key.post("/api-key/user/full", json={"name": "mine"}).status_code == 401
+    me = fleet.user.get("/user/v1/whoami").json()["id"]
+    body = {"actorType": "user", "actorTypeId": me}
+    assert by_key.post("/api-key/v2/", json=body).status_code == 401
+    assert by_key.post(f"/api-key/application/{fleet.id}/provisioning").status_code == 200
+    assert device.client.post(f"/api-key/device/{device.id}/device-key").status_code == 403
+
+
+@pytest.mark.parametrize("moment", ["2020-01-01T00:00:00Z", "2020-01-01T00:00:00"])
+def test_a_key_s_time_can_be_set_and_ended_later(fleet: Fleet, moment: str) -> None:
+    body = {"name": "shift", "expiryDate": in_seconds(3600)}
+    client = fleet.api.client(fleet.user.post("/api-key/user/full", json=body).json())
+    (row,) = fleet.user.get("/v7/api_key?$filter=name eq 'shift'").json()["d"]
+    assert client.get("/user/v1/whoami").status_code == 200
+    change = {"name": "shift", "description": None, "expiry_date": moment}
+    assert fleet.user.patch(f"/v7/api_key({row['id']})", json=change).status_code == 200
+    assert client.get("/user/v1/whoami").status_code == 401
+    fleet.user.patch(f"/v7/api_key({row['id']})", json={"expiry_date": None})
+    assert client.get("/user/v1/whoami").status_code == 200

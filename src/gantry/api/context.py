@@ -80,11 +80,20 @@ def bearer(header: str | None) -> str:
     return credential.strip()
 
 
-def _actor(request: Request, ctx: Ctx) -> Actor:
+def credential(request: Request) -> str:
+    """The session token or API key of a request.
+
+    Raises:
+        UnauthorizedError: there is none.
+    """
     # The family's clients send API keys as ?apikey= too.
     key = request.query_params.get("apikey")
     header = request.headers.get("authorization")
-    actor = ctx.actor(key if key and not header else bearer(header))
+    return key if key and not header else bearer(header)
+
+
+def _actor(request: Request, ctx: Ctx) -> Actor:
+    actor = ctx.actor(credential(request))
     if actor is None:
         raise _not_valid()
     return actor
@@ -98,10 +107,10 @@ def _not_valid() -> UnauthorizedError:
 
 
 def _login(request: Request, ctx: Ctx) -> Login:
-    credential = bearer(request.headers.get("authorization"))
-    login = ctx.login(credential) if is_token(credential) else None
+    given = credential(request)
+    login = ctx.login(given) if is_token(given) else None
     if login is None:
-        if ctx.actor(credential) is not None:
+        if ctx.actor(given) is not None:
             raise UnauthorizedError("an API key may not do this: log in")
         raise _not_valid()
     return login

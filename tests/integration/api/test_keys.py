@@ -1,11 +1,13 @@
 """API keys: made for one actor, shown once, over at once."""
 
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from .conftest import Fleet
+from .conftest import Device, Fleet
+from .test_state import Stream
 
 
 def test_api_keys_are_shown_once_and_can_be_revoked(fleet: Fleet) -> None:
@@ -74,3 +76,57 @@ def test_a_key_s_time_can_be_set_and_ended_later(fleet: Fleet, moment: str) -> N
     assert client.get("/user/v1/whoami").status_code == 401
     fleet.user.patch(f"/v7/api_key({row['id']})", json={"expiry_date": None})
     assert client.get("/user/v1/whoami").status_code == 200
+
+
+def spare_key(fleet: Fleet, device: Device, **more: Any) -> tuple[str, int]:
+    """One more key of a device, and its id."""
+    body = {"name": f"spare {time.monotonic()}", **more}
+    key = fleet.user.post(f"/api-key/device/{device.id}/device-key", json=body).json()
+    (row,) = fleet.user.get(f"/v7/api_key?$filter=name eq '{body['name']}'").json()["d"]
+    return key, row["id"]
+
+
+def test_a_key_that_is_revoked_ends_its_streams_at_once(fleet: Fleet) -> None:
+    device = fleet.register()
+    keys = [spare_key(fleet, device) for _ in range(3)]
+    own = Stream(fleet.api, device)
+    streams = [Stream(fleet.api, device, key) for key, _ in keys]
+    for each in (own, *streams):
+        each.wait(1)
+    assert fleet.user.delete(f"/v7/api_key({keys[0][1]})").status_code == 200
+    assert streams[0].ended(2)
+    over = {"expiry_date": in_seconds(-1)}
+    assert fleet.user.patch(f"/v7/api_key({keys[1][1]})", json=over).status_code == 200
+    assert streams[1].ended(2)
+    # Those of the device's other keys hear on.
+    assert not streams[2].ended(0.5)
+    assert len(own.etags) == 1
+    fleet.release()
+    own.wait(2)
+    streams[2].wait(2)
+    # All that the device has, at once.
+    fleet.user.delete(f"/v7/api_key?$filter=is_of__actor eq {actor_of(device)}")
+    assert own.ended(2)
+    assert streams[2].ended(2)
+
+
+def actor_of(device: Device) -> int:
+    actor: int = device.client.get("/actor/v1/whoami").json()["id"]
+    return actor
+
+
+def test_a_stream_ends_when_its_key_s_time_is_over(fleet: Fleet) -> None:
+    device = fleet.register()
+    key, number = spare_key(fleet, device, expiryDate=in_seconds(3))
+    stream = Stream(fleet.api, device, key)
+    stream.wait(1)
+    assert not stream.ended(0.5)
+    assert stream.ended(4)
+    assert fleet.api.client(key).get(f"/device/v3/{device.uuid}/events").status_code == 401
+    # A time that is set while the stream is open holds too.
+    key, number = spare_key(fleet, device)
+    stream = Stream(fleet.api, device, key)
+    stream.wait(1)
+    fleet.user.patch(f"/v7/api_key({number})", json={"expiry_date": in_seconds(2)})
+    assert not stream.ended(0.5)
+    assert stream.ended(4)

@@ -19,7 +19,7 @@ from gantry.api.events import Hub
 from gantry.api.services.registry_tokens import TokenSigner
 from gantry.api.services.second_factor import SecondFactors
 from gantry.api.services.secrets import same
-from gantry.api.services.sessions import Login, Sessions, is_token
+from gantry.api.services.sessions import Holder, Login, Sessions, is_token
 from gantry.api.services.throttle import place_of
 
 
@@ -40,6 +40,11 @@ class Context:
         """Who holds this session token or API key."""
         with self.database.transaction() as session:
             return self.sessions.actor(session, credential)
+
+    def holder(self, credential: str) -> Holder | None:
+        """As `actor`, and until when."""
+        with self.database.transaction() as session:
+            return self.sessions.holder(session, credential)
 
     def login(self, credential: str) -> Login | None:
         """The session of this token, also one whose second factor is missing."""

@@ -94,6 +94,8 @@ def test_git_learns_accounts_and_who_may_push(fleet: Fleet) -> None:
     # Each service has its own doors.
     assert git.get("/services/logs/authorize?device=x&action=read").status_code == 403
     assert fleet.api.service("logs").get("/services/git/accounts").status_code == 403
+    assert git.get("/services/logs/revocations").status_code == 403
+    assert fleet.user.get("/services/logs/revocations").status_code == 401
 
 
 def test_the_logs_service_learns_who_may_read_and_write(fleet: Fleet) -> None:
@@ -107,7 +109,11 @@ def test_the_logs_service_learns_who_may_read_and_write(fleet: Fleet) -> None:
             headers={"X-Gantry-Authorization": who.headers["authorization"]},
         )
         if answer.status_code == 200:
-            assert answer.json() == {"device_id": device.id, "application_id": fleet.id}
+            told = answer.json()
+            assert (told["device_id"], told["application_id"]) == (device.id, fleet.id)
+            is_key = who is device.client
+            assert told["credential"].startswith("key:" if is_key else "user:")
+            assert told["seconds"] is None if is_key else 600_000 < told["seconds"] < 604_801
         return answer.status_code
 
     assert ask(device.client, "write") == 200

@@ -32,10 +32,11 @@ _ALGORITHM = "HS256"
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """A session: whose it is, since when, and whether its second factor is still to be passed."""
+    """A session: whose, since and until when, and whether its second factor is to be passed."""
 
     user: User
     auth_time: int
+    until: datetime
     has_factor: bool
     is_partial: bool
 
@@ -51,6 +52,15 @@ class Login:
                 "authenticator to POST /auth/totp/verify"
             )
         return self
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds a credential, what it is called when it ends early, and when it ends of itself."""
+
+    actor: Actor
+    credential: str
+    until: datetime | None
 
 
 @dataclass(frozen=True)
@@ -101,7 +111,8 @@ class Sessions:
             return None
         user, has_factor = found
         is_partial = has_factor and claims.get("twoFactorRequired") is not False
-        return Login(user, int(claims["authTime"]), has_factor, is_partial)
+        until = datetime.fromtimestamp(claims["exp"], UTC)
+        return Login(user, int(claims["authTime"]), until, has_factor, is_partial)
 
     def renewed(self, login: Login) -> str:
         """A token for its full time from now, of the same login."""
@@ -114,11 +125,22 @@ class Sessions:
         Raises:
             UnauthorizedError: a session that has not passed its second factor.
         """
+        holder = self.holder(session, credential)
+        return holder.actor if holder else None
+
+    def holder(self, session: Session, credential: str) -> Holder | None:
+        """As `actor`, and until when."""
         if is_token(credential):
             login = self.login(session, credential)
-            return user_actor(login.whole().user) if login else None
+            if login is None:
+                return None
+            user = login.whole().user
+            return Holder(user_actor(user), f"user:{user.id}", login.until)
         key = accounts.valid_key(session, hash_key(credential))
-        return _actor_of_key(session, key) if key else None
+        actor = _actor_of_key(session, key) if key else None
+        if key is None or actor is None:
+            return None
+        return Holder(actor, f"key:{key.id}", key.expiry_date)
 
 
 def is_token(credential: str) -> bool:

@@ -111,6 +111,25 @@ async def announcements(
                     await run_in_threadpool(_let_go, database, actor.device_id, lease)
 
 
+async def revocations(hub: Hub) -> AsyncIterator[bytes]:
+    """What the logs service hears of keys and sessions that end before their time.
+
+    What happens while nobody listens is not told later: whoever listens asks again from time to
+    time.
+    """
+    with hub.revocations() as ended:
+        yield b"\n"  # the headers go out at once
+        while True:
+            try:
+                name = await asyncio.wait_for(ended.get(), HEARTBEAT_SECONDS)
+            except TimeoutError:
+                yield b"\n"
+                continue
+            if name is None:
+                return
+            yield json.dumps({"credential": name}).encode() + b"\n"
+
+
 async def _woken(changed: asyncio.Event, at_most: float | None) -> bool:
     seconds = HEARTBEAT_SECONDS if at_most is None else min(at_most, HEARTBEAT_SECONDS)
     try:

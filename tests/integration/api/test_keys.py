@@ -78,6 +78,22 @@ def test_a_key_s_time_can_be_set_and_ended_later(fleet: Fleet, moment: str) -> N
     assert client.get("/user/v1/whoami").status_code == 200
 
 
+def test_a_key_does_not_prolong_itself(fleet: Fleet) -> None:
+    until = "2099-01-01T00:00:00Z"
+    body = {"name": "short", "expiryDate": until}
+    client = fleet.api.client(fleet.user.post("/api-key/user/full", json=body).json())
+    (row,) = fleet.user.get("/v7/api_key?$filter=name eq 'short'").json()["d"]
+    path = f"/v7/api_key({row['id']})"
+    for later in (None, "2099-01-01T00:00:01Z", "2098-01-01T00:00:00Z"):
+        refused = client.patch(path, json={"name": "mine", "expiry_date": later})
+        assert (refused.status_code, "log in" in refused.json()["error"]) == (403, True)
+    # The family's clients send the time with every change.
+    assert client.patch(path, json={"name": "mine", "expiry_date": until}).status_code == 200
+    assert fleet.user.get(path).json()["d"][0]["name"] == "mine"
+    assert client.delete(path).status_code == 200
+    assert client.get("/user/v1/whoami").status_code == 401
+
+
 def spare_key(fleet: Fleet, device: Device, **more: Any) -> tuple[str, int]:
     """One more key of a device, and its id."""
     body = {"name": f"spare {time.monotonic()}", **more}

@@ -148,16 +148,16 @@ def is_token(credential: str) -> bool:
     return credential.startswith("eyJ") and credential.count(".") == 2
 
 
-def user_actor(user: User) -> UserActor:
+def user_actor(user: User, *, by_key: bool = False) -> UserActor:
     """The actor that a user is."""
-    return UserActor(user.actor, user.id, user.username, user.email, user.is_administrator)
+    return UserActor(user.actor, user.id, user.username, user.email, user.is_administrator, by_key)
 
 
 def _actor_of_key(session: Session, key: ApiKey) -> Actor | None:
     actor_id = key.is_of__actor
     if key.role == KeyRole.USER:
         user = accounts.user_of_actor(session, actor_id)
-        return user_actor(user) if user else None
+        return user_actor(user, by_key=True) if user else None
     if key.role == KeyRole.DEVICE:
         device = accounts.device_of_actor(session, actor_id)
         if device is None:

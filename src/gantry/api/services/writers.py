@@ -103,8 +103,12 @@ class ChangedApiKey(Body):
 
 
 def _update_api_keys(
-    session: Session, _: UserActor, ids: Sequence[int], body: ChangedApiKey
+    session: Session, actor: UserActor, ids: Sequence[int], body: ChangedApiKey
 ) -> None:
+    if actor.by_key and "expiry_date" in body.sent():
+        times = {records.by_id(session, ApiKey, each).expiry_date for each in ids}
+        if not times <= {body.expiry_date}:
+            raise ForbiddenError("an API key does not change until when keys hold: log in")
     records.change(session, ApiKey, ids, body.sent())
 
 

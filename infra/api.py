@@ -32,6 +32,7 @@ class Api(Service):
                 "admin_username": config.admin_username,
                 "admin_password": identity.admin_password,
                 "session_secret": identity.session_secret,
+                "data_key": identity.data_key,
                 "token_key_pem": identity.token.key_pem,
                 "token_certificate_pem": identity.token.certificate_pem,
                 "ca_certificate_pem": identity.authority.certificate_pem,

@@ -44,6 +44,9 @@ class Identity(pulumi.ComponentResource):
         self.admin_password = RandomSecret(
             "admin-password", volume=self.volume.name, keep_as="admin-password", opts=child
         ).value
+        self.data_key = RandomSecret(
+            "data-key", volume=self.volume.name, keep_as="data-key", opts=child
+        ).value
         self.database_password = RandomSecret("database-password", opts=child).value
         self.session_secret = RandomSecret("session-secret", opts=child).value
         self.registry_secret = RandomSecret("registry-secret", opts=child).value

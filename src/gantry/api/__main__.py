@@ -2,6 +2,8 @@
 
 `python -m gantry.api rules` lists the rules of the model instead; with `--markdown` as the page
 docs/rules.md, with `--sql` as the functions and triggers that a new revision of the database has.
+
+`python -m gantry.api reset-second-factor NAME` lets in an administrator who has lost theirs.
 """
 
 import argparse
@@ -16,10 +18,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gantry.api.app import create_app, make_context
 from gantry.api.config import ConfigError, load
-from gantry.api.database import DatabaseUnavailableError, reason
+from gantry.api.database import Database, DatabaseUnavailableError, reason
 from gantry.api.errors import ApiError
 from gantry.api.events import Hub
 from gantry.api.rules import listing, sql
+from gantry.api.services import second_factor
 from gantry.api.services.bootstrap import prepare
 
 log = logging.getLogger("gantry.api")
@@ -56,13 +59,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     form = rules.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="as the page docs/rules.md")
     form.add_argument("--sql", action="store_true", help="as functions and triggers")
+    reset = commands.add_parser("reset-second-factor", help="ask an account for its password alone")
+    reset.add_argument("username")
     asked = parser.parse_args(arguments)
+    if asked.command == "reset-second-factor":
+        return reset_second_factor(asked.username)
     if asked.command != "rules":
         return serve()
     if asked.sql:
         print(sql.find() + sql.create(), end="")
     else:
         print(listing.markdown() if asked.markdown else listing.text(), end="")
+    return 0
+
+
+def reset_second_factor(username: str) -> int:
+    """Remove an account's second factor; 1 and a line when that cannot be."""
+    try:
+        database = Database(load().database_url.get_secret_value())
+        try:
+            with database.transaction() as session:
+                second_factor.reset(session, None, username)
+        finally:
+            database.close()
+    except (ConfigError, ApiError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except SQLAlchemyError as error:
+        print(f"the database cannot be used: {reason(error)}", file=sys.stderr)
+        return 1
+    print(f"{username} logs in with the password alone; their sessions have ended")
     return 0
 
 

@@ -12,6 +12,8 @@ class UserActor:
     username: str
     email: str | None
     is_administrator: bool
+    # By a key: it must not make itself, or another, hold longer.
+    by_key: bool = False
 
 
 @dataclass(frozen=True, slots=True)

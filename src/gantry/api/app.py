@@ -19,11 +19,24 @@ from gantry.api.database import Database, reason
 from gantry.api.errors import ApiError
 from gantry.api.events import Hub
 from gantry.api.limits import BodyLimit
-from gantry.api.routes import accounts, assets, devices, family, general, odata, registry, services
+from gantry.api.routes import (
+    accounts,
+    assets,
+    devices,
+    family,
+    general,
+    keys,
+    odata,
+    registry,
+    second_factor,
+    services,
+)
 from gantry.api.rules import broken
 from gantry.api.services import streams
 from gantry.api.services.registry_tokens import TokenSigner
+from gantry.api.services.second_factor import SecondFactors
 from gantry.api.services.sessions import Sessions
+from gantry.api.services.vault import Vault
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +46,16 @@ RETRY_AFTER = {"Retry-After": "5"}
 def make_context(config: Config) -> Context:
     """The parts of one api process; nothing is connected yet."""
     url = config.database_url.get_secret_value()
+    database = Database(url)
+    sessions = Sessions(config.session_secret.get_secret_value(), config.api_url)
+    vault = Vault(config.data_key.get_secret_value(), "second factors")
     return Context(
         config=config,
-        database=Database(url),
+        database=database,
         # psycopg's own connections know no driver part in a URL.
         hub=Hub(url.replace("postgresql+psycopg://", "postgresql://", 1)),
-        sessions=Sessions(config.session_secret.get_secret_value(), config.api_url),
+        sessions=sessions,
+        second_factors=SecondFactors(database, sessions, vault, config.host),
         signer=TokenSigner(
             issuer=f"api.{config.host}",
             service=config.registry,
@@ -56,7 +73,8 @@ def create_app(context: Context) -> FastAPI:
     )
     app.state.context = context
     app.add_middleware(BodyLimit)
-    for module in (general, accounts, devices, family, registry, services, assets, odata):
+    modules = (general, accounts, second_factor, keys, devices, family, registry, services)
+    for module in (*modules, assets, odata):
         app.include_router(module.router)
     _add_handlers(app)
     return app

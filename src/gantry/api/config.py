@@ -44,6 +44,8 @@ class Config(BaseModel):
     admin_username: str
     admin_password: SecretStr = Field(min_length=8)
     session_secret: SecretStr = Field(min_length=32)
+    # Under it what the api must read again is encrypted in the database: it must not change.
+    data_key: SecretStr = Field(min_length=32)
     token_key_pem: SecretStr
     token_certificate_pem: str
     ca_certificate_pem: str

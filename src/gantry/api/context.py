@@ -17,8 +17,10 @@ from gantry.api.database import Database
 from gantry.api.errors import ForbiddenError, UnauthorizedError
 from gantry.api.events import Hub
 from gantry.api.services.registry_tokens import TokenSigner
+from gantry.api.services.second_factor import SecondFactors
 from gantry.api.services.secrets import same
-from gantry.api.services.sessions import Sessions
+from gantry.api.services.sessions import Holder, Login, Sessions, is_token
+from gantry.api.services.throttle import place_of
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Context:
     hub: Hub
     sessions: Sessions
     signer: TokenSigner
+    second_factors: SecondFactors
     # Names this process among the replicas: its streams' leases bear it.
     instance: str
 
@@ -37,6 +40,16 @@ class Context:
         """Who holds this session token or API key."""
         with self.database.transaction() as session:
             return self.sessions.actor(session, credential)
+
+    def holder(self, credential: str) -> Holder | None:
+        """As `actor`, and until when."""
+        with self.database.transaction() as session:
+            return self.sessions.holder(session, credential)
+
+    def login(self, credential: str) -> Login | None:
+        """The session of this token, also one whose second factor is missing."""
+        with self.database.transaction() as session:
+            return self.sessions.login(session, credential)
 
     def service(self, credential: str) -> ServiceActor | None:
         """Which of the fleet's own services holds this key."""
@@ -72,17 +85,55 @@ def bearer(header: str | None) -> str:
     return credential.strip()
 
 
-def _actor(request: Request, ctx: Ctx) -> Actor:
+def credential(request: Request) -> str:
+    """The session token or API key of a request.
+
+    Raises:
+        UnauthorizedError: there is none.
+    """
     # The family's clients send API keys as ?apikey= too.
     key = request.query_params.get("apikey")
     header = request.headers.get("authorization")
-    actor = ctx.actor(key if key and not header else bearer(header))
+    return key if key and not header else bearer(header)
+
+
+def _actor(request: Request, ctx: Ctx) -> Actor:
+    actor = ctx.actor(credential(request))
     if actor is None:
-        raise UnauthorizedError(
-            "the session token or API key is not valid (any more): log in again",
-            headers={"WWW-Authenticate": "Bearer"},
-        )
+        raise _not_valid()
     return actor
+
+
+def _not_valid() -> UnauthorizedError:
+    return UnauthorizedError(
+        "the session token or API key is not valid (any more): log in again",
+        headers={"WWW-Authenticate": "Bearer"},
+    )
+
+
+def _login(request: Request, ctx: Ctx) -> Login:
+    given = credential(request)
+    login = ctx.login(given) if is_token(given) else None
+    if login is None:
+        if ctx.actor(given) is not None:
+            raise UnauthorizedError("an API key may not do this: log in")
+        raise _not_valid()
+    return login
+
+
+def session_of(request: Request, ctx: Ctx) -> Login:
+    """The session that a request bears.
+
+    Raises:
+        UnauthorizedError: none, none that holds, an API key, or the second factor is missing.
+    """
+    return _login(request, ctx).whole()
+
+
+def _place(request: Request) -> str:
+    # Whoever connects to the proxy: the last address that it added, else the connection's.
+    forwarded = ",".join(request.headers.getlist("x-forwarded-for")).rpartition(",")[2].strip()
+    return place_of(forwarded or (request.client.host if request.client else ""))
 
 
 def _user(actor: Annotated[Actor, Depends(_actor)]) -> UserActor:
@@ -107,6 +158,11 @@ CurrentActor = Annotated[Actor, Depends(_actor)]
 CurrentUser = Annotated[UserActor, Depends(_user)]
 CurrentDevice = Annotated[DeviceActor, Depends(_device)]
 CurrentProvisioning = Annotated[ProvisioningActor, Depends(_provisioning)]
+# A session of a person, and not a key of theirs; the former also before its second factor.
+CurrentLogin = Annotated[Login, Depends(_login)]
+CurrentSession = Annotated[Login, Depends(session_of)]
+# Where a request comes from, as tries are counted.
+Place = Annotated[str, Depends(_place)]
 
 
 class ServiceOnly:

@@ -1,7 +1,8 @@
 """Announcements of new targets: one listening connection a process, fanned out to its streams.
 
 The database's triggers announce `device:<id>` and `application:<id>` on one channel when a target
-changes, so every replica hears what any of them did. A stream holds no connection and no thread.
+changes, `key:<id>` and `user:<id>` when an API key or a user's sessions end before their time; so
+every replica hears what any of them did. A stream holds no connection and no thread.
 """
 
 import asyncio
@@ -17,6 +18,8 @@ log = logging.getLogger(__name__)
 CHANNEL = "gantry_target"
 RETRY_SECONDS = 1.0
 AT_ONCE = 4
+# A listener that is so many announcements behind has gone: its stream ends.
+MAX_BEHIND = 50_000
 
 
 @dataclass(eq=False, slots=True)
@@ -36,6 +39,7 @@ class Hub:
         self._url = url
         self._by_device: dict[int, set[Subscription]] = {}
         self._by_application: dict[int, set[Subscription]] = {}
+        self._revocations: set[asyncio.Queue[str | None]] = set()
         self.is_closed = False
         # After an announcement to a large fleet its targets are worked out a few at a time, so
         # that other requests go on.
@@ -52,6 +56,27 @@ class Hub:
         finally:
             self._leave(self._by_device, device_id, entry)
             self._leave(self._by_application, entry.application_id, entry)
+
+    @contextlib.contextmanager
+    def revocations(self) -> Iterator[asyncio.Queue[str | None]]:
+        """What keys and sessions end early, as long as it lasts; None: no more comes."""
+        ended: asyncio.Queue[str | None] = asyncio.Queue(MAX_BEHIND)
+        self._revocations.add(ended)
+        if self.is_closed:
+            ended.put_nowait(None)
+        try:
+            yield ended
+        finally:
+            self._revocations.discard(ended)
+
+    def _tell(self, name: str | None) -> None:
+        for ended in self._revocations:
+            if ended.full():
+                while not ended.empty():
+                    ended.get_nowait()
+                ended.put_nowait(None)
+            else:
+                ended.put_nowait(name)
 
     def move(self, entry: Subscription, application_id: int) -> None:
         """The stream's device is of another application now."""
@@ -87,10 +112,14 @@ class Hub:
             for entry in entries:
                 entry.closed = True
                 entry.changed.set()
+        self._tell(None)
 
     def wake(self, payload: str) -> None:
-        """Wake the streams that an announcement concerns."""
+        """Wake the streams that an announcement concerns, or tell who listens for revocations."""
         kind, _, number = payload.partition(":")
+        if kind in ("key", "user"):
+            self._tell(payload)
+            return
         index = self._by_device if kind == "device" else self._by_application
         for entry in index.get(int(number) if number.isdecimal() else -1, ()):
             entry.changed.set()

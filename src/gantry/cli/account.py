@@ -1,6 +1,5 @@
 """`gantry login`, `logout`, `whoami` and `gantry key`: who one is."""
 
-import getpass
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +8,7 @@ import typer
 
 from gantry.cli.context import FleetOption, JsonOption, chosen_fleet, client_of, stack_url
 from gantry.cli.output import moment, print_json, print_table, say
+from gantry.cli.secrets import CodeFile, PasswordFile, code_of, password_of
 from gantry.client import session
 from gantry.client.errors import ClientError, NotFoundError, UsageError
 from gantry.deployment.paths import fleet_home
@@ -35,25 +35,27 @@ def login(
         str | None,
         typer.Option(help="The api; default: the last one, else as the fleet's stack has it."),
     ] = None,
-    password_file: Annotated[
-        Path | None, typer.Option(help="Read the password there; - is the standard input.")
-    ] = None,
+    password_file: PasswordFile = None,
+    code_file: CodeFile = None,
     ca: Annotated[
         Path | None,
         typer.Option("--ca", metavar="FILE", help="Trust this certificate authority, and keep it."),
     ] = None,
     fleet: FleetOption = None,
 ) -> None:
-    """Log in to a fleet. The password is asked for, never given as an argument."""
+    """Log in to a fleet. Password and code are asked for, never given as arguments."""
+    from gantry.client.account import lacks_second_factor
     from gantry.client.api_client import ApiClient
 
     name = chosen_fleet(ctx, fleet)
     address = url or _known_url(name)
     account = username or _ask_username()
-    password = _password(password_file, account, name)
+    password = password_of(password_file, account, name)
     certificate = ca or session.ca_path(name)
     with ApiClient(address, ca_file=certificate if ca or certificate.exists() else None) as client:
         token = client.login(account, password)
+        if lacks_second_factor(token):
+            token = client.account.verify(code_of(code_file))
         user = client.whoami()
     if ca:
         session.write_private(fleet_home(name) / "ca.crt", ca.read_text())
@@ -76,23 +78,6 @@ def _ask_username() -> str:
     if not sys.stdin.isatty():
         raise UsageError("no user name: `gantry login NAME --password-file FILE`")
     return str(typer.prompt("user name", err=True))
-
-
-def _password(file: Path | None, username: str, fleet: str) -> str:
-    if file is None:
-        if not sys.stdin.isatty():
-            raise UsageError(
-                "no terminal to ask for the password: use --password-file (- is stdin)"
-            )
-        return getpass.getpass(f"password of {username} at {fleet}: ")
-    try:
-        text = sys.stdin.read() if str(file) == "-" else file.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ClientError(f"{file}: the password cannot be read: {error}") from error
-    lines = text.splitlines()
-    if not lines or not lines[0]:
-        raise ClientError(f"{file}: holds no password")
-    return lines[0]
 
 
 def logout(ctx: typer.Context, fleet: FleetOption = None) -> None:

@@ -10,7 +10,19 @@ from typing import Annotated, Any
 import typer
 
 from gantry import __version__
-from gantry.cli import account, config, devices, env, fleets, lazy, logs, releases, tag
+from gantry.cli import (
+    account,
+    api_keys,
+    config,
+    devices,
+    env,
+    fleets,
+    lazy,
+    logs,
+    releases,
+    second_factor,
+    tag,
+)
 from gantry.cli.context import Globals
 from gantry.client.errors import ClientError, ExitCode
 
@@ -81,7 +93,8 @@ def _device() -> typer.Typer:
     return found
 
 
-for _module in (account, fleets, devices, releases, env, tag, logs, config):
+_MODULES = (account, second_factor, api_keys, fleets, devices, releases, env, tag, logs, config)
+for _module in _MODULES:
     _module.register(app)
 lazy.mount(
     app,

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from gantry.client import records, session
+from gantry.client.account import Account
 from gantry.client.errors import ClientError, NotFoundError, UsageError
 from gantry.client.records import (
     Application,
@@ -70,6 +71,7 @@ class ApiClient:
             ClientError: that file cannot be read as certificates.
         """
         self._http = Transport(url, token, ca_file, fleet)
+        self.account = Account(self._http, self._rows)
         self._logs_url = (logs_url or self.url).rstrip("/")
         self._builder_url = builder_url
 
@@ -94,7 +96,10 @@ class ApiClient:
         self._http.close()
 
     def login(self, username: str, password: str) -> str:
-        """A session token, which this client uses from now on."""
+        """A session token, which this client uses from now on.
+
+        Where the account has a second factor, it does nothing but `account.verify` yet.
+        """
         body = {"username": username, "password": password}
         self._http.token = self._http.request("POST", "/login_", json=body).text.strip()
         return self._http.token

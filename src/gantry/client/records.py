@@ -25,6 +25,18 @@ class PublicKey:
 
 
 @dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key for programs or devices, without its secret; `owner` is whom it acts for."""
+
+    id: int
+    name: str
+    role: str
+    owner: str
+    created_at: str
+    expires_at: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Application:
     """A fleet of devices that run the same releases. `slug` is `<user>/<name>`."""
 

@@ -20,6 +20,9 @@ TIMEOUT_SECONDS = 30.0
 STREAM_SILENCE_SECONDS = 45.0
 """The log service sends a heartbeat every 15 s: after three that are missing nobody is there."""
 
+# What was typed is wrong, and not the session.
+_WRONG = ("the user name or the password is wrong", "the code is wrong")
+
 
 class Transport:
     """Requests to one fleet's servers, under one user's token."""
@@ -107,9 +110,11 @@ class Transport:
         fleet = f" --fleet {self._fleet}" if self._fleet else ""
         if answer.status_code == 401 and answer.request.url.path == "/login_":
             return NotAuthorisedError(f"{sentence}: check user name and password")
+        if answer.status_code == 401 and sentence.startswith(_WRONG):
+            return NotAuthorisedError(sentence)
         if answer.status_code == 401:
             # The api says that much to all its clients; this one knows the command.
-            reason = sentence.removesuffix(": log in again")
+            reason = sentence.removesuffix(": log in again").partition(": send a code")[0]
             return NotAuthorisedError(f"{reason}: log in again with `gantry login{fleet}`")
         if answer.status_code == 403:
             return NotAuthorisedError(f"{sentence} (not allowed for this user)")

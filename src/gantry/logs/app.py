@@ -1,7 +1,6 @@
 """The HTTP face of the log service: thin routes over `ingest` and `follow`."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -38,9 +37,9 @@ class Service:
             days=config.retention_days,
             storage_bytes=config.storage_bytes,
         )
-        access = Access(self.client, config.api_url, config.service_key.get_secret_value())
-        self.ingest = Ingest(self.store, access, RateLimiter())
-        self.readers = Readers(self.store, access)
+        self.access = Access(self.client, config.api_url, config.service_key.get_secret_value())
+        self.ingest = Ingest(self.store, self.access, RateLimiter())
+        self.readers = Readers(self.store, self.access)
 
 
 def create_app(config: Config, on_ready: Callable[[Service], None] | None = None) -> FastAPI:
@@ -50,15 +49,18 @@ def create_app(config: Config, on_ready: Callable[[Service], None] | None = None
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service = Service(config)
         app.state.service = service
-        keeper = asyncio.create_task(service.store.run(), name="JetStream connection")
+        tasks = [
+            asyncio.create_task(service.store.run(), name="JetStream connection"),
+            asyncio.create_task(service.access.listen(), name="revocations"),
+        ]
         if on_ready:
             on_ready(service)
         try:
             yield
         finally:
-            keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await keeper
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await service.client.aclose()
 
     app = FastAPI(

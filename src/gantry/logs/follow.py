@@ -11,7 +11,7 @@ from enum import StrEnum
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from gantry.logs.access import Access, Caller
+from gantry.logs.access import Access, Caller, Consent
 from gantry.logs.errors import TooManyError
 from gantry.logs.lines import StoredLine
 from gantry.logs.store import Place, Store
@@ -71,7 +71,7 @@ class Readers:
         Raises:
             LogsError: not allowed, too many readers, or JetStream is away.
         """
-        await self._access.check(wish.caller)
+        consent = await self._access.check(wish.caller)
         if self._numbers.total() >= MAX_READERS:
             raise TooManyError("too many readers follow logs: try again later", retry_after=30)
         if self._numbers[wish.caller.device] >= MAX_READERS_PER_DEVICE:
@@ -80,7 +80,7 @@ class Readers:
         beat = _TICK_SECONDS if wish.follow else _HISTORY_SILENCE
         lines = self._store.read(wish.caller.device, start, beat=beat, patience=_PATIENCE_SECONDS)
         past = _since(lines, amount, wish)
-        content = _array(past) if wish.form is Form.JSON else self._live(past, wish)
+        content = _array(past) if wish.form is Form.JSON else self._live(past, wish, consent)
         return _Patient(self._counted(content, wish.caller.device), media_type=wish.form.value)
 
     async def _counted(self, content: AsyncIterator[bytes], device: str) -> AsyncIterator[bytes]:
@@ -94,7 +94,7 @@ class Readers:
                 del self._numbers[device]
 
     async def _live(
-        self, lines: AsyncIterator[StoredLine | None], wish: Wish
+        self, lines: AsyncIterator[StoredLine | None], wish: Wish, consent: Consent
     ) -> AsyncIterator[bytes]:
         beat = b":\n\n" if wish.form is Form.SSE else b"\n"
         yield beat  # the headers go out at once
@@ -103,10 +103,11 @@ class Readers:
             now = time.monotonic()
             if self._closing.is_set():
                 return
-            if now - checked >= RECHECK_SECONDS:
-                if not await self._access.still_allowed(wish.caller):
+            if now - checked >= RECHECK_SECONDS or not consent.holds(now):
+                still = await self._access.still_allowed(wish.caller, consent)
+                if still is None:
                     return
-                checked = now
+                consent, checked = still, now
             if line is not None:
                 yield _event(line) if wish.form is Form.SSE else line.json + b"\n"
                 spoken = now

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-from gantry.logs.access import Access, Caller
+from gantry.logs.access import Access, Caller, Consent
 from gantry.logs.body import Splitter, Unpacker
 from gantry.logs.errors import (
     BadRequestError,
@@ -55,7 +55,7 @@ class Ingest:
             LogsError: some lines are not stored: the device sends again what no earlier request
                 confirmed. Lines with an identity are not doubled by that.
         """
-        await self._access.check(caller)
+        consent = await self._access.check(caller)
         unpacker = Unpacker(encoding)
         if self._streams[caller.device] >= MAX_STREAMS_PER_DEVICE:
             raise TooManyError("this device has too many log streams open", retry_after=10)
@@ -63,7 +63,7 @@ class Ingest:
         try:
             intake = _Intake(await self._store.writer(caller.device), self._limiter, caller.device)
             try:
-                return await self._take_in(caller, unpacker, chunks, intake)
+                return await self._take_in(caller, consent, unpacker, chunks, intake)
             except asyncio.CancelledError:
                 intake.writer.abandon()
                 raise
@@ -75,18 +75,17 @@ class Ingest:
     async def _take_in(
         self,
         caller: Caller,
+        consent: Consent,
         unpacker: Unpacker,
         chunks: AsyncIterator[bytes],
         intake: "_Intake",
     ) -> Outcome:
         splitter = Splitter()
-        checked = time.monotonic()
-        async for chunk in _impatient(chunks):
-            if time.monotonic() - checked >= RECHECK_SECONDS:
-                if not await self._access.still_allowed(caller):
-                    await intake.finish()
-                    raise RefusedError(401, "this device may no longer send its log")
-                checked = time.monotonic()
+        watch = _Watch(self._access, caller, consent)
+        async for chunk in _impatient(chunks, watch):
+            if not await watch.is_allowed():
+                await intake.finish()
+                raise _refused()
             for piece in unpacker.feed(chunk):
                 for raw in splitter.feed(piece):
                     await intake.take(raw)
@@ -108,6 +107,30 @@ class Ingest:
         for fields in lines:
             await intake.take_fields(fields)
         return await intake.finish()
+
+
+class _Watch:
+    """Whether a stream that was allowed may go on; asked anew from time to time, and in doubt."""
+
+    def __init__(self, access: Access, caller: Caller, consent: Consent) -> None:
+        self.consent = consent
+        self.access = access
+        self._caller = caller
+        self._checked = access.clock()
+
+    async def is_allowed(self) -> bool:
+        """Judge it, where the last answer is old or doubted."""
+        now = self.access.clock()
+        if now - self._checked >= RECHECK_SECONDS or not self.consent.holds(now):
+            still = await self.access.still_allowed(self._caller, self.consent)
+            if still is None:
+                return False
+            self.consent, self._checked = still, now
+        return True
+
+
+def _refused() -> RefusedError:
+    return RefusedError(401, "this device may no longer send its log")
 
 
 class _Intake:
@@ -168,17 +191,27 @@ class _Intake:
         await self.writer.write(system_line(text, round(time.time() * 1000), identity))
 
 
-async def _impatient(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The chunks, until none comes for IDLE_SECONDS."""
+async def _impatient(
+    chunks: AsyncIterator[bytes], watch: _Watch | None = None
+) -> AsyncIterator[bytes]:
+    """The chunks, until none comes for IDLE_SECONDS, or who sends them may no longer."""
     iterator = aiter(chunks)
     while True:
         try:
-            async with asyncio.timeout(IDLE_SECONDS):
-                chunk = await anext(iterator)
+            async with asyncio.timeout(IDLE_SECONDS) as limit:
+                if watch is None:
+                    chunk = await anext(iterator)
+                else:
+                    with watch.consent.guards(limit, watch.access.clock()):
+                        chunk = await anext(iterator)
         except StopAsyncIteration:
             return
         except TimeoutError as error:
-            raise IdleError(f"no line for {IDLE_SECONDS:.0f} s: open a new stream") from error
+            if watch is None or watch.consent.holds(watch.access.clock()):
+                raise IdleError(f"no line for {IDLE_SECONDS:.0f} s: open a new stream") from error
+            if await watch.is_allowed():
+                raise IdleError("the key has changed: open a new stream") from error
+            raise _refused() from error
         yield chunk
 
 

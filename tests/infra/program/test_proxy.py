@@ -132,6 +132,16 @@ def test_each_name_leads_to_its_service(proxy: Proxy, name: str, port: int) -> N
     assert asked["headers"]["X-Forwarded-Proto"] == "https"
 
 
+def test_nobody_says_themselves_where_they_come_from(proxy: Proxy) -> None:
+    """The api counts failed logins by it."""
+    _, honest = proxy.ask("api", "/login_", "POST", b"{}")
+    forged = {"X-Forwarded-For": "203.0.113.9", "X-Real-IP": "203.0.113.9"}
+    _, asked = proxy.ask("api", "/login_", "POST", b"{}", forged)
+    seen = json.loads(asked)["headers"]["X-Forwarded-For"].split(",")[-1].strip()
+    assert seen == json.loads(honest)["headers"]["X-Forwarded-For"]
+    assert seen != "203.0.113.9"
+
+
 @pytest.mark.parametrize(
     "path",
     [

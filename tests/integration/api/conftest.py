@@ -184,6 +184,7 @@ def make_config(database_url: str, port: int) -> dict[str, Any]:
         "admin_username": "admin",
         "admin_password": ADMIN_PASSWORD,
         "session_secret": secrets.token_hex(32),
+        "data_key": secrets.token_hex(32),
         "token_key_pem": key,
         "token_certificate_pem": certificate,
         "ca_certificate_pem": certificate,

@@ -54,7 +54,8 @@ insert into image_install (id, device, installs__image, is_provided_by__release,
 insert into application_environment_variable (id, application, name, value) values (1, 1, 'A', '1');
 insert into device_environment_variable (id, device, name, value) values (1, 1, 'A', '1');
 insert into device_tag (id, device, tag_key, value) values (1, 1, 'room', '1');
-insert into api_key (id, key_hash, role, is_of__actor) values (1, 'x', 'device', 5);
+insert into api_key (id, key_hash, role, is_of__actor)
+    values (1, 'x', 'device', 5), (2, 'y', 'provisioning', 18), (3, 'z', 'user', 18);
 """
 # What came later. Application 3 has supervisors for 64-bit boards: release 6 is a success.
 LATER = """
@@ -96,6 +97,7 @@ def set_in(table: str, change: str, row: int = 1) -> str:
 NUC = type_of("intel-nuc")
 PART = "insert into release_image (id, is_part_of__release, image) values"
 ARMV7 = "(select id from cpu_architecture where slug = 'armv7hf')"
+KEY = "insert into api_key (id, key_hash, role, is_of__actor) values"
 DEVICE = (
     "insert into device (id, actor, uuid, device_name, belongs_to__user, belongs_to__application,"
     " is_of__device_type, is_pinned_on__release) values"
@@ -320,10 +322,16 @@ BROKEN: list[tuple[str, str, str, tuple[int, ...]]] = [
     ),
     ("username", set_in('"user"', "username = 'A'"), "user", (1,)),
     ("one_actor", set_in('"user"', "actor = 3"), "user", (1,)),
-    ("one_actor", set_in("application", "actor = 5"), "application", (1,)),
+    ("one_actor", set_in("application", "actor = 6"), "application", (1,)),
     ("one_actor", set_in("device", "actor = 1"), "device", (1,)),
     ("key_has_one_actor", set_in("api_key", "is_of__actor = null"), "api_key", ()),
     ("key_role", set_in("api_key", "role = 'x'"), "api_key", (1,)),
+    ("key_fits_actor", set_in("api_key", "role = 'user'"), "api_key", (1,)),
+    ("key_fits_actor", set_in("api_key", "is_of__actor = 1"), "api_key", (1,)),
+    ("key_fits_actor", f"{KEY} (8, '8', 'device', 3), (9, '9', 'user', 6)", "api_key", (8, 9)),
+    ("key_fits_actor", set_in("device", "actor = 18"), "device", (1,)),
+    ("key_fits_actor", set_in('"user"', "actor = 18"), "user", (1,)),
+    ("key_fits_actor", set_in("application", "actor = 18"), "application", (1,)),
 ]
 
 ALLOWED = [
@@ -343,7 +351,8 @@ ALLOWED = [
     f"{PART} (9, 3, 1), (8, 3, 2)",
     set_in("image", "is_a_build_of__service = 2", 3),
     "insert into service_install (id, device, installs__service) values (9, 1, 2)",
-    set_in("device", "actor = 20"),
+    set_in("device", "actor = 19"),
+    set_in("api_key", "role = 'user', is_of__actor = 1"),
     set_in("device", "should_be_managed_by__release = 6"),
     set_in("device", "custom_latitude = '-12.5', custom_longitude = ''"),
     set_in("release", "is_final = false, is_invalidated = true"),

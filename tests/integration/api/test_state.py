@@ -169,13 +169,14 @@ def test_reports_are_kept(fleet: Fleet) -> None:
 class Stream:
     """A device's stream of events, read in a thread until the server ends it."""
 
-    def __init__(self, api: Api, device: Device) -> None:
+    def __init__(self, api: Api, device: Device, key: str | None = None) -> None:
         self.etags: list[str] = []
-        self._thread = threading.Thread(target=self._run, args=(api, device), daemon=True)
+        arguments = (api, device, key or device.key)
+        self._thread = threading.Thread(target=self._run, args=arguments, daemon=True)
         self._thread.start()
 
-    def _run(self, api: Api, device: Device) -> None:
-        headers = {"Authorization": f"Bearer {device.key}"}
+    def _run(self, api: Api, device: Device, key: str) -> None:
+        headers = {"Authorization": f"Bearer {key}"}
         url = f"{api.url}/device/v3/{device.uuid}/events"
         with (
             contextlib.suppress(httpx.TransportError),

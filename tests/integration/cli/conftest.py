@@ -74,7 +74,8 @@ class Operator:
         return found
 
     def _environment(self) -> dict[str, str]:
-        kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+        passed_on = ("PATH", "LANG", "PYTHONPATH")
+        kept = {name: os.environ[name] for name in passed_on if name in os.environ}
         return kept | {
             "HOME": str(self.home),
             "GANTRY_CONFIG_HOME": str(self.home / "gantry"),

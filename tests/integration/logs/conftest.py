@@ -83,6 +83,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         assert self.headers["Authorization"] == f"Bearer {SERVICE_KEY}"
+        if self.path == "/services/logs/revocations":
+            # It announces nothing: what is revoked shows when the service asks again.
+            self.send_response(503)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         self.server.asked += 1
         query = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
         device, actions = self.server.keys.get(self.headers["X-Gantry-Authorization"], ("", set()))
@@ -93,7 +99,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif device != query["device"] or query["action"] not in actions:
             status, answer = 403, {"error": "this key may not do that"}
         else:
-            status, answer = 200, {"device_id": 1, "application_id": 1}  # type: ignore[dict-item]
+            credential = f"key:{self.headers['X-Gantry-Authorization']}"
+            status, answer = 200, {"credential": credential, "seconds": None}  # type: ignore[dict-item]
         body = json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))

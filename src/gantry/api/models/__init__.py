@@ -6,14 +6,11 @@ from gantry.api.models.accounts import (
     KeyRole,
     LoginAttempt,
     PublicKey,
+    SecondFactor,
     User,
 )
-from gantry.api.models.audit import (
-    AuditEntry,
-)
-from gantry.api.models.base import (
-    Base,
-)
+from gantry.api.models.audit import AuditEntry
+from gantry.api.models.base import Base
 from gantry.api.models.fleet import (
     Application,
     ApplicationType,
@@ -86,6 +83,7 @@ __all__ = [
     "ReleaseAssetChunk",
     "ReleaseImage",
     "ReleaseTag",
+    "SecondFactor",
     "Service",
     "ServiceInstall",
     "ServiceVariable",

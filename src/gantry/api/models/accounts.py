@@ -3,7 +3,8 @@
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import ForeignKey, UniqueConstraint, false, text
+from sqlalchemy import ForeignKey, Text, UniqueConstraint, false, text
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 from gantry.api.models.base import Base, CreatedAt, Key
@@ -74,12 +75,33 @@ class ApiKey(Base):
     expiry_date: Mapped[datetime | None]
 
 
+class SecondFactor(Base):
+    """What the codes of an account's authenticator are made of (RFC 6238), and what replaces it.
+
+    Until a first code has shown that the authenticator has the secret, the factor is not asked
+    for: `enabled_at` is null.
+    """
+
+    __tablename__ = "second_factor"
+
+    user: Mapped[int] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"), primary_key=True)
+    created_at: Mapped[CreatedAt]
+    # Encrypted under the fleet's data key: docs/decisions/0016-the-second-factor.md.
+    sealed_secret: Mapped[str]
+    enabled_at: Mapped[datetime | None]
+    # The time step of the last code that was taken: it and those before it are taken no more.
+    last_step: Mapped[int] = mapped_column(server_default=text("0"))
+    recovery_hashes: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
+
+
 class LoginAttempt(Base):
     """Failed logins of one name from one address, counted over replicas."""
 
     __tablename__ = "login_attempt"
 
     username: Mapped[str] = mapped_column(primary_key=True)
-    address: Mapped[str] = mapped_column(primary_key=True)
+    address: Mapped[str] = mapped_column(primary_key=True, index=True)
     failures: Mapped[int]
     last_failure_at: Mapped[datetime]
+    # Whoever has logged in from here before is let try while strangers are kept out.
+    last_success_at: Mapped[datetime | None]

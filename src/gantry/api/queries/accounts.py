@@ -1,8 +1,6 @@
-"""Users, their keys and their failed logins."""
+"""Users, their second factors and their keys."""
 
-from datetime import datetime
-
-from sqlalchemy import case, delete, func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -11,8 +9,8 @@ from gantry.api.models import (
     ApiKey,
     Application,
     Device,
-    LoginAttempt,
     PublicKey,
+    SecondFactor,
     User,
 )
 
@@ -84,55 +82,6 @@ def public_key_by_fingerprint(session: Session, user_id: int, fingerprint: str) 
     )
 
 
-def count_attempt(
-    session: Session, username: str, address: str, window_start: datetime, limit: int
-) -> tuple[int, datetime]:
-    """Count one more try, and answer how many there are since `window_start`, and the last's time.
-
-    Counted before the password is looked at, so that tries side by side all count. Tries beyond
-    `limit` do not move the time: a block ends although someone goes on trying.
-    """
-    row = insert(LoginAttempt).values(
-        username=username, address=address, failures=1, last_failure_at=func.now()
-    )
-    counted = row.on_conflict_do_update(
-        index_elements=["username", "address"],
-        set_={
-            "failures": case(
-                (LoginAttempt.last_failure_at < window_start, 1),
-                else_=LoginAttempt.failures + 1,
-            ),
-            "last_failure_at": case(
-                (
-                    (LoginAttempt.failures >= limit)
-                    & (LoginAttempt.last_failure_at >= window_start),
-                    LoginAttempt.last_failure_at,
-                ),
-                else_=func.now(),
-            ),
-        },
-    )
-    return (
-        session.execute(counted.returning(LoginAttempt.failures, LoginAttempt.last_failure_at))
-        .one()
-        ._tuple()
-    )
-
-
-def forget_attempts(session: Session, username: str, address: str) -> None:
-    """Start counting anew."""
-    session.execute(
-        delete(LoginAttempt).where(
-            LoginAttempt.username == username, LoginAttempt.address == address
-        )
-    )
-
-
-def forget_attempts_before(session: Session, moment: datetime) -> None:
-    """Drop the counters that nobody has touched since `moment`."""
-    session.execute(delete(LoginAttempt).where(LoginAttempt.last_failure_at < moment))
-
-
 def set_password(session: Session, user_id: int, password_hash: str) -> None:
     """Store a new password, which ends the user's sessions."""
     session.execute(
@@ -140,3 +89,54 @@ def set_password(session: Session, user_id: int, password_hash: str) -> None:
         .where(User.id == user_id)
         .values(password_hash=password_hash, session_epoch=User.session_epoch + 1)
     )
+
+
+def replace_hash(session: Session, user_id: int, old: str, new: str) -> None:
+    """Store the same password under other parameters, unless it has changed meanwhile."""
+    session.execute(
+        update(User).where(User.id == user_id, User.password_hash == old).values(password_hash=new)
+    )
+
+
+def end_sessions(session: Session, user_id: int) -> None:
+    """Have no session token of the user hold any more."""
+    session.execute(
+        update(User).where(User.id == user_id).values(session_epoch=User.session_epoch + 1)
+    )
+
+
+def user_and_factor(session: Session, user_id: int) -> tuple[User, bool] | None:
+    """A user as they are now, and whether they have a second factor."""
+    found = session.execute(
+        select(User, SecondFactor.enabled_at.is_not(None))
+        .outerjoin(SecondFactor, SecondFactor.user == User.id)
+        .where(User.id == user_id)
+        .execution_options(populate_existing=True)
+    ).one_or_none()
+    return None if found is None else found._tuple()
+
+
+def second_factor(session: Session, user_id: int) -> SecondFactor | None:
+    """A user's second factor, held until the transaction ends: a code is taken once."""
+    return session.scalar(
+        select(SecondFactor).where(SecondFactor.user == user_id).with_for_update()
+    )
+
+
+def set_up_second_factor(session: Session, user_id: int, sealed_secret: str) -> bool:
+    """Keep a secret that a first code must confirm; False: there is a confirmed one."""
+    row = insert(SecondFactor).values(user=user_id, sealed_secret=sealed_secret)
+    kept = row.on_conflict_do_update(
+        index_elements=["user"],
+        set_={"sealed_secret": sealed_secret, "last_step": 0},
+        where=SecondFactor.enabled_at.is_(None),
+    )
+    return session.execute(kept.returning(SecondFactor.user)).first() is not None
+
+
+def remove_second_factor(session: Session, user_id: int) -> bool:
+    """Ask the user for their password alone; False: so it was."""
+    gone = delete(SecondFactor).where(
+        SecondFactor.user == user_id, SecondFactor.enabled_at.is_not(None)
+    )
+    return session.execute(gone.returning(SecondFactor.user)).first() is not None

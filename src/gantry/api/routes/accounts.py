@@ -1,50 +1,36 @@
-"""Logging in, who one is, API keys."""
+"""Logging in, who one is, one's password."""
 
-from datetime import datetime
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
-from gantry.api.context import Ctx, CurrentActor, CurrentUser
-from gantry.api.models import ApiKey, KeyRole
-from gantry.api.services import provisioning, sessions, whoami
-from gantry.api.services.applications import owned
-from gantry.api.services.secrets import hash_key, new_key
+from gantry.api.context import Ctx, CurrentActor, CurrentSession, CurrentUser, Place
+from gantry.api.errors import ForbiddenError
+from gantry.api.services import sessions, whoami
 
 router = APIRouter()
 
 
-class Login(BaseModel):
+class LoginRequest(BaseModel):
     """A name and its password."""
 
     username: str
     password: str
 
 
-class KeyRequest(BaseModel):
-    """What a new key is called, and until when it holds."""
+class PasswordChange(BaseModel):
+    """The password so far, and the one from now on."""
 
-    model_config = ConfigDict(extra="ignore")
-
-    name: str | None = None
-    description: str | None = None
-    expiryDate: datetime | None = None  # noqa: N815 - the wire's name
+    password: str
+    newPassword: str  # noqa: N815 - the wire's name
 
 
 @router.post("/login_", response_class=PlainTextResponse)
-def login(ctx: Ctx, request: Request, body: Login) -> str:
+def login(ctx: Ctx, place: Place, body: LoginRequest) -> str:
     """A session token as text."""
-    return sessions.login(
-        ctx.database, ctx.sessions, body.username, body.password, _address(request)
-    )
-
-
-def _address(request: Request) -> str:
-    """Whoever connects to the proxy: the last address that it added, else the connection's."""
-    forwarded = request.headers.get("x-forwarded-for", "").split(",")[-1].strip()
-    return (forwarded or (request.client.host if request.client else "unknown"))[:64]
+    return sessions.login(ctx.database, ctx.sessions, body.username, body.password, place)
 
 
 @router.get("/user/v1/whoami")
@@ -53,45 +39,27 @@ def user_whoami(user: CurrentUser) -> dict[str, Any]:
     return {"id": user.user_id, "username": user.username, "email": user.email}
 
 
+@router.get("/whoami", response_class=PlainTextResponse)
 @router.get("/user/v1/refresh-token", response_class=PlainTextResponse)
-def refresh_token(ctx: Ctx, user: CurrentUser) -> str:
-    """A new session token."""
-    with ctx.database.transaction() as session:
-        return whoami.fresh_token(session, ctx.sessions, user)
+def refresh_token(ctx: Ctx, login: CurrentSession) -> str:
+    """A new session token; never for an API key, which it would outlive."""
+    return ctx.sessions.renewed(login)
+
+
+@router.post("/user/v1/change-password", response_class=PlainTextResponse)
+def change_password(ctx: Ctx, login: CurrentSession, place: Place, body: PasswordChange) -> str:
+    """The token of a new session; all others of the user end."""
+    if login.user.username == ctx.config.admin_username:
+        raise ForbiddenError(
+            f"the password of {login.user.username} is the fleet's own, and each start of the api "
+            "restores it: docs/decisions/0003 says how to replace it"
+        )
+    return sessions.change_password(
+        ctx.database, ctx.sessions, login, body.password, body.newPassword, place
+    )
 
 
 @router.get("/actor/v1/whoami")
 def actor_whoami(actor: CurrentActor) -> dict[str, Any]:
     """Whoever asks, of whatever kind."""
     return whoami.describe(actor)
-
-
-@router.post("/api-key/user/full")
-def user_key(ctx: Ctx, user: CurrentUser, body: KeyRequest) -> str:
-    """A new API key that may do what its user may. It is shown this once."""
-    key = new_key()
-    with ctx.database.transaction() as session:
-        session.add(
-            ApiKey(
-                key_hash=hash_key(key),
-                role=KeyRole.USER,
-                is_of__actor=user.actor_id,
-                name=body.name,
-                description=body.description,
-                expiry_date=body.expiryDate,
-            )
-        )
-    return key
-
-
-@router.post("/api-key/application/{application_id}/provisioning")
-def provisioning_key(
-    ctx: Ctx, user: CurrentUser, application_id: int, body: KeyRequest | None = None
-) -> str:
-    """A new key that registers devices in an application. It is shown this once."""
-    asked = body or KeyRequest()
-    with ctx.database.transaction() as session:
-        application = owned(session, user.user_id, application_id)
-        return provisioning.provisioning_key(
-            session, application, asked.name, asked.description, asked.expiryDate
-        )

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
-from gantry.api.context import Ctx, CurrentActor, CurrentDevice, CurrentProvisioning
+from gantry.api.context import Ctx, CurrentActor, CurrentDevice, CurrentProvisioning, credential
 from gantry.api.errors import TooManyRequestsError
 from gantry.api.services import devices, registration, reports, streams
 from gantry.api.services.target_state import etag_matches
@@ -46,12 +46,12 @@ def report(ctx: Ctx, actor: CurrentDevice, body: dict[str, reports.DeviceReport]
 
 
 @router.get("/device/v3/{uuid}/events")
-async def events(ctx: Ctx, actor: CurrentDevice, uuid: str) -> StreamingResponse:
+async def events(ctx: Ctx, actor: CurrentDevice, request: Request, uuid: str) -> StreamingResponse:
     """An event at connect and at each change of the device's target."""
     if ctx.hub.open_streams(actor.device_id) >= streams.MAX_STREAMS:
         raise TooManyRequestsError("this device has too many event streams open", 60)
     await run_in_threadpool(devices.own, ctx.database, actor, uuid)
-    stream = streams.announcements(ctx.database, ctx.hub, actor, ctx.instance)
+    stream = streams.announcements(ctx.database, ctx.hub, actor, credential(request), ctx.instance)
     return StreamingResponse(
         stream,
         media_type="text/event-stream",

@@ -4,12 +4,13 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict
 
 from gantry.api.context import Ctx, ServiceOnly, bearer
 from gantry.api.errors import BadRequestError, UnauthorizedError
 from gantry.api.queries import accounts
-from gantry.api.services import access, builds
+from gantry.api.services import access, builds, streams
 from gantry.api.services.target_state import canonical, etag_matches, etag_of
 
 router = APIRouter(prefix="/services")
@@ -93,8 +94,14 @@ def logs_authorize(
     """Whether the caller of the logs service may read or write a device's logs."""
     if action not in ("read", "write"):
         raise BadRequestError(f"the action {action[:40]!r} is neither read nor write")
-    actor = ctx.actor(bearer(x_gantry_authorization))
-    if actor is None:
+    holder = ctx.holder(bearer(x_gantry_authorization))
+    if holder is None:
         raise UnauthorizedError("the session token or API key is not valid (any more)")
     with ctx.database.transaction() as session:
-        return asdict(access.authorize_logs(session, actor, device, action))
+        return asdict(access.authorize_logs(session, holder, device, action))
+
+
+@router.get("/logs/revocations", dependencies=[Logs])
+async def revocations(ctx: Ctx) -> StreamingResponse:
+    """Keys and sessions that have ended early, one JSON object a line, as it happens."""
+    return StreamingResponse(streams.revocations(ctx.hub), media_type="application/x-ndjson")

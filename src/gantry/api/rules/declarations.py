@@ -5,7 +5,7 @@ Whoever changes one writes a revision of the database that makes its constraints
 docs/rules.md, with `--markdown`. Tests say what of it is missing.
 """
 
-from sqlalchemy import and_, exists, func, literal, tuple_
+from sqlalchemy import and_, exists, func, literal, or_, tuple_
 from sqlalchemy.orm import aliased
 
 from gantry.api.models import (
@@ -96,6 +96,14 @@ def _acts_alone(own: type[User | Application | Device]) -> Holds:
         and_(*(~exists().where(other.actor == own.actor) for other in others)),
     )
 
+
+def _keys_fit(own: type[User | Application | Device], role: str) -> Holds:
+    other = exists().where(ApiKey.is_of__actor == own.actor).where(ApiKey.role != role)
+    return Holds(own, (Link(_actor, own.actor, alone=True),), ~other)
+
+
+# What the keys of each kind of actor are.
+_KEYS = ((User, "user"), (Application, "provisioning"), (Device, "device"))
 
 FLEETS = (
     Rule(
@@ -528,6 +536,27 @@ ACCOUNTS = (
         "key_role",
         "It is necessary that each API key is a user's, a device's or for provisioning.",
         [Check(ApiKey, "role", "role in ('user', 'device', 'provisioning')")],
+    ),
+    Rule(
+        "key_fits_actor",
+        "It is necessary that each API key that acts for a user is a user's, each that acts for a "
+        "device is a device's, and each that acts for an application is for provisioning.",
+        [
+            Holds(
+                ApiKey,
+                (Link(_actor, ApiKey.is_of__actor, alone=True),),
+                and_(
+                    *(
+                        or_(
+                            ApiKey.role == role,
+                            ~exists().where(own.actor == ApiKey.is_of__actor),
+                        )
+                        for own, role in _KEYS
+                    )
+                ),
+            ),
+            *(_keys_fit(own, role) for own, role in _KEYS),
+        ],
     ),
 )
 

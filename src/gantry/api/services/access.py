@@ -5,11 +5,12 @@ from enum import StrEnum
 
 from sqlalchemy.orm import Session
 
-from gantry.api.actors import Actor, DeviceActor
+from gantry.api.actors import DeviceActor
 from gantry.api.errors import ForbiddenError, NotFoundError
-from gantry.api.queries import accounts, applications, organizations
+from gantry.api.queries import accounts, applications, organizations, records
 from gantry.api.services.applications import slug_of
 from gantry.api.services.devices import visible
+from gantry.api.services.sessions import Holder
 
 
 class GitAction(StrEnum):
@@ -36,6 +37,10 @@ class LogAccess:
 
     device_id: int
     application_id: int
+    # What the announcement of its end calls the caller's key or session; and in how many seconds
+    # it ends of itself.
+    credential: str
+    seconds: float | None
 
 
 def authorize_git(
@@ -67,14 +72,17 @@ def authorize_git(
     return GitAccess(application.id, application.uuid, application.slug, kind.slug, user.id)
 
 
-def authorize_logs(session: Session, actor: Actor, uuid: str, action: str) -> LogAccess:
-    """The device whose logs `actor` wants to read or write.
+def authorize_logs(session: Session, holder: Holder, uuid: str, action: str) -> LogAccess:
+    """The device whose logs `holder` wants to read or write.
 
     Raises:
         NotFoundError: no such device, or not for this actor.
         ForbiddenError: somebody else than the device wants to write.
     """
-    device = visible(session, actor, uuid)
-    if action == "write" and not isinstance(actor, DeviceActor):
+    device = visible(session, holder.actor, uuid)
+    if action == "write" and not isinstance(holder.actor, DeviceActor):
         raise ForbiddenError("only a device writes its logs, with its own key")
-    return LogAccess(device.id, device.belongs_to__application)
+    seconds = None
+    if holder.until is not None:
+        seconds = (holder.until - records.now(session)).total_seconds()
+    return LogAccess(device.id, device.belongs_to__application, holder.credential, seconds)

@@ -14,7 +14,7 @@ from gantry.api.queries import accounts, applications, organizations
 from gantry.api.services import applications as application_service
 from gantry.api.services import organizations as organization_service
 from gantry.api.services import reserved_names
-from gantry.api.services.secrets import hash_password, password_matches
+from gantry.api.services.secrets import check_password, hash_password, password_matches
 
 log = logging.getLogger(__name__)
 
@@ -70,8 +70,7 @@ def create_user(
         ConflictError: an organization has the name already.
     """
     check_username(username)
-    if len(password) < 8:
-        raise BadRequestError("the password is too short: use 8 characters and more")
+    check_password(password)
     user = User(
         actor=accounts.new_actor(session),
         username=username,

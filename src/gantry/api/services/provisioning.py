@@ -1,4 +1,4 @@
-"""What new devices need: provisioning keys and config.json."""
+"""What new devices need: config.json with a provisioning key."""
 
 import base64
 from datetime import UTC, datetime
@@ -10,12 +10,13 @@ from sqlalchemy.orm import Session
 from gantry.api.actors import UserActor
 from gantry.api.config import Config
 from gantry.api.errors import BadRequestError
-from gantry.api.models import ApiKey, Application, KeyRole
+from gantry.api.models import KeyRole
 from gantry.api.models.variables import VARIABLE_NAME_PATTERN
 from gantry.api.queries import applications
+from gantry.api.services import keys
 from gantry.api.services.applications import owned
+from gantry.api.services.keys import KeyRequest
 from gantry.api.services.registration import fits
-from gantry.api.services.secrets import hash_key, new_key
 from gantry.contracts.device_types import DEVICE_TYPES
 
 POLL_INTERVAL_MS = 900_000
@@ -30,32 +31,9 @@ class ConfigRequest(BaseModel):
     appId: int  # noqa: N815 - the wire's name
     deviceType: str | None = None  # noqa: N815
     appUpdatePollInterval: Annotated[float, Field(ge=1, le=1440)] | None = None  # noqa: N815
-    provisioningKeyName: str | None = None  # noqa: N815
+    provisioningKeyName: keys.Line | None = None  # noqa: N815
     provisioningKeyExpiryDate: datetime | None = None  # noqa: N815
     developmentMode: bool | None = None  # noqa: N815
-
-
-def provisioning_key(
-    session: Session,
-    application: Application,
-    name: str | None,
-    description: str | None = None,
-    expiry: datetime | None = None,
-) -> str:
-    """A new key that registers devices in this application. It is shown this once."""
-    key = new_key()
-    session.add(
-        ApiKey(
-            key_hash=hash_key(key),
-            role=KeyRole.PROVISIONING,
-            is_of__actor=application.actor,
-            name=name,
-            description=description,
-            expiry_date=expiry,
-        )
-    )
-    session.flush()
-    return key
 
 
 def device_config(
@@ -77,7 +55,8 @@ def device_config(
             f"a {slug} does not run what {application.slug} builds for {own.slug}"
         )
     name = asked.provisioningKeyName or f"config.json of {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-    key = provisioning_key(session, application, name, expiry=asked.provisioningKeyExpiryDate)
+    details = KeyRequest(name=name, expiryDate=asked.provisioningKeyExpiryDate)
+    key = keys.new(session, user, KeyRole.PROVISIONING, application.actor, details)
     minutes = asked.appUpdatePollInterval
     made: dict[str, Any] = {
         "applicationId": application.id,

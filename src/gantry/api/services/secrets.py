@@ -10,6 +10,8 @@ import uuid as uuid_module
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from gantry.api.errors import BadRequestError
+
 # OWASP's first recommendation for Argon2id: 19 MiB, two passes, one lane.
 _HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 # Each computation takes its memory: many at once would take all of the machine's.
@@ -38,6 +40,12 @@ def same(one: str, other: str) -> bool:
     return hmac.compare_digest(one.encode(), other.encode())
 
 
+def check_password(password: str) -> None:
+    """Raise BadRequestError for a password that is too short."""
+    if len(password) < 8:
+        raise BadRequestError("the password is too short: use 8 characters and more")
+
+
 def hash_password(password: str) -> str:
     """What is stored of a password (Argon2id, with its parameters and salt)."""
     with _SLOTS:
@@ -51,6 +59,11 @@ def password_matches(stored: str | None, password: str) -> bool:
             return _HASHER.verify(stored or _nobody(), password) and stored is not None
         except (VerificationError, InvalidHashError):
             return False
+
+
+def needs_rehash(stored: str) -> bool:
+    """Whether a stored hash was made with other parameters than those in use."""
+    return _HASHER.check_needs_rehash(stored)
 
 
 def _nobody() -> str:

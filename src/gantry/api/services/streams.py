@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import anyio
 from fastapi.concurrency import run_in_threadpool
@@ -15,8 +15,10 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from gantry.api.actors import DeviceActor
 from gantry.api.database import Database, reason
 from gantry.api.events import Hub
-from gantry.api.queries import accounts, devices
-from gantry.api.services.sessions import LOGIN_BLOCK
+from gantry.api.models import KeyRole
+from gantry.api.queries import accounts, devices, records
+from gantry.api.services import throttle
+from gantry.api.services.secrets import hash_key
 from gantry.api.services.target_state import target_state
 
 log = logging.getLogger(__name__)
@@ -37,14 +39,23 @@ SWEEP_SECONDS = 5.0
 class _Target:
     etag: str
     application_id: int
+    # Until the key that the stream was opened with is over; None: it is for good.
+    seconds: float | None
 
 
-def _current(database: Database, uuid: str) -> _Target | None:
+def _current(database: Database, uuid: str, key_hash: str) -> _Target | None:
     with database.snapshot() as session:
         device = devices.device_by_uuid(session, uuid)
-        if device is None or not device.is_active:
+        key = accounts.valid_key(session, key_hash)
+        if device is None or not device.is_active or key is None:
             return None
-        return _Target(target_state(session, device).etag, device.belongs_to__application)
+        if key.role != KeyRole.DEVICE or key.is_of__actor != device.actor:
+            return None
+        seconds = None
+        if key.expiry_date is not None:
+            seconds = (key.expiry_date - records.now(session)).total_seconds()
+        etag = target_state(session, device).etag
+        return _Target(etag, device.belongs_to__application, seconds)
 
 
 def _hold(database: Database, device_id: int, lease: str) -> None:
@@ -58,30 +69,38 @@ def _let_go(database: Database, device_id: int, lease: str) -> None:
 
 
 async def announcements(
-    database: Database, hub: Hub, actor: DeviceActor, lease: str
+    database: Database, hub: Hub, actor: DeviceActor, key: str, lease: str
 ) -> AsyncIterator[bytes]:
-    """Events for one device, until it leaves, is deleted, or the process stops.
+    """Events for one device, until it leaves, is deleted, its `key` is over, or the process stops.
 
+    A key that is deleted or changed is announced like a target; one that expires is waited for.
     `lease` names this process: the device counts as online while the process renews it.
     """
+    loop = asyncio.get_running_loop()
+    key_hash = hash_key(key)
+    over: float | None = None
     with hub.subscription(actor.device_id, actor.application_id) as entry:
         entry.changed.set()
         last = ""
         try:
             await run_in_threadpool(_hold, database, actor.device_id, lease)
             while not entry.closed:
-                if not await _woken(entry.changed):
+                left = None if over is None else over - loop.time()
+                woken = await _woken(entry.changed, left)
+                if not woken and (over is None or loop.time() < over):
                     yield HEARTBEAT
                     continue
                 entry.changed.clear()
                 try:
                     async with hub.gate:
-                        target = await run_in_threadpool(_current, database, actor.uuid)
+                        target = await run_in_threadpool(_current, database, actor.uuid, key_hash)
                 except OperationalError:
                     # PostgreSQL is away; when the hub has it again, it wakes all streams.
+                    over = None
                     continue
                 if target is None:
                     return
+                over = None if target.seconds is None else loop.time() + target.seconds
                 hub.move(entry, target.application_id)
                 if target.etag != last:
                     last = target.etag
@@ -92,9 +111,29 @@ async def announcements(
                     await run_in_threadpool(_let_go, database, actor.device_id, lease)
 
 
-async def _woken(changed: asyncio.Event) -> bool:
+async def revocations(hub: Hub) -> AsyncIterator[bytes]:
+    """What the logs service hears of keys and sessions that end before their time.
+
+    What happens while nobody listens is not told later: whoever listens asks again from time to
+    time.
+    """
+    with hub.revocations() as ended:
+        yield b"\n"  # the headers go out at once
+        while True:
+            try:
+                name = await asyncio.wait_for(ended.get(), HEARTBEAT_SECONDS)
+            except TimeoutError:
+                yield b"\n"
+                continue
+            if name is None:
+                return
+            yield json.dumps({"credential": name}).encode() + b"\n"
+
+
+async def _woken(changed: asyncio.Event, at_most: float | None) -> bool:
+    seconds = HEARTBEAT_SECONDS if at_most is None else min(at_most, HEARTBEAT_SECONDS)
     try:
-        await asyncio.wait_for(changed.wait(), HEARTBEAT_SECONDS)
+        await asyncio.wait_for(changed.wait(), max(seconds, 0))
     except TimeoutError:
         return False
     return True
@@ -123,7 +162,7 @@ async def keep_sweeping(database: Database) -> None:
 def _sweep(database: Database) -> None:
     with database.transaction() as session:
         devices.sweep(session)
-        accounts.forget_attempts_before(session, datetime.now(UTC) - 2 * LOGIN_BLOCK)
+        throttle.sweep(session)
 
 
 async def _quietly(work: Callable[..., None], *arguments: object) -> None:

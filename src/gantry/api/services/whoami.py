@@ -2,12 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy.orm import Session
-
 from gantry.api.actors import Actor, DeviceActor, ProvisioningActor, UserActor
-from gantry.api.errors import UnauthorizedError
-from gantry.api.queries import accounts
-from gantry.api.services.sessions import Sessions
 
 
 def describe(actor: Actor) -> dict[str, Any]:
@@ -34,11 +29,3 @@ def describe(actor: Actor) -> dict[str, Any]:
                 "actorType": "application",
                 "actorTypeId": actor.application_id,
             }
-
-
-def fresh_token(session: Session, sessions: Sessions, user: UserActor) -> str:
-    """A session token that holds for its full time from now."""
-    found = accounts.user_by_id(session, user.user_id)
-    if found is None:
-        raise UnauthorizedError("this account is gone")
-    return sessions.token(found)

@@ -24,7 +24,6 @@ from gantry.api.services.bootstrap import create_user
 from gantry.api.services.fleet_writers import DEVICE, RELEASE
 from gantry.api.services.organizations import MEMBERSHIP, ORGANIZATION, of_user
 from gantry.api.services.records import Body, Reference, Writer
-from gantry.api.services.secrets import hash_password
 
 Line = Annotated[str, StringConstraints(strip_whitespace=True, max_length=255)]
 
@@ -55,13 +54,12 @@ def _create_user(session: Session, actor: UserActor, body: NewUser) -> int:
 def _update_user(session: Session, actor: UserActor, ids: Sequence[int], body: ChangedUser) -> None:
     if list(ids) != [actor.user_id]:
         raise ForbiddenError("an account is changed by its user only")
-    sent = body.sent()
-    if "email" in sent:
-        records.by_id(session, User, actor.user_id).email = body.email
     if body.password is not None:
-        if len(body.password) < 8:
-            raise BadRequestError("the password is too short: use 8 characters and more")
-        accounts.set_password(session, actor.user_id, hash_password(body.password))
+        raise ForbiddenError(
+            "a password is changed with the old one: POST /user/v1/change-password"
+        )
+    if "email" in body.sent():
+        records.by_id(session, User, actor.user_id).email = body.email
 
 
 class NewPublicKey(Body):
@@ -97,15 +95,20 @@ def _delete_public_keys(session: Session, _: UserActor, ids: Sequence[int]) -> N
 
 
 class ChangedApiKey(Body):
-    """What a key is called."""
+    """What a key is called, and until when it holds."""
 
     name: Line | None = None
     description: Line | None = None
+    expiry_date: datetime | None = None
 
 
 def _update_api_keys(
-    session: Session, _: UserActor, ids: Sequence[int], body: ChangedApiKey
+    session: Session, actor: UserActor, ids: Sequence[int], body: ChangedApiKey
 ) -> None:
+    if actor.by_key and "expiry_date" in body.sent():
+        times = {records.by_id(session, ApiKey, each).expiry_date for each in ids}
+        if not times <= {body.expiry_date}:
+            raise ForbiddenError("an API key does not change until when keys hold: log in")
     records.change(session, ApiKey, ids, body.sent())
 
 

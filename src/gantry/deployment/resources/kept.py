@@ -2,8 +2,8 @@
 
 `destroy` keeps the data volumes and forgets the state. What `up` cannot make anew without
 breaking what was kept (the authority that devices trust, the SSH host key that users know, the
-admin's password) is therefore written to a volume of its own, which lives and dies with the
-data volumes.
+admin's password, the key that secrets in the database are encrypted under) is therefore written to
+a volume of its own, which lives and dies with the data volumes.
 """
 
 import io

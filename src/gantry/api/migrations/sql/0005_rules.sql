@@ -549,6 +549,66 @@ select id from api_key where not (role in ('user', 'device', 'provisioning'))
             || case when cardinality(ids) > 20
                 then ' of ' || cardinality(ids) else '' end);
     end if;
+    select array_agg(id order by id) into ids from (
+        SELECT api_key.id
+        FROM api_key
+        LEFT OUTER JOIN actor AS acting ON acting.id = api_key.is_of__actor
+        WHERE NOT coalesce((api_key.role = 'user' OR NOT (EXISTS (SELECT *
+        FROM "user"
+        WHERE "user".actor = api_key.is_of__actor))) AND (api_key.role = 'provisioning' OR NOT (EXISTS (SELECT *
+        FROM application
+        WHERE application.actor = api_key.is_of__actor))) AND (api_key.role = 'device' OR NOT (EXISTS (SELECT *
+        FROM device
+        WHERE device.actor = api_key.is_of__actor))), false)
+    ) as broken;
+    if ids is not null then
+        said := said || ('key_fits_actor: api_key '
+            || array_to_string(ids[1:20], ', ')
+            || case when cardinality(ids) > 20
+                then ' of ' || cardinality(ids) else '' end);
+    end if;
+    select array_agg(id order by id) into ids from (
+        SELECT "user".id
+        FROM "user"
+        LEFT OUTER JOIN actor AS acting ON acting.id = "user".actor
+        WHERE NOT coalesce(NOT (EXISTS (SELECT *
+        FROM api_key
+        WHERE api_key.is_of__actor = "user".actor AND api_key.role != 'user')), false)
+    ) as broken;
+    if ids is not null then
+        said := said || ('key_fits_actor: "user" '
+            || array_to_string(ids[1:20], ', ')
+            || case when cardinality(ids) > 20
+                then ' of ' || cardinality(ids) else '' end);
+    end if;
+    select array_agg(id order by id) into ids from (
+        SELECT application.id
+        FROM application
+        LEFT OUTER JOIN actor AS acting ON acting.id = application.actor
+        WHERE NOT coalesce(NOT (EXISTS (SELECT *
+        FROM api_key
+        WHERE api_key.is_of__actor = application.actor AND api_key.role != 'provisioning')), false)
+    ) as broken;
+    if ids is not null then
+        said := said || ('key_fits_actor: application '
+            || array_to_string(ids[1:20], ', ')
+            || case when cardinality(ids) > 20
+                then ' of ' || cardinality(ids) else '' end);
+    end if;
+    select array_agg(id order by id) into ids from (
+        SELECT device.id
+        FROM device
+        LEFT OUTER JOIN actor AS acting ON acting.id = device.actor
+        WHERE NOT coalesce(NOT (EXISTS (SELECT *
+        FROM api_key
+        WHERE api_key.is_of__actor = device.actor AND api_key.role != 'device')), false)
+    ) as broken;
+    if ids is not null then
+        said := said || ('key_fits_actor: device '
+            || array_to_string(ids[1:20], ', ')
+            || case when cardinality(ids) > 20
+                then ' of ' || cardinality(ids) else '' end);
+    end if;
     if said <> '{}' then
         raise exception using errcode = 'check_violation', message =
             'rows break rules; correct them, then start again: '
@@ -1787,3 +1847,175 @@ create trigger rule_one_actor_device_insert after insert on device
 create trigger rule_one_actor_device_update after update on device
     referencing old table as old_rows new table as new_rows
     for each statement execute function rule_one_actor_device_device();
+create function rule_key_fits_actor_api_key_api_key() returns trigger
+language plpgsql set search_path = public, pg_temp as $$
+declare changed bigint[]; broken bigint[];
+begin
+    if tg_op = 'INSERT' then
+        select array_agg(id) into changed from new_rows;
+    else
+        select array_agg(id) into changed from (
+            select id, is_of__actor, role from new_rows
+            except select id, is_of__actor, role from old_rows
+        ) as each;
+    end if;
+    if changed is null then
+        return null;
+    end if;
+    perform rule_isolation();
+    perform from actor where id in (
+        SELECT api_key.is_of__actor
+        FROM api_key
+        LEFT OUTER JOIN actor AS acting ON acting.id = api_key.is_of__actor
+        WHERE api_key.id IN (SELECT unnest(changed) AS unnest_1)
+    ) order by id for no key update;
+    select array_agg(id order by id) into broken from (
+        SELECT api_key.id
+        FROM api_key
+        LEFT OUTER JOIN actor AS acting ON acting.id = api_key.is_of__actor
+        WHERE NOT coalesce((api_key.role = 'user' OR NOT (EXISTS (SELECT *
+        FROM "user"
+        WHERE "user".actor = api_key.is_of__actor))) AND (api_key.role = 'provisioning' OR NOT (EXISTS (SELECT *
+        FROM application
+        WHERE application.actor = api_key.is_of__actor))) AND (api_key.role = 'device' OR NOT (EXISTS (SELECT *
+        FROM device
+        WHERE device.actor = api_key.is_of__actor))), false) AND api_key.id IN (SELECT unnest(changed) AS unnest_1)
+    ) as each;
+    if broken is not null then
+        perform rule_break('key_fits_actor', 'It is necessary that each API key that acts for a user is a user''s, each that acts for a device is a device''s, and each that acts for an application is for provisioning.',
+            'api_key', broken);
+    end if;
+    return null;
+end $$;
+create trigger rule_key_fits_actor_api_key_insert after insert on api_key
+    referencing new table as new_rows
+    for each statement execute function rule_key_fits_actor_api_key_api_key();
+create trigger rule_key_fits_actor_api_key_update after update on api_key
+    referencing old table as old_rows new table as new_rows
+    for each statement execute function rule_key_fits_actor_api_key_api_key();
+create function rule_key_fits_actor_user_user() returns trigger
+language plpgsql set search_path = public, pg_temp as $$
+declare changed bigint[]; broken bigint[];
+begin
+    if tg_op = 'INSERT' then
+        select array_agg(id) into changed from new_rows;
+    else
+        select array_agg(id) into changed from (
+            select id, actor from new_rows
+            except select id, actor from old_rows
+        ) as each;
+    end if;
+    if changed is null then
+        return null;
+    end if;
+    perform rule_isolation();
+    perform from actor where id in (
+        SELECT "user".actor
+        FROM "user"
+        LEFT OUTER JOIN actor AS acting ON acting.id = "user".actor
+        WHERE "user".id IN (SELECT unnest(changed) AS unnest_1)
+    ) order by id for no key update;
+    select array_agg(id order by id) into broken from (
+        SELECT "user".id
+        FROM "user"
+        LEFT OUTER JOIN actor AS acting ON acting.id = "user".actor
+        WHERE NOT coalesce(NOT (EXISTS (SELECT *
+        FROM api_key
+        WHERE api_key.is_of__actor = "user".actor AND api_key.role != 'user')), false) AND "user".id IN (SELECT unnest(changed) AS unnest_1)
+    ) as each;
+    if broken is not null then
+        perform rule_break('key_fits_actor', 'It is necessary that each API key that acts for a user is a user''s, each that acts for a device is a device''s, and each that acts for an application is for provisioning.',
+            'user', broken);
+    end if;
+    return null;
+end $$;
+create trigger rule_key_fits_actor_user_insert after insert on "user"
+    referencing new table as new_rows
+    for each statement execute function rule_key_fits_actor_user_user();
+create trigger rule_key_fits_actor_user_update after update on "user"
+    referencing old table as old_rows new table as new_rows
+    for each statement execute function rule_key_fits_actor_user_user();
+create function rule_key_fits_actor_application_application() returns trigger
+language plpgsql set search_path = public, pg_temp as $$
+declare changed bigint[]; broken bigint[];
+begin
+    if tg_op = 'INSERT' then
+        select array_agg(id) into changed from new_rows;
+    else
+        select array_agg(id) into changed from (
+            select id, actor from new_rows
+            except select id, actor from old_rows
+        ) as each;
+    end if;
+    if changed is null then
+        return null;
+    end if;
+    perform rule_isolation();
+    perform from actor where id in (
+        SELECT application.actor
+        FROM application
+        LEFT OUTER JOIN actor AS acting ON acting.id = application.actor
+        WHERE application.id IN (SELECT unnest(changed) AS unnest_1)
+    ) order by id for no key update;
+    select array_agg(id order by id) into broken from (
+        SELECT application.id
+        FROM application
+        LEFT OUTER JOIN actor AS acting ON acting.id = application.actor
+        WHERE NOT coalesce(NOT (EXISTS (SELECT *
+        FROM api_key
+        WHERE api_key.is_of__actor = application.actor AND api_key.role != 'provisioning')), false) AND application.id IN (SELECT unnest(changed) AS unnest_1)
+    ) as each;
+    if broken is not null then
+        perform rule_break('key_fits_actor', 'It is necessary that each API key that acts for a user is a user''s, each that acts for a device is a device''s, and each that acts for an application is for provisioning.',
+            'application', broken);
+    end if;
+    return null;
+end $$;
+create trigger rule_key_fits_actor_application_insert after insert on application
+    referencing new table as new_rows
+    for each statement execute function rule_key_fits_actor_application_application();
+create trigger rule_key_fits_actor_application_update after update on application
+    referencing old table as old_rows new table as new_rows
+    for each statement execute function rule_key_fits_actor_application_application();
+create function rule_key_fits_actor_device_device() returns trigger
+language plpgsql set search_path = public, pg_temp as $$
+declare changed bigint[]; broken bigint[];
+begin
+    if tg_op = 'INSERT' then
+        select array_agg(id) into changed from new_rows;
+    else
+        select array_agg(id) into changed from (
+            select id, actor from new_rows
+            except select id, actor from old_rows
+        ) as each;
+    end if;
+    if changed is null then
+        return null;
+    end if;
+    perform rule_isolation();
+    perform from actor where id in (
+        SELECT device.actor
+        FROM device
+        LEFT OUTER JOIN actor AS acting ON acting.id = device.actor
+        WHERE device.id IN (SELECT unnest(changed) AS unnest_1)
+    ) order by id for no key update;
+    select array_agg(id order by id) into broken from (
+        SELECT device.id
+        FROM device
+        LEFT OUTER JOIN actor AS acting ON acting.id = device.actor
+        WHERE NOT coalesce(NOT (EXISTS (SELECT *
+        FROM api_key
+        WHERE api_key.is_of__actor = device.actor AND api_key.role != 'device')), false) AND device.id IN (SELECT unnest(changed) AS unnest_1)
+    ) as each;
+    if broken is not null then
+        perform rule_break('key_fits_actor', 'It is necessary that each API key that acts for a user is a user''s, each that acts for a device is a device''s, and each that acts for an application is for provisioning.',
+            'device', broken);
+    end if;
+    return null;
+end $$;
+create trigger rule_key_fits_actor_device_insert after insert on device
+    referencing new table as new_rows
+    for each statement execute function rule_key_fits_actor_device_device();
+create trigger rule_key_fits_actor_device_update after update on device
+    referencing old table as old_rows new table as new_rows
+    for each statement execute function rule_key_fits_actor_device_device();

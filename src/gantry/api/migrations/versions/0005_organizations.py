@@ -7,7 +7,7 @@ from sqlalchemy.dialects import postgresql
 from gantry.api.migrations import rules
 
 revision = "0005"
-down_revision = "0003"
+down_revision = "0004"
 branch_labels = None
 depends_on = None
 
@@ -661,4 +661,4 @@ def downgrade() -> None:
     op.drop_table("organization_membership_role")
     op.drop_table("organization")
     op.drop_table("application_type")
-    rules.replace("0003")
+    rules.replace("0004")

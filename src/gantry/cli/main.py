@@ -19,6 +19,7 @@ from gantry.cli import (
     fleets,
     lazy,
     logs,
+    query,
     releases,
     second_factor,
     tag,
@@ -93,7 +94,19 @@ def _device() -> typer.Typer:
     return found
 
 
-_MODULES = (account, second_factor, api_keys, fleets, devices, releases, env, tag, logs, config)
+_MODULES = (
+    account,
+    second_factor,
+    api_keys,
+    fleets,
+    devices,
+    releases,
+    env,
+    tag,
+    logs,
+    config,
+    query,
+)
 for _module in _MODULES:
     _module.register(app)
 lazy.mount(

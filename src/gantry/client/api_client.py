@@ -11,12 +11,16 @@ from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
+
+import httpx2
 
 from gantry.client import records, session
 from gantry.client.account import Account
 from gantry.client.errors import ClientError, NotFoundError, UsageError
 from gantry.client.records import (
     Application,
+    AuditEntry,
     Device,
     FleetConfig,
     PublicKey,
@@ -31,6 +35,8 @@ _APPLICATION = {
     "$select": "id,app_name,slug,uuid",
     "$expand": "is_for__device_type($select=slug),should_be_running__release($select=commit),"
     "owns__device($select=id,is_online)",
+    # Others' that are for everybody to read are no fleets of one's own.
+    "$filter": "is_of__class eq 'fleet' and is_directly_accessible_by__user/any()",
     "$orderby": "slug asc",
 }
 _DEVICE = {
@@ -319,6 +325,32 @@ class ApiClient:
         with self._http.stream(url, {**query, "stream": "1"}) as lines:
             yield from lines
 
+    def audit_entries(self, count: int, resource: str | None = None) -> list[AuditEntry]:
+        """Who changed what, the latest last; of one resource's rows only where it is named."""
+        query = {"$orderby": "id desc"}
+        if resource is not None:
+            query["$filter"] = f"resource eq {_quoted(resource)}"
+        return [
+            AuditEntry(
+                at=row["created_at"],
+                who=row["actor_name"] or "",
+                action=row["action"],
+                resource=row["resource"],
+                row=row["row"],
+                name=row["row_name"],
+                changes=row["changes"],
+            )
+            for row in reversed(self._rows("audit_entry", query, count))
+        ]
+
+    def pages(self, query: str, media_type: str) -> Iterator[httpx2.Response]:
+        """Whatever one asks the resource model, page after page: `device?$filter=…`."""
+        path: str | None = f"/v7/{query.removeprefix('/v7/').lstrip('/')}"
+        while path is not None:
+            answer = self._http.request("GET", path, accept_type=media_type)
+            yield answer
+            path = _following(answer)
+
     def _rows(
         self, resource: str, query: Mapping[str, str], limit: int | None = None
     ) -> list[dict[str, Any]]:
@@ -334,6 +366,19 @@ class ApiClient:
             rows += answer["d"]
             if limit is not None or "@odata.nextLink" not in answer or not answer["d"]:
                 return rows
+
+
+def _following(answer: httpx2.Response) -> str | None:
+    """The path of the next page: in the header `Link` (RFC 8288) of CSV, in the body of JSON."""
+    url = answer.links.get("next", {}).get("url")
+    if url is None and answer.headers.get("content-type", "").startswith("application/json"):
+        body = answer.json()
+        url = body.get("@odata.nextLink") if isinstance(body, dict) else None
+    if url is None:
+        return None
+    # Of the api that was asked, whatever name it goes by itself.
+    parts = urlsplit(str(url))
+    return f"{parts.path}?{parts.query}"
 
 
 def open_fleet(fleet: str) -> ApiClient:

@@ -166,3 +166,16 @@ def release(row: dict[str, Any]) -> Release:
         ended_at=row["end_timestamp"],
         error=row["error_message"],
     )
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """That somebody changed a row, and what was set."""
+
+    at: str
+    who: str
+    action: str
+    resource: str
+    row: int
+    name: str | None
+    changes: dict[str, Any]

@@ -48,9 +48,14 @@ class Transport:
         return {"Authorization": f"Bearer {self.token}"} if self.token else {}
 
     def request(
-        self, method: str, path: str, accept: tuple[int, ...] = (), **how: Any
+        self,
+        method: str,
+        path: str,
+        accept: tuple[int, ...] = (),
+        accept_type: str | None = None,
+        **how: Any,
     ) -> httpx2.Response:
-        """A successful answer, or one whose code is in `accept`.
+        """A successful answer, or one whose code is in `accept`; of `accept_type` where it matters.
 
         `path` is one of the api's or a whole URL; `how` as httpx2 has it.
 
@@ -58,8 +63,9 @@ class Transport:
             ClientError: one of its kinds, for everything else.
         """
         url = path if path.startswith("http") else f"{self.url}{path}"
+        headers = self._headers() | ({"Accept": accept_type} if accept_type else {})
         with self._explained(url):
-            answer = self._client.request(method, url, headers=self._headers(), **how)
+            answer = self._client.request(method, url, headers=headers, **how)
         if answer.is_success or answer.status_code in accept:
             return answer
         raise self._refusal(answer)

@@ -77,7 +77,9 @@ async def serve(config: BuilderConfig) -> str:
         catalogue = Catalogue(
             engine, buildx, config.registry, config.resources, config.data_directory
         )
-        supervisors = SupervisorImages(engine, buildx, catalogue, config.registry, config.resources)
+        supervisors = SupervisorImages(
+            engine, buildx, catalogue, api, config.registry, config.resources
+        )
         workshop = Workshop(
             engine=engine,
             executor=Executor(

@@ -124,7 +124,7 @@ async def _supervisor(supervisors: SupervisorImages, arch: Architecture, emit: E
 
     try:
         say(f"pushed {await supervisors.ensure(arch, say)}")
-    except (BuildFailedError, CatalogueError, EngineError) as error:
+    except (BuildFailedError, CatalogueError, EngineError, ReleaseApiError) as error:
         return BuildResult(ReleaseStatus.FAILED, commit="", error=str(error))
     return BuildResult(ReleaseStatus.SUCCESS, commit="", services=["supervisor"])
 

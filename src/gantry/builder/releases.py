@@ -119,6 +119,17 @@ class ReleaseApi:
             body["images"] = [asdict(each) for each in images]
         await self._send("PATCH", f"/services/builder/releases/{release_id}", body)
 
+    async def publish_supervisor(
+        self, architecture: str, version: str, image: str, digest: str
+    ) -> None:
+        """Say which image the supervisor of an architecture has; said again it changes nothing.
+
+        Raises:
+            ReleaseApiError: the api refused it, or cannot be reached.
+        """
+        body = {"architecture": architecture, "version": version, "image": image, "digest": digest}
+        await self._send("POST", "/services/builder/supervisors", body)
+
     async def recover(self) -> None:
         """Builds that were running when this builder last ended have failed.
 

@@ -12,6 +12,7 @@ from gantry.builder.catalogue import ROOT_BASE, Catalogue, CatalogueError
 from gantry.builder.engine import Engine, EngineError
 from gantry.builder.plan import BaseName
 from gantry.builder.progress import Line
+from gantry.builder.releases import ReleaseApi, ReleaseApiError
 from gantry.contracts.device_types import Architecture
 
 log = logging.getLogger(__name__)
@@ -21,11 +22,18 @@ class SupervisorImages:
     """Built from what `resources` holds of the repository: the same files on every builder."""
 
     def __init__(
-        self, engine: Engine, buildx: Buildx, catalogue: Catalogue, registry: str, resources: Path
+        self,
+        engine: Engine,
+        buildx: Buildx,
+        catalogue: Catalogue,
+        api: ReleaseApi,
+        registry: str,
+        resources: Path,
     ) -> None:
         self._engine = engine
         self._buildx = buildx
         self._catalogue = catalogue
+        self._api = api
         self._registry = registry
         self._resources = resources
         self._made: set[Architecture] = set()
@@ -38,16 +46,16 @@ class SupervisorImages:
             return
         try:
             name = await self.ensure(arch, lambda _: None)
-        except (BuildFailedError, CatalogueError, EngineError) as error:
+        except (BuildFailedError, CatalogueError, EngineError, ReleaseApiError) as error:
             log.warning("supervisor image for %s: %s (tried again at the next push)", arch, error)
         else:
             log.info("supervisor image: pushed %s", name)
 
     async def ensure(self, arch: Architecture, say: Callable[[str], None]) -> str:
-        """Build, push, and return the name. What is there already takes about a second.
+        """Build, push, tell the api; the name. What is there already takes about a second.
 
         Raises:
-            CatalogueError, BuildFailedError, EngineError: as their makers say.
+            CatalogueError, BuildFailedError, EngineError, ReleaseApiError: as their makers say.
         """
         base = BaseName(arch, ROOT_BASE)
         name = f"{self._registry}/gantry/{arch}-supervisor"
@@ -63,8 +71,8 @@ class SupervisorImages:
                     args={"BASE": base.reference},
                 )
                 await self._buildx.build(job, lambda line: say(_text(line)), Path(work))
-            for tag in tags:
-                await self._engine.push(tag, say)
+            digests = [await self._engine.push(tag, say) for tag in tags]
+            await self._api.publish_supervisor(arch.value, __version__, name, digests[0])
             self._made.add(arch)
         return tags[0]
 

@@ -334,6 +334,7 @@ def test_device_endpoints(tenants: tuple[Tenant, Tenant]) -> None:
         ("POST", "/services/builder/releases", "builder"),
         ("PATCH", "/services/builder/releases/1", "builder"),
         ("POST", "/services/builder/recover", "builder"),
+        ("POST", "/services/builder/supervisors", "builder"),
         ("GET", "/services/logs/authorize?device=x&action=read", "logs"),
     ],
 )

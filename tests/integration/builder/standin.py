@@ -94,6 +94,7 @@ class StandIn:
     releases: dict[int, dict[str, Any]] = field(default_factory=dict)
     repositories: dict[tuple[int, str], str] = field(default_factory=dict)
     recovered: list[str] = field(default_factory=list)
+    supervisors: list[dict[str, Any]] = field(default_factory=list)
     refusal: str = ""
 
     def create(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -157,6 +158,9 @@ def _handler(state: StandIn) -> type[BaseHTTPRequestHandler]:
             if self.path == "/services/builder/recover":
                 state.recovered.append(body["builder"])
                 return self._answer(200, {})
+            if self.path == "/services/builder/supervisors":
+                state.supervisors.append(body)
+                return self._answer(200, {"release_id": 1})
             return self._answer(*state.create(body))
 
         def do_PATCH(self) -> None:

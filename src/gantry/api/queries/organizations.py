@@ -1,6 +1,7 @@
 """Organizations and their members."""
 
 from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from gantry.api.models import (
@@ -23,6 +24,18 @@ def organization_by_id(
 def organization_by_handle(session: Session, handle: str) -> Organization | None:
     """The organization of this handle."""
     return session.scalar(select(Organization).where(Organization.handle == handle))
+
+
+def ensure(session: Session, handle: str, name: str) -> Organization:
+    """The organization of this handle; made when it is new. Held until the transaction ends."""
+    session.execute(
+        insert(Organization)
+        .values(handle=handle, name=name)
+        .on_conflict_do_nothing(index_elements=["handle"])
+    )
+    return session.scalars(
+        select(Organization).where(Organization.handle == handle).with_for_update()
+    ).one()
 
 
 def role_id(session: Session, role: OrganizationRole) -> int:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from gantry.api.context import Ctx, ServiceOnly, bearer
 from gantry.api.errors import BadRequestError, UnauthorizedError
 from gantry.api.queries import accounts
-from gantry.api.services import access, builds, streams
+from gantry.api.services import access, builds, streams, supervisors
 from gantry.api.services.target_state import canonical, etag_matches, etag_of
 
 router = APIRouter(prefix="/services")
@@ -75,6 +75,13 @@ def finish_release(ctx: Ctx, release_id: int, body: builds.FinishedRelease) -> d
     with ctx.database.transaction() as session:
         builds.finish(session, release_id, body)
     return {"release_id": release_id, "status": body.status}
+
+
+@router.post("/builder/supervisors", dependencies=[Builder])
+def publish_supervisor(ctx: Ctx, body: supervisors.PublishedSupervisor) -> dict[str, Any]:
+    """A supervisor's image that the builder has pushed; said again it changes nothing."""
+    with ctx.database.transaction() as session:
+        return {"release_id": supervisors.publish(session, body)}
 
 
 @router.post("/builder/recover", dependencies=[Builder])

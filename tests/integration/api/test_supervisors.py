@@ -1,0 +1,72 @@
+"""Supervisors as the builder publishes them: releases that everybody reads, and devices follow."""
+
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+from .conftest import Api, Fleet
+
+
+def publish(api: Api, version: str, digest: str | None = None, **more: Any) -> int:
+    body = {
+        "architecture": "aarch64",
+        "version": version,
+        "image": "registry.devbots.gantry.internal:8443/gantry/aarch64-supervisor",
+        "digest": digest or f"sha256:{secrets.token_hex(32)}",
+        **more,
+    }
+    answer = api.service("builder").post("/services/builder/supervisors", json=body)
+    assert answer.status_code == 200, answer.text
+    made: int = answer.json()["release_id"]
+    return made
+
+
+def test_a_supervisor_is_published_once_and_pinned(
+    fleet: Fleet, make_fleet: Callable[[], Fleet]
+) -> None:
+    digest = f"sha256:{secrets.token_hex(32)}"
+    first = publish(fleet.api, "1.2.3", digest)
+    assert publish(fleet.api, "1.2.3", digest) == first
+    again = publish(fleet.api, "1.2.3")
+    assert again != first
+    rows = fleet.user.get(
+        "/v7/release",
+        params={
+            "$select": "id,raw_version",
+            "$filter": "status eq 'success' and is_final eq true and is_invalidated eq false and "
+            "semver_major gt 0 and belongs_to__application/any(a:startswith(a/slug,'balena_os/') "
+            "and endswith(a/slug,'-supervisor') and a/is_public eq true and "
+            "a/is_for__device_type/any(d:d/is_of__cpu_architecture/any(c:c/slug eq 'aarch64')))",
+            "$orderby": "id",
+        },
+    ).json()["d"]
+    assert [(each["id"], each["raw_version"]) for each in rows][-2:] == [
+        (first, "1.2.3"),
+        (again, "1.2.3+rev1"),
+    ]
+    device, path = fleet.register(), "/v7/device"
+    pin = {"should_be_managed_by__release": first}
+    assert fleet.user.patch(f"{path}({device.id})", json=pin).is_success
+    [seen] = device.client.get(
+        f"{path}({device.id})?$select=id&$expand=should_be_managed_by__release($select=raw_version)"
+    ).json()["d"]
+    assert seen["should_be_managed_by__release"] == [{"raw_version": "1.2.3"}]
+    # Of another architecture, and an application that has no supervisors.
+    other = publish(fleet.api, "1.2.3", architecture="armv7hf", image="x/armv7hf-supervisor")
+    for wrong in (other, fleet.release()["release_id"]):
+        refused = fleet.user.patch(
+            f"{path}({device.id})", json={"should_be_managed_by__release": wrong}
+        )
+        assert (refused.status_code, refused.json()["rule"]) == (400, "supervisor_fits")
+    # It is everybody's to read, and nobody's to change.
+    assert fleet.user.patch(f"/v7/release({first})", json={"note": "x"}).status_code == 404
+    assert make_fleet().user.get(f"/v7/release({first})").json()["d"]
+
+
+def test_only_the_builder_publishes_and_says_it_right(fleet: Fleet) -> None:
+    path = "/services/builder/supervisors"
+    assert fleet.user.post(path, json={}).status_code == 401
+    assert fleet.api.service("git").post(path, json={}).status_code == 403
+    for wrong in ({}, {"architecture": "z80"}, {"digest": "x"}, {"version": "new"}):
+        body = {"architecture": "amd64", "version": "1.0.0", "image": "a", **wrong}
+        assert fleet.api.service("builder").post(path, json=body).status_code == 400

@@ -1,4 +1,4 @@
-"""Who may do what: every endpoint, every role, one's own and the other's."""
+"""Who sees and changes what of the resource model: every resource, every role, every tenant."""
 
 import secrets
 from collections.abc import Callable
@@ -295,61 +295,3 @@ def test_references_to_foreign_rows_are_refused(tenants: tuple[Tenant, Tenant]) 
         user.post(f"/api-key/application/{theirs.fleet.id}/provisioning", json={}).status_code
         == 404
     )
-
-
-def test_device_endpoints(tenants: tuple[Tenant, Tenant]) -> None:
-    mine, theirs = tenants
-    api = mine.fleet.api
-    provisioning = api.client(mine.provisioning)
-    state = f"/device/v3/{mine.device.uuid}/state"
-    events = f"/device/v3/{mine.device.uuid}/events"
-    report = {mine.device.uuid: {"status": "Idle"}}
-    assert mine.device.client.get(state).status_code == 200
-    assert mine.fleet.user.get(state).status_code == 200
-    for client, reads, streams, reports in (
-        (theirs.device.client, 404, 404, 404),
-        (theirs.fleet.user, 404, 403, 403),
-        (provisioning, 404, 403, 403),
-        (api.login(), 404, 403, 403),
-        (api.service("builder"), 401, 401, 401),
-        (api.client(), 401, 401, 401),
-    ):
-        assert client.get(state).status_code == reads
-        assert client.get(events).status_code == streams
-        assert client.patch("/device/v3/state", json=report).status_code == reports
-    assert mine.fleet.user.patch("/device/v3/state", json=report).status_code == 403
-    body = {"application": mine.fleet.id, "uuid": secrets.token_hex(16)}
-    for client in (mine.fleet.user, mine.device.client, api.login()):
-        assert client.post("/device/register", json=body).status_code == 403
-    other = {**body, "application": theirs.fleet.id}
-    assert provisioning.post("/device/register", json=other).status_code == 404
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "service"),
-    [
-        ("GET", "/services/git/accounts", "git"),
-        ("POST", "/services/git/authorize", "git"),
-        ("GET", "/auth/v1/public-keys/admin", "git"),
-        ("POST", "/services/builder/releases", "builder"),
-        ("PATCH", "/services/builder/releases/1", "builder"),
-        ("POST", "/services/builder/recover", "builder"),
-        ("POST", "/services/builder/supervisors", "builder"),
-        ("GET", "/services/logs/authorize?device=x&action=read", "logs"),
-    ],
-)
-def test_service_endpoints(
-    tenants: tuple[Tenant, Tenant], method: str, path: str, service: str
-) -> None:
-    mine, _ = tenants
-    api = mine.fleet.api
-    for client in (
-        mine.fleet.user,
-        mine.device.client,
-        api.client(mine.provisioning),
-        api.client(),
-    ):
-        assert client.request(method, path, json={}).status_code == 401
-    for name in ("git", "builder", "logs"):
-        status = api.service(name).request(method, path, json={}).status_code
-        assert (status == 403) is (name != service)

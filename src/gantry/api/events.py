@@ -7,16 +7,57 @@ changes, so every replica hears what any of them did. A stream holds no connecti
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 
 import psycopg
+from anyio import to_thread
 
 log = logging.getLogger(__name__)
 
 CHANNEL = "gantry_target"
 RETRY_SECONDS = 1.0
 AT_ONCE = 4
+# What follows an announcement, a poll and some reports, costs far more than it does itself. So many
+# devices hear of news at once, and so many a second after that, while no more threads than these
+# are at work for requests.
+BURST = 100
+PER_SECOND = 60.0
+BUSY_THREADS = 6
+BUSY_PAUSE = 0.01
+
+
+class Turns:
+    """Lets the announcements of one process out one after the other, at a pace that leaves room for
+    what follows them. `busy` tells whether requests wait."""
+
+    def __init__(self, busy: Callable[[], bool]) -> None:
+        self._busy = busy
+        self._lock = asyncio.Lock()
+        self._full_at = 0.0  # the loop's time at which a whole burst may go again
+
+    @contextlib.asynccontextmanager
+    async def turn(self) -> AsyncIterator[Callable[[], None]]:
+        """A device's turn. Who had no news calls what it gives, and it counts for none."""
+        loop = asyncio.get_running_loop()
+        async with self._lock:
+            wait = self._full_at - BURST / PER_SECOND - loop.time()
+            if wait > 0:
+                await asyncio.sleep(wait)
+            while self._full_at > loop.time() and self._busy():  # noqa: ASYNC110 (nobody tells)
+                await asyncio.sleep(BUSY_PAUSE)
+            before = self._full_at
+            self._full_at = max(before, loop.time()) + 1.0 / PER_SECOND
+
+            def unused() -> None:
+                self._full_at = before
+
+            yield unused
+
+
+def threads_are_busy() -> bool:
+    """Whether more requests are worked on than one processor does side by side."""
+    return to_thread.current_default_thread_limiter().borrowed_tokens > BUSY_THREADS
 
 
 @dataclass(eq=False, slots=True)
@@ -28,6 +69,11 @@ class Subscription:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     closed: bool = False
 
+    def close(self) -> None:
+        """End the stream."""
+        self.closed = True
+        self.changed.set()
+
 
 class Hub:
     """Listens for announcements and wakes the streams that they concern."""
@@ -37,9 +83,9 @@ class Hub:
         self._by_device: dict[int, set[Subscription]] = {}
         self._by_application: dict[int, set[Subscription]] = {}
         self.is_closed = False
-        # After an announcement to a large fleet its targets are worked out a few at a time, so
-        # that other requests go on.
+        # Streams that open are told their target a few at a time, so that other requests go on.
         self.gate = asyncio.Semaphore(AT_ONCE)
+        self.turns = Turns(threads_are_busy)
 
     @contextlib.contextmanager
     def subscription(self, device_id: int, application_id: int) -> Iterator[Subscription]:
@@ -85,8 +131,7 @@ class Hub:
         self.is_closed = True
         for entries in self._by_device.values():
             for entry in entries:
-                entry.closed = True
-                entry.changed.set()
+                entry.close()
 
     def wake(self, payload: str) -> None:
         """Wake the streams that an announcement concerns."""

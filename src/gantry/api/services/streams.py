@@ -4,20 +4,23 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import AsyncIterator, Callable
+import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import anyio
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from gantry.api.actors import DeviceActor
 from gantry.api.database import Database, reason
-from gantry.api.events import Hub
+from gantry.api.events import Hub, Subscription
 from gantry.api.queries import accounts, devices
 from gantry.api.services.sessions import LOGIN_BLOCK
-from gantry.api.services.target_state import target_state
+from gantry.api.services.target_state import current_target
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +30,8 @@ MAX_STREAMS = 32
 HEARTBEAT = b": still here\n\n"
 # A lease is renewed many times within its life: a busy moment must not put devices offline.
 LEASE_SECONDS = 30.0
+# So many are renewed in one statement.
+LEASES = 200
 LEASE_LIFETIME = timedelta(seconds=120)
 # A device whose stream broke opens another one soon, or is gone.
 RECONNECT_GRACE = timedelta(seconds=45)
@@ -40,61 +45,113 @@ class _Target:
 
 
 def _current(database: Database, uuid: str) -> _Target | None:
-    with database.snapshot() as session:
-        device = devices.device_by_uuid(session, uuid)
-        if device is None or not device.is_active:
-            return None
-        return _Target(target_state(session, device).etag, device.belongs_to__application)
+    found = current_target(database, uuid)
+    if found is None or not found.inputs.is_active:
+        return None
+    return _Target(found.etag, found.inputs.application_id)
 
 
 def _hold(database: Database, device_id: int, lease: str) -> None:
-    with database.transaction() as session:
+    with database.statement() as session:
         devices.hold_stream(session, device_id, lease, LEASE_LIFETIME)
 
 
 def _let_go(database: Database, device_id: int, lease: str) -> None:
-    with contextlib.suppress(OperationalError), database.transaction() as session:
+    with contextlib.suppress(OperationalError), database.statement() as session:
         devices.release_stream(session, device_id, lease, RECONNECT_GRACE)
 
 
-async def announcements(
-    database: Database, hub: Hub, actor: DeviceActor, lease: str
-) -> AsyncIterator[bytes]:
-    """Events for one device, until it leaves, is deleted, or the process stops.
+class EventStream(Response):
+    """The answer that announces one device's targets, until it leaves, is deleted, or the process
+    stops. One task reads the connection, and one writes: there are ten thousand of these.
 
     `lease` names this process: the device counts as online while the process renews it.
     """
-    with hub.subscription(actor.device_id, actor.application_id) as entry:
+
+    def __init__(self, database: Database, hub: Hub, actor: DeviceActor, lease: str) -> None:
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        super().__init__(headers=headers, media_type="text/event-stream")
+        del self.headers["content-length"]
+        self._database = database
+        self._hub = hub
+        self._actor = actor
+        self._lease = lease
+
+    async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
+        """Serve the stream."""
+        with self._hub.subscription(self._actor.device_id, self._actor.application_id) as entry:
+            reader = asyncio.create_task(_until_gone(receive, entry))
+            start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+            try:
+                await send(start)
+                await self._serve(entry, send)
+                await send({"type": "http.response.body", "body": b""})
+            finally:
+                reader.cancel()
+                if self._hub.is_last(entry):
+                    with anyio.CancelScope(shield=True):
+                        await run_in_threadpool(
+                            _let_go, self._database, self._actor.device_id, self._lease
+                        )
+
+    async def _serve(self, entry: Subscription, send: Send) -> None:
         entry.changed.set()
         last = ""
-        try:
-            await run_in_threadpool(_hold, database, actor.device_id, lease)
-            while not entry.closed:
-                if not await _woken(entry.changed):
-                    yield HEARTBEAT
-                    continue
+        await run_in_threadpool(_hold, self._database, self._actor.device_id, self._lease)
+        while not entry.closed:
+            piece: bytes | None = HEARTBEAT
+            if await _woken(entry.changed):
                 entry.changed.clear()
                 try:
-                    async with hub.gate:
-                        target = await run_in_threadpool(_current, database, actor.uuid)
+                    last, piece = await self._news(entry, last)
                 except OperationalError:
                     # PostgreSQL is away; when the hub has it again, it wakes all streams.
                     continue
-                if target is None:
-                    return
-                hub.move(entry, target.application_id)
-                if target.etag != last:
-                    last = target.etag
-                    yield f"event: target\ndata: {json.dumps({'etag': last})}\n\n".encode()
-        finally:
-            if hub.is_last(entry):
-                with anyio.CancelScope(shield=True):
-                    await run_in_threadpool(_let_go, database, actor.device_id, lease)
+            if piece is None:
+                return
+            if piece:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+
+    async def _news(self, entry: Subscription, last: str) -> tuple[str, bytes | None]:
+        """The ETag now and the event that tells it; no event when it is the last one still, and
+        None when there is no such device any more."""
+        if last:
+            async with self._hub.turns.turn() as unused:
+                target = await self._look(entry)
+                if target is None or target.etag == last:
+                    unused()
+        else:
+            async with self._hub.gate:
+                target = await self._look(entry)
+        if target is None:
+            return last, None
+        if target.etag == last:
+            return last, b""
+        event = f"event: target\ndata: {json.dumps({'etag': target.etag})}\n\n"
+        return target.etag, event.encode()
+
+    async def _look(self, entry: Subscription) -> _Target | None:
+        if entry.closed:
+            return None
+        target = await run_in_threadpool(_current, self._database, self._actor.uuid)
+        if target is not None:
+            self._hub.move(entry, target.application_id)
+        return target
+
+
+async def _until_gone(receive: Receive, entry: Subscription) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    entry.close()
 
 
 async def _woken(changed: asyncio.Event) -> bool:
+    """Whether there may be news; False when it is time for a heartbeat, at which not all streams
+    are at once, even when they were opened at once."""
+    pause = HEARTBEAT_SECONDS * random.uniform(0.7, 1.0)  # noqa: S311 (no secret)
     try:
-        await asyncio.wait_for(changed.wait(), HEARTBEAT_SECONDS)
+        async with asyncio.timeout(pause):
+            await changed.wait()
     except TimeoutError:
         return False
     return True
@@ -103,9 +160,14 @@ async def _woken(changed: asyncio.Event) -> bool:
 async def keep_leases(database: Database, hub: Hub, lease: str) -> None:
     """Renew the leases of this process's streams, until cancelled."""
     while True:
-        await asyncio.sleep(LEASE_SECONDS)
-        if held := hub.device_ids:
-            await _quietly(_renew, database, held, lease)
+        held = hub.device_ids
+        slices = [held[begin : begin + LEASES] for begin in range(0, len(held), LEASES)]
+        # Evenly over the time, so that no report waits for a row among thousands.
+        for each in slices:
+            await _quietly(_renew, database, each, lease)
+            await asyncio.sleep(LEASE_SECONDS / len(slices))
+        if not slices:
+            await asyncio.sleep(LEASE_SECONDS)
 
 
 def _renew(database: Database, held: list[int], lease: str) -> None:

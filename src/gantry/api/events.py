@@ -21,7 +21,7 @@ AT_ONCE = 4
 # What follows an announcement, a poll and some reports, costs far more than it does itself. So many
 # devices hear of news at once, and so many a second after that, while no more threads than these
 # are at work for requests.
-BURST = 100
+BURST = 30
 PER_SECOND = 60.0
 BUSY_THREADS = 6
 BUSY_PAUSE = 0.01
@@ -34,25 +34,35 @@ class Turns:
     def __init__(self, busy: Callable[[], bool]) -> None:
         self._busy = busy
         self._lock = asyncio.Lock()
-        self._full_at = 0.0  # the loop's time at which a whole burst may go again
+        self._spent = 0.0  # turns of the burst that were taken and have not come back
+        self._at = 0.0  # the loop's time at which that was so
+
+    @property
+    def is_rested(self) -> bool:
+        """Whether a whole burst may go at once."""
+        return self._spent == 0.0
 
     @contextlib.asynccontextmanager
     async def turn(self) -> AsyncIterator[Callable[[], None]]:
         """A device's turn. Who had no news calls what it gives, and it counts for none."""
-        loop = asyncio.get_running_loop()
         async with self._lock:
-            wait = self._full_at - BURST / PER_SECOND - loop.time()
-            if wait > 0:
+            while (wait := self._wait()) > 0:  # noqa: ASYNC110 (nobody tells)
                 await asyncio.sleep(wait)
-            while self._full_at > loop.time() and self._busy():  # noqa: ASYNC110 (nobody tells)
-                await asyncio.sleep(BUSY_PAUSE)
-            before = self._full_at
-            self._full_at = max(before, loop.time()) + 1.0 / PER_SECOND
+            self._spent += 1.0
 
             def unused() -> None:
-                self._full_at = before
+                self._spent = max(0.0, self._spent - 1.0)
 
             yield unused
+
+    def _wait(self) -> float:
+        """Seconds until the next turn may be taken, or until that is to be asked again."""
+        now = asyncio.get_running_loop().time()
+        self._spent = max(0.0, self._spent - (now - self._at) * PER_SECOND)
+        self._at = now
+        if self._spent > BURST - 1.0:
+            return (self._spent - BURST + 1.0) / PER_SECOND
+        return BUSY_PAUSE if self._spent and self._busy() else 0.0
 
 
 def threads_are_busy() -> bool:

@@ -7,7 +7,7 @@ changes, so every replica hears what any of them did. A stream holds no connecti
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import psycopg
@@ -19,50 +19,40 @@ CHANNEL = "gantry_target"
 RETRY_SECONDS = 1.0
 AT_ONCE = 4
 # What follows an announcement, a poll and some reports, costs far more than it does itself. So many
-# devices hear of news at once, and so many a second after that, while no more threads than these
-# are at work for requests.
+# devices of a fleet hear of news at once, and so many a second after that, while no more threads
+# than these are at work for requests. A busy api is not silent: one goes in so many seconds.
 BURST = 30
 PER_SECOND = 60.0
 BUSY_THREADS = 6
 BUSY_PAUSE = 0.01
+BUSY_AT_MOST = 0.5
 
 
 class Turns:
-    """Lets the announcements of one process out one after the other, at a pace that leaves room for
-    what follows them. `busy` tells whether requests wait."""
+    """How soon the next device of a fleet may hear of news. `busy` tells whether requests wait."""
 
     def __init__(self, busy: Callable[[], bool]) -> None:
         self._busy = busy
-        self._lock = asyncio.Lock()
-        self._spent = 0.0  # turns of the burst that were taken and have not come back
+        self._taken = 0.0  # turns of the burst that have not come back
         self._at = 0.0  # the loop's time at which that was so
+        self._last = -BUSY_AT_MOST  # when the last one was taken
 
-    @property
-    def is_rested(self) -> bool:
-        """Whether a whole burst may go at once."""
-        return self._spent == 0.0
-
-    @contextlib.asynccontextmanager
-    async def turn(self) -> AsyncIterator[Callable[[], None]]:
-        """A device's turn. Who had no news calls what it gives, and it counts for none."""
-        async with self._lock:
-            while (wait := self._wait()) > 0:  # noqa: ASYNC110 (nobody tells)
-                await asyncio.sleep(wait)
-            self._spent += 1.0
-
-            def unused() -> None:
-                self._spent = max(0.0, self._spent - 1.0)
-
-            yield unused
-
-    def _wait(self) -> float:
-        """Seconds until the next turn may be taken, or until that is to be asked again."""
+    def take(self) -> float:
+        """Take a turn: 0. Else the seconds after which it is to be asked again."""
         now = asyncio.get_running_loop().time()
-        self._spent = max(0.0, self._spent - (now - self._at) * PER_SECOND)
+        self._taken = max(0.0, self._taken - (now - self._at) * PER_SECOND)
         self._at = now
-        if self._spent > BURST - 1.0:
-            return (self._spent - BURST + 1.0) / PER_SECOND
-        return BUSY_PAUSE if self._spent and self._busy() else 0.0
+        if self._taken > BURST - 1.0:
+            return (self._taken - BURST + 1.0) / PER_SECOND
+        if now - self._last < BUSY_AT_MOST and self._busy():
+            return BUSY_PAUSE
+        self._taken += 1.0
+        self._last = now
+        return 0.0
+
+    def give_back(self) -> None:
+        """There was no news: the next one need not wait for that."""
+        self._taken = max(0.0, self._taken - 1.0)
 
 
 def threads_are_busy() -> bool:
@@ -93,9 +83,12 @@ class Hub:
         self._by_device: dict[int, set[Subscription]] = {}
         self._by_application: dict[int, set[Subscription]] = {}
         self.is_closed = False
-        # Streams that open are told their target a few at a time, so that other requests go on.
+        # Targets are worked out a few at a time, so that other requests go on.
         self.gate = asyncio.Semaphore(AT_ONCE)
         self.turns = Turns(threads_are_busy)
+        # Those that are woken one after the other, in this order.
+        self._waiting: dict[Subscription, None] = {}
+        self._wait_for = asyncio.Event()
 
     @contextlib.contextmanager
     def subscription(self, device_id: int, application_id: int) -> Iterator[Subscription]:
@@ -106,6 +99,7 @@ class Hub:
         try:
             yield entry
         finally:
+            self._waiting.pop(entry, None)
             self._leave(self._by_device, device_id, entry)
             self._leave(self._by_application, entry.application_id, entry)
 
@@ -144,20 +138,45 @@ class Hub:
                 entry.close()
 
     def wake(self, payload: str) -> None:
-        """Wake the streams that an announcement concerns."""
+        """Wake the streams that an announcement concerns: a device's at once, a fleet's in turn."""
         kind, _, number = payload.partition(":")
         index = self._by_device if kind == "device" else self._by_application
-        for entry in index.get(int(number) if number.isdecimal() else -1, ()):
+        entries = index.get(int(number) if number.isdecimal() else -1, ())
+        if kind != "device":
+            self._wake_in_turn(entries)
+            return
+        for entry in entries:
             entry.changed.set()
 
     def _wake_all(self) -> None:
         for entries in self._by_device.values():
-            for entry in entries:
+            self._wake_in_turn(entries)
+
+    def _wake_in_turn(self, entries: Iterable[Subscription]) -> None:
+        self._waiting.update(dict.fromkeys(entries))
+        self._wait_for.set()
+
+    async def _give_turns(self) -> None:
+        """Wake those that wait, for ever."""
+        while True:
+            await self._wait_for.wait()
+            self._wait_for.clear()
+            while self._waiting:
+                if wait := self.turns.take():
+                    await asyncio.sleep(wait)
+                    continue
+                entry = next(iter(self._waiting))
+                del self._waiting[entry]
                 entry.changed.set()
 
     async def run(self) -> None:
         """Listen until cancelled. After each new connection all streams look once: while there
         was none, announcements were missed."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._give_turns())
+            tasks.create_task(self._keep_listening())
+
+    async def _keep_listening(self) -> None:
         while True:
             try:
                 await self._listen()

@@ -99,44 +99,25 @@ class EventStream(Response):
         last = ""
         await run_in_threadpool(_hold, self._database, self._actor.device_id, self._lease)
         while not entry.closed:
-            piece: bytes | None = HEARTBEAT
-            if await _woken(entry.changed):
-                entry.changed.clear()
-                try:
-                    last, piece = await self._news(entry, last)
-                except OperationalError:
-                    # PostgreSQL is away; when the hub has it again, it wakes all streams.
-                    continue
-            if piece is None:
+            if not await _woken(entry.changed):
+                await send({"type": "http.response.body", "body": HEARTBEAT, "more_body": True})
+                continue
+            entry.changed.clear()
+            try:
+                async with self._hub.gate:
+                    target = await run_in_threadpool(_current, self._database, self._actor.uuid)
+            except OperationalError:
+                # PostgreSQL is away; when the hub has it again, it wakes all streams.
+                continue
+            if target is None:
                 return
-            if piece:
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
-
-    async def _news(self, entry: Subscription, last: str) -> tuple[str, bytes | None]:
-        """The ETag now and the event that tells it; no event when it is the last one still, and
-        None when there is no such device any more."""
-        if last:
-            async with self._hub.turns.turn() as unused:
-                target = await self._look(entry)
-                if target is None or target.etag == last:
-                    unused()
-        else:
-            async with self._hub.gate:
-                target = await self._look(entry)
-        if target is None:
-            return last, None
-        if target.etag == last:
-            return last, b""
-        event = f"event: target\ndata: {json.dumps({'etag': target.etag})}\n\n"
-        return target.etag, event.encode()
-
-    async def _look(self, entry: Subscription) -> _Target | None:
-        if entry.closed:
-            return None
-        target = await run_in_threadpool(_current, self._database, self._actor.uuid)
-        if target is not None:
             self._hub.move(entry, target.application_id)
-        return target
+            if target.etag == last:
+                self._hub.turns.give_back()
+                continue
+            last = target.etag
+            event = f"event: target\ndata: {json.dumps({'etag': last})}\n\n".encode()
+            await send({"type": "http.response.body", "body": event, "more_body": True})
 
 
 async def _until_gone(receive: Receive, entry: Subscription) -> None:

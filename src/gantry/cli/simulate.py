@@ -12,6 +12,8 @@ import typer
 from gantry.cli.context import ApplicationOption, FleetOption, chosen_fleet, client_of
 from gantry.cli.output import print_table, say
 from gantry.client.errors import ClientError, ExitCode, NotFoundError, UsageError
+from gantry.deployment.provisioning import read_config
+from gantry.deployment.virtual_device import DeviceError
 from gantry.simulator import results
 from gantry.simulator.loopback import NotLoopbackError
 from gantry.simulator.simulation import Plan, Simulation
@@ -67,6 +69,9 @@ def simulate(
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Figures for programs.")
     ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="config.json to start from; else asked of the api.")
+    ] = None,
     application: ApplicationOption = None,
     fleet: FleetOption = None,
 ) -> None:
@@ -85,11 +90,16 @@ def simulate(
     with client_of(ctx, fleet) as client:
         of = client.application(application or name)
         setter = _setter(client, of.id, release) if release else None
-        document = client.download_config(of, key_name="gantry simulate")
         try:
+            if config is None:
+                document = client.download_config(of, key_name="gantry simulate")
+            else:
+                document = read_config(config)
             made = Simulation(document, plan, say, setter, _roots(watch or []))
         except NotLoopbackError as error:
             raise UsageError(str(error)) from error
+        except DeviceError as error:
+            raise ClientError(str(error)) from error
         found, interrupted = asyncio.run(_run(made))
         _show(found, json_file)
         if remove:
@@ -112,7 +122,7 @@ async def _run(simulation: Simulation) -> tuple[dict[str, Any], bool]:
 
 
 def _setter(client: "ApiClient", application: int, commit: str) -> Callable[[], str]:
-    """Sets the application's target to the release of this commit, now one and then the other."""
+    """Sets the application's target to the release of this commit."""
     releases = client.releases()
     found = [each for each in releases if each.commit.startswith(commit)]
     if len(found) != 1:

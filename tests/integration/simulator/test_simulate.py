@@ -3,7 +3,9 @@
 import asyncio
 import json
 import secrets
+import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -70,10 +72,10 @@ def simulate(
 
 
 def test_devices_live_and_follow_a_release(fleet: Fleet) -> None:
-    """Half of them hear of the release at once, the others with their next poll, here 9 s later."""
+    """Half of them hear of the release at once, the others with their next poll, here 6 s later."""
     first = fleet.release()
     plan = Plan(
-        devices=DEVICES, duration=20.0, ramp=4.0, scale=100.0, streams=0.5, release_after=2.0
+        devices=DEVICES, duration=14.0, ramp=3.0, scale=150.0, streams=0.5, release_after=2.0
     )
     made: list[str] = []
 
@@ -85,7 +87,7 @@ def test_devices_live_and_follow_a_release(fleet: Fleet) -> None:
     assert found["errors"] == {}
     told = found["releases"][made[0]]
     assert told["seen"]["devices"] == told["running"]["devices"] == DEVICES
-    assert told["seen"]["max"] <= 9.0 + 5.0
+    assert told["seen"]["max"] <= 6.0 + 5.0
     assert found["requests"]["register"]["count"] == DEVICES
     assert found["requests"]["state"]["count"] >= 3 * DEVICES
     assert found["requests"]["report"]["count"] >= 3 * DEVICES
@@ -145,3 +147,51 @@ def test_the_command_refuses_a_fleet_that_is_elsewhere(operator: Operator, fleet
     assert ended.returncode == 2, ended.stderr
     assert f"api.{HOST} is not known here" in ended.stderr
     assert json.loads(operator.run("devices", "-a", name, "--json")) == []
+
+
+@pytest.fixture
+def start_from(tmp_path: Path, fleet: Fleet) -> Path:
+    """The config.json of the application, with the api's own address."""
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(document(fleet)))
+    return file
+
+
+def test_the_command_says_how_it_went_and_removes_its_devices(
+    operator: Operator, fleet: Fleet, start_from: Path, tmp_path: Path
+) -> None:
+    old, new = fleet.release(), fleet.release()
+    assert fleet.api.process is not None
+    printed = operator.run(
+        *("simulate", "-a", fleet.application["slug"], "--config", str(start_from)),
+        *("--devices", "8", "--ramp", "1", "--duration", "4", "--time-scale", "100"),
+        *("--release", old["commit"], "--release-after", "1", "--remove"),
+        *("--watch", str(fleet.api.process.pid), "--json", str(tmp_path / "figures.json")),
+    )
+    assert f"after {old['commit'][:7]}: at most" in printed
+    assert "memory at most" in printed
+    found = json.loads((tmp_path / "figures.json").read_text())
+    assert found["errors"] == {}
+    assert found["releases"][old["commit"]]["running"]["devices"] == 8
+    assert rows(fleet, "id") == []
+    assert new["commit"] != old["commit"]
+
+
+def test_ctrl_c_ends_the_command_with_its_figures(
+    operator: Operator, fleet: Fleet, start_from: Path
+) -> None:
+    process = operator.start(
+        *("simulate", "-a", fleet.application["slug"], "--config", str(start_from)),
+        *("--devices", "3", "--ramp", "0", "--duration", "600", "--remove"),
+    )
+    deadline = time.monotonic() + 30
+    while not all(each["is_online"] for each in rows(fleet, "is_online") or [{"is_online": 0}]):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=30)
+    assert process.returncode == 130, errors
+    assert "register" in output
+    assert "Traceback" not in errors
+    assert "3 devices removed" in errors
+    assert rows(fleet, "id") == []

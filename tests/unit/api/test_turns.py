@@ -98,5 +98,8 @@ def test_while_requests_wait_fleets_do() -> None:
         assert turns.take() == events.BUSY_PAUSE
         busy[0] = False
         assert turns.take() == 0.0
+        busy[0] = True
+        await asyncio.sleep(events.BUSY_AT_MOST + 0.01)
+        assert turns.take() == 0.0
 
     asyncio.run(work())

@@ -37,7 +37,7 @@ def simulate(
         float, typer.Option(min=0, help="Seconds to go on for once all are started.")
     ] = 300.0,
     ramp: Annotated[
-        float | None, typer.Option(min=0, help="Seconds to start them in; else 40 a second.")
+        float | None, typer.Option(min=0, help="Seconds to start them in; else 20 a second.")
     ] = None,
     time_scale: Annotated[
         float, typer.Option(min=1, max=1000, help="So many times as fast as real devices.")
@@ -80,7 +80,7 @@ def simulate(
     plan = Plan(
         devices=devices,
         duration=duration,
-        ramp=devices / 40 if ramp is None else ramp,
+        ramp=devices / 20 if ramp is None else ramp,
         scale=time_scale,
         seed=seed,
         streams=streams,

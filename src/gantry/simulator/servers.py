@@ -52,7 +52,8 @@ def _usage(processes: Iterable[int]) -> Usage:
     for each in processes:
         if fields := _stat(each):
             memory += _memory(each, fields)
-            ticks += int(fields[11]) + int(fields[12])
+            # Its own, and that of those which it has waited for and which are seen no more.
+            ticks += sum(int(field) for field in fields[11:15])
     return Usage(memory, ticks / _TICKS)
 
 

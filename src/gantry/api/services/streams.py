@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 import anyio
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -36,6 +37,8 @@ LEASE_LIFETIME = timedelta(seconds=120)
 # A device whose stream broke opens another one soon, or is gone.
 RECONNECT_GRACE = timedelta(seconds=45)
 SWEEP_SECONDS = 5.0
+# Where all connections are in use, a stream looks again so much later.
+BUSY_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,10 @@ class EventStream(Response):
             except OperationalError:
                 # PostgreSQL is away; when the hub has it again, it wakes all streams.
                 continue
+            except PoolTimeoutError:
+                await asyncio.sleep(BUSY_SECONDS)
+                entry.changed.set()
+                continue
             if target is None:
                 return
             self._hub.move(entry, target.application_id)
@@ -129,7 +136,7 @@ async def _until_gone(receive: Receive, entry: Subscription) -> None:
 async def _woken(changed: asyncio.Event) -> bool:
     """Whether there may be news; False when it is time for a heartbeat, at which not all streams
     are at once, even when they were opened at once."""
-    pause = HEARTBEAT_SECONDS * random.uniform(0.7, 1.0)  # noqa: S311 (no secret)
+    pause = HEARTBEAT_SECONDS * random.uniform(0.8, 1.2)  # noqa: S311 (no secret)
     try:
         async with asyncio.timeout(pause):
             await changed.wait()

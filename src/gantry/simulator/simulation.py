@@ -192,6 +192,9 @@ class Simulation:
             f"polls p99 {polls.quantile(0.99) * 1000:.0f} ms",
             f"{sum(figures.errors.values())} errors",
         ]
+        if self.samples:
+            memory = sum(each.memory for each in self.samples[-1].usage.values())
+            parts.append(f"{memory / 1024**2:.0f} MiB")
         parts += [
             f"{commit[:7]}: {len(release.seen)} seen, {len(release.running)} running"
             for commit, release in figures.releases.items()

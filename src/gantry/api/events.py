@@ -8,10 +8,11 @@ every replica hears what any of them did. A stream holds no connection and no th
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import psycopg
+from anyio import to_thread
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +21,46 @@ RETRY_SECONDS = 1.0
 AT_ONCE = 4
 # A listener that is so many announcements behind has gone: its stream ends.
 MAX_BEHIND = 50_000
+# What follows an announcement, a poll and some reports, costs far more than it does itself. So many
+# devices of a fleet hear of news at once, and so many a second after that, while no more threads
+# than these are at work for requests. A busy api is not silent: one goes in so many seconds.
+BURST = 30
+PER_SECOND = 30.0
+BUSY_THREADS = 6
+BUSY_PAUSE = 0.01
+BUSY_AT_MOST = 0.5
+
+
+class Turns:
+    """How soon the next device of a fleet may hear of news. `busy` tells whether requests wait."""
+
+    def __init__(self, busy: Callable[[], bool]) -> None:
+        self._busy = busy
+        self._taken = 0.0  # turns of the burst that have not come back
+        self._at = 0.0  # the loop's time at which that was so
+        self._last = -BUSY_AT_MOST  # when the last one was taken
+
+    def take(self) -> float:
+        """Take a turn: 0. Else the seconds after which it is to be asked again."""
+        now = asyncio.get_running_loop().time()
+        self._taken = max(0.0, self._taken - (now - self._at) * PER_SECOND)
+        self._at = now
+        if self._taken > BURST - 1.0:
+            return (self._taken - BURST + 1.0) / PER_SECOND
+        if now - self._last < BUSY_AT_MOST and self._busy():
+            return BUSY_PAUSE
+        self._taken += 1.0
+        self._last = now
+        return 0.0
+
+    def give_back(self) -> None:
+        """There was no news: the next one need not wait for that."""
+        self._taken = max(0.0, self._taken - 1.0)
+
+
+def threads_are_busy() -> bool:
+    """Whether more requests are worked on than one processor does side by side."""
+    return to_thread.current_default_thread_limiter().borrowed_tokens > BUSY_THREADS
 
 
 @dataclass(eq=False, slots=True)
@@ -31,6 +72,11 @@ class Subscription:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     closed: bool = False
 
+    def close(self) -> None:
+        """End the stream."""
+        self.closed = True
+        self.changed.set()
+
 
 class Hub:
     """Listens for announcements and wakes the streams that they concern."""
@@ -41,9 +87,12 @@ class Hub:
         self._by_application: dict[int, set[Subscription]] = {}
         self._revocations: set[asyncio.Queue[str | None]] = set()
         self.is_closed = False
-        # After an announcement to a large fleet its targets are worked out a few at a time, so
-        # that other requests go on.
+        # Targets are worked out a few at a time, so that other requests go on.
         self.gate = asyncio.Semaphore(AT_ONCE)
+        self.turns = Turns(threads_are_busy)
+        # Those that are woken one after the other, in this order.
+        self._waiting: dict[Subscription, None] = {}
+        self._wait_for = asyncio.Event()
 
     @contextlib.contextmanager
     def subscription(self, device_id: int, application_id: int) -> Iterator[Subscription]:
@@ -54,6 +103,7 @@ class Hub:
         try:
             yield entry
         finally:
+            self._waiting.pop(entry, None)
             self._leave(self._by_device, device_id, entry)
             self._leave(self._by_application, entry.application_id, entry)
 
@@ -110,28 +160,53 @@ class Hub:
         self.is_closed = True
         for entries in self._by_device.values():
             for entry in entries:
-                entry.closed = True
-                entry.changed.set()
+                entry.close()
         self._tell(None)
 
     def wake(self, payload: str) -> None:
-        """Wake the streams that an announcement concerns, or tell who listens for revocations."""
+        """Wake the streams that an announcement concerns: a device's at once, a fleet's in turn; or
+        tell who listens for revocations."""
         kind, _, number = payload.partition(":")
         if kind in ("key", "user"):
             self._tell(payload)
             return
         index = self._by_device if kind == "device" else self._by_application
-        for entry in index.get(int(number) if number.isdecimal() else -1, ()):
+        entries = index.get(int(number) if number.isdecimal() else -1, ())
+        if kind != "device":
+            self._wake_in_turn(entries)
+            return
+        for entry in entries:
             entry.changed.set()
 
     def _wake_all(self) -> None:
         for entries in self._by_device.values():
-            for entry in entries:
+            self._wake_in_turn(entries)
+
+    def _wake_in_turn(self, entries: Iterable[Subscription]) -> None:
+        self._waiting.update(dict.fromkeys(entries))
+        self._wait_for.set()
+
+    async def _give_turns(self) -> None:
+        """Wake those that wait, for ever."""
+        while True:
+            await self._wait_for.wait()
+            self._wait_for.clear()
+            while self._waiting:
+                if wait := self.turns.take():
+                    await asyncio.sleep(wait)
+                    continue
+                entry = next(iter(self._waiting))
+                del self._waiting[entry]
                 entry.changed.set()
 
     async def run(self) -> None:
         """Listen until cancelled. After each new connection all streams look once: while there
         was none, announcements were missed."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._give_turns())
+            tasks.create_task(self._keep_listening())
+
+    async def _keep_listening(self) -> None:
         while True:
             try:
                 await self._listen()

@@ -94,6 +94,15 @@ def _device() -> typer.Typer:
     return found
 
 
+def _simulate() -> typer.Typer:
+    from gantry.cli import simulate
+
+    found = typer.Typer(pretty_exceptions_enable=False, context_settings=HELP)
+    simulate.register(found)
+    found.callback()(lambda: None)
+    return found
+
+
 _MODULES = (
     account,
     second_factor,
@@ -114,6 +123,13 @@ lazy.mount(
     "device",
     "Virtual devices: containers on this machine that stand in for a Pi.",
     _device,
+    "This machine",
+)
+lazy.mount(
+    app,
+    "simulate",
+    "Many devices at once, to see what a fleet's cloud side bears.",
+    _simulate,
     "This machine",
 )
 for _name, _summary in STACK_COMMANDS.items():

@@ -5,7 +5,7 @@ Used by the commands and by whoever else acts for a user: `ApiClient(url)` with 
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -31,6 +31,8 @@ from gantry.client.records import (
 from gantry.client.transport import Transport
 
 REFRESH_SECONDS = 24 * 3600.0
+# Their uuids must fit into one URL.
+_DELETED_AT_ONCE = 100
 _APPLICATION = {
     "$select": "id,app_name,slug,uuid",
     "$expand": "is_for__device_type($select=slug),should_be_running__release($select=commit),"
@@ -203,6 +205,21 @@ class ApiClient:
     def remove_device(self, device: Device) -> None:
         """Makes the fleet forget a device: its key opens nothing any more."""
         self._http.request("DELETE", f"/v7/device({device.id})")
+
+    def remove_devices(self, uuids: Sequence[str]) -> int:
+        """Makes the fleet forget these devices, of which some may not be there; how many were."""
+        removed = 0
+        for begin in range(0, len(uuids), _DELETED_AT_ONCE):
+            named = ",".join(_quoted(uuid) for uuid in uuids[begin : begin + _DELETED_AT_ONCE])
+            wanted = {"$filter": f"uuid in ({named})"}
+            removed += len(self._rows("device", {"$select": "id"} | wanted))
+            self._http.request("DELETE", "/v7/device", params=wanted)
+        return removed
+
+    def set_target(self, application_id: int, release_id: int) -> None:
+        """Makes a release the one that an application's devices should run."""
+        body = {"should_be_running__release": release_id}
+        self._http.request("PATCH", f"/v7/application({application_id})", json=body)
 
     def releases(
         self, application: Application | None = None, limit: int | None = None

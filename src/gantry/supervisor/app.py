@@ -17,7 +17,7 @@ from gantry.supervisor.journal import Journal
 from gantry.supervisor.logbuffer import system_line
 from gantry.supervisor.logship import LogShipper
 from gantry.supervisor.managed import Managed, Parts
-from gantry.supervisor.provision import provision
+from gantry.supervisor.provision import RETRY, provision
 from gantry.supervisor.settings import Settings
 from gantry.supervisor.store import LogPosition, Store
 from gantry.supervisor.tls import ssl_context
@@ -124,7 +124,7 @@ class App:
 
     async def _provision(self, info: EngineInfo) -> DeviceConfig:
         """Be provisioned, however long it takes."""
-        trouble = Backoff(2.0, 300.0)
+        trouble = Backoff(*RETRY)
         said = ""
         while True:
             try:

@@ -24,6 +24,16 @@ EVENTS_SILENCE = 45.0
 BODY_LIMIT = 16 * 1024**2
 
 
+def http_client(context: ssl.SSLContext, connections: int) -> httpx2.AsyncClient:
+    """How the supervisor speaks HTTP, over at most so many connections at once."""
+    return httpx2.AsyncClient(
+        verify=context,
+        headers={"User-Agent": f"gantry-supervisor/{VERSION}"},
+        timeout=httpx2.Timeout(30.0, connect=15.0),
+        limits=httpx2.Limits(max_connections=connections, keepalive_expiry=65.0),
+    )
+
+
 class CloudError(Exception):
     """The api could not be reached or refused.
 
@@ -57,24 +67,29 @@ class TargetAnswer:
 
 
 class Cloud:
-    """A client of one api, for one device. Keys go in headers and never into messages."""
+    """A client of one api, for one device. Keys go in headers and never into messages.
 
-    def __init__(self, config: DeviceConfig, context: ssl.SSLContext) -> None:
+    Where many devices are in one process, `client` is what they share; whoever made it closes it.
+    """
+
+    def __init__(
+        self,
+        config: DeviceConfig,
+        context: ssl.SSLContext,
+        client: httpx2.AsyncClient | None = None,
+    ) -> None:
         if config.api_endpoint is None:
             raise CloudError("config.json has no apiEndpoint: this device is not managed")
         self._api = config.api_endpoint
         self._logs = config.logs_endpoint or config.api_endpoint
         self._config = config
-        self._client = httpx2.AsyncClient(
-            verify=context,
-            headers={"User-Agent": f"gantry-supervisor/{VERSION}"},
-            timeout=httpx2.Timeout(30.0, connect=15.0),
-            limits=httpx2.Limits(max_connections=8, keepalive_expiry=65.0),
-        )
+        self._is_shared = client is not None
+        self._client = client or http_client(context, connections=8)
 
     async def close(self) -> None:
-        """Close every connection."""
-        await self._client.aclose()
+        """Close every connection that is this device's own."""
+        if not self._is_shared:
+            await self._client.aclose()
 
     def _bearer(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._config.device_key or ''}"}

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,12 +20,12 @@ from gantry.supervisor.logfollow import LogFollowers
 from gantry.supervisor.logship import LogShipper
 from gantry.supervisor.metrics import Metrics, addresses
 from gantry.supervisor.observe import registry_of
-from gantry.supervisor.poll import Poller
+from gantry.supervisor.poll import Poller, poll_interval
 from gantry.supervisor.reconcile import Reconciler
 from gantry.supervisor.report import Reporter
 from gantry.supervisor.settings import Settings
 from gantry.supervisor.state import CurrentState
-from gantry.supervisor.status import overall, report_apps, settled_commits
+from gantry.supervisor.status import device_state, overall, report_apps, settled_commits
 from gantry.supervisor.store import Store
 from gantry.supervisor.target import TargetState, read_target
 from gantry.supervisor.web import same_key
@@ -35,7 +34,6 @@ _LOG = logging.getLogger(__name__)
 
 _ADDRESSES_FOR = 30.0  # seconds for which addresses are believed
 _STUCK_AFTER = 1800.0  # seconds that one round of steps may take at least
-_POLL_VARIABLES = ("BALENA_SUPERVISOR_POLL_INTERVAL", "RESIN_SUPERVISOR_POLL_INTERVAL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,11 +204,7 @@ class Managed:
     def _interval(self) -> float:
         """Seconds between polls: the device's variable, else config.json."""
         variables = self._target.config if self._target else {}
-        for name in _POLL_VARIABLES:
-            with suppress(wire.WireError):
-                if name in variables:
-                    return max(1.0, wire.number(variables[name], name) / 1000)
-        return self._parts.config.poll_seconds
+        return poll_interval(variables, self._parts.config.poll_seconds)
 
     def _credentials(self, reference: str) -> Credentials | None:
         """The device's own key, for its fleet's registry and no other."""
@@ -238,16 +232,7 @@ class Managed:
             self._addresses = addresses()
             self._addresses_at = now
         apps = self._apps() if self._target and self._reconciler.looked else {}
-        ip_address, mac_address = self._addresses
-        state = {
-            "status": overall(apps)[0],
-            "is_online": True,
-            "os_version": self._parts.info.operating_system,
-            "supervisor_version": VERSION,
-            "ip_address": ip_address,
-            "mac_address": mac_address,
-        }
-        return state | ({"apps": apps} if apps else {})
+        return device_state(apps, self._parts.info.operating_system, self._addresses)
 
     def accepts_key(self, key: str) -> bool:
         """The key that containers with the feature get."""

@@ -3,15 +3,26 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing, suppress
 
+from gantry.supervisor import wire
 from gantry.supervisor.backoff import Backoff, jitter
 from gantry.supervisor.cloud import Cloud, CloudError, TargetAnswer
 
 _LOG = logging.getLogger(__name__)
 # The family's first pause after a failed poll, in seconds; it doubles up to the poll interval.
 _FIRST_RETRY = 15.0
+_VARIABLES = ("BALENA_SUPERVISOR_POLL_INTERVAL", "RESIN_SUPERVISOR_POLL_INTERVAL")
+
+
+def poll_interval(variables: Mapping[str, str], otherwise: float) -> float:
+    """Seconds between polls: the device's variable (milliseconds), else `otherwise`."""
+    for name in _VARIABLES:
+        with suppress(wire.WireError):
+            if name in variables:
+                return max(1.0, wire.number(variables[name], name) / 1000)
+    return otherwise
 
 
 class Poller:

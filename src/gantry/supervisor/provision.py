@@ -15,6 +15,9 @@ from gantry.supervisor.config import ConfigError, ConfigFile, DeviceConfig
 
 _LOG = logging.getLogger(__name__)
 
+# Pauses after failures, in seconds: the first, and the longest.
+RETRY = (2.0, 300.0)
+
 
 class ProvisioningStep(StrEnum):
     """What a device with a given config.json has to do next."""

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import astuple, dataclass
 from typing import Any
 
 from gantry.supervisor.backoff import Backoff
@@ -12,12 +13,25 @@ from gantry.supervisor.metrics import changed_enough
 
 _LOG = logging.getLogger(__name__)
 
-# In seconds: the family's pace; and how long changes are collected into one report.
-_PACE = 10.0
-_COLLECT = 0.3
-_METRICS_PACE = 300.0
 # So many reports may come quickly, after a time of silence: an update has about so many stages.
 _BURST = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Rhythm:
+    """How often is reported, in seconds: the family's pace of reports; how long changes are
+    collected into one; how often the machine's figures are told; the first and the longest pause
+    after a failure."""
+
+    pace: float = 10.0
+    collect: float = 0.3
+    figures: float = 300.0
+    first_retry: float = 5.0
+    last_retry: float = 300.0
+
+    def faster(self, scale: float) -> "Rhythm":
+        """The same so many times as fast."""
+        return Rhythm(*(value / scale for value in astuple(self)))
 
 
 class Pace:
@@ -75,6 +89,7 @@ class Reporter:
         cloud: Cloud,
         state: Callable[[], dict[str, Any]],
         measure: Callable[[], dict[str, Any]],
+        rhythm: Rhythm = Rhythm(),
     ) -> None:
         self._cloud = cloud
         self._state = state
@@ -83,9 +98,10 @@ class Reporter:
         self._online = asyncio.Event()
         self._known: dict[str, Any] | None = None
         self._figures: dict[str, Any] = {}
-        self._figures_at = -_METRICS_PACE
-        self._pace = Pace(_BURST, _PACE, time.monotonic)
-        self._sent_at = -_PACE
+        self._rhythm = rhythm
+        self._figures_at = -rhythm.figures
+        self._pace = Pace(_BURST, rhythm.pace, time.monotonic)
+        self._sent_at = -rhythm.pace
 
     def changed(self) -> None:
         """Something about the device changed."""
@@ -99,7 +115,7 @@ class Reporter:
 
     async def run(self) -> None:
         """Report for ever."""
-        trouble = Backoff(5.0, 300.0)
+        trouble = Backoff(self._rhythm.first_retry, self._rhythm.last_retry)
         while True:
             self._changed.clear()
             body = await self._body()
@@ -116,17 +132,17 @@ class Reporter:
                     _LOG.warning("not reported: %s; next try in %.0f s", error, delay)
                     await self._until(self._online, delay)
                     self._changed.set()
-                    await asyncio.sleep(_COLLECT)
+                    await asyncio.sleep(self._rhythm.collect)
                     continue
                 trouble.reset()
                 self._known = body
-            await self._until(self._changed, _METRICS_PACE)
+            await self._until(self._changed, self._rhythm.figures)
             await self._collect()
 
     async def _body(self) -> dict[str, Any]:
         """The whole state when something of it is to be told, else nothing."""
         now = time.monotonic()
-        if now - self._figures_at >= _METRICS_PACE:
+        if now - self._figures_at >= self._rhythm.figures:
             figures = await asyncio.to_thread(self._measure)
             if self._known is None or changed_enough(figures, self._figures):
                 self._figures = figures
@@ -137,10 +153,10 @@ class Reporter:
     async def _collect(self) -> None:
         """Let changes gather; those of progress alone keep the family's pace."""
         while True:
-            await asyncio.sleep(_COLLECT)
+            await asyncio.sleep(self._rhythm.collect)
             wait = self._pace.wait()
             if self._only_progress():
-                wait = max(wait, self._sent_at + _PACE - time.monotonic())
+                wait = max(wait, self._sent_at + self._rhythm.pace - time.monotonic())
             if wait <= 0:
                 return
             self._changed.clear()

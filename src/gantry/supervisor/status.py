@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
+from gantry.supervisor import VERSION
 from gantry.supervisor.desired import DesiredApp, DesiredService, DesiredState
 from gantry.supervisor.plan import is_settled, matches
 from gantry.supervisor.state import Container, ContainerState, CurrentState
@@ -131,6 +132,23 @@ def _service(
     else:
         found["status"] = "Downloaded"
     return found
+
+
+def device_state(
+    apps: Mapping[str, Any], os_version: str, addresses: tuple[str, str]
+) -> dict[str, Any]:
+    """The body of a report but for the machine's figures. `addresses` are those of IPv4 and the
+    MAC addresses, as `metrics.addresses` gives them."""
+    ip_address, mac_address = addresses
+    state = {
+        "status": overall(apps)[0],
+        "is_online": True,
+        "os_version": os_version,
+        "supervisor_version": VERSION,
+        "ip_address": ip_address,
+        "mac_address": mac_address,
+    }
+    return state | ({"apps": dict(apps)} if apps else {})
 
 
 def overall(apps: Mapping[str, Any]) -> tuple[str, int | None]:

@@ -12,6 +12,8 @@ from gantry.api.queries.visibility import of_members
 
 # After a heartbeat is overdue a device is `timeout` for this long, then `offline` (the family's).
 TIMEOUT_GRACE = timedelta(seconds=15)
+# That a device is heard of is written no more often, while it stays online.
+WRITE_EVERY = timedelta(seconds=10)
 
 
 def device_by_uuid(session: Session, uuid: str, *, lock: bool = False) -> Device | None:
@@ -46,11 +48,8 @@ def name_is_taken(session: Session, application_id: int, name: str) -> bool:
 
 
 def seen(session: Session, device_id: int, lifetime: timedelta) -> None:
-    """A device was heard of: it is online, and for `lifetime` from now unless more is heard.
-
-    Not more than one write in ten seconds while it stays online: polls are many.
-    """
-    recent = func.now() - timedelta(seconds=10)
+    """A device was heard of: it is online, and for `lifetime` from now unless more is heard."""
+    recent = func.now() - WRITE_EVERY
     session.execute(
         update(Device)
         .where(
@@ -61,7 +60,7 @@ def seen(session: Session, device_id: int, lifetime: timedelta) -> None:
                 Device.heartbeat_expires_at < recent + lifetime,
             ),
         )
-        .values(heartbeat_expires_at=func.now() + lifetime, **_online())
+        .values(heartbeat_expires_at=func.now() + lifetime, **online())
     )
 
 
@@ -70,25 +69,32 @@ def hold_stream(session: Session, device_id: int, lease: str, lifetime: timedelt
     session.execute(
         update(Device)
         .where(Device.id == device_id)
-        .values(event_stream=lease, event_stream_expires_at=func.now() + lifetime, **_online())
+        .values(event_stream=lease, event_stream_expires_at=func.now() + lifetime, **online())
     )
 
 
 def renew_streams(
     session: Session, device_ids: Sequence[int], lease: str, lifetime: timedelta
 ) -> None:
-    """The streams under `lease` are open still. One that another process took over is left."""
+    """The streams under `lease` are open still. One that another process took over is left, and
+    so is a device that somebody is at: its turn comes again within its lifetime."""
+    free = (
+        select(Device.id)
+        .where(Device.id == func.any(list(device_ids)))
+        .order_by(Device.id)
+        .with_for_update(skip_locked=True, key_share=True)
+    )
     session.execute(
         update(Device)
         .where(
-            Device.id.in_(device_ids),
+            Device.id.in_(free),
             or_(
                 Device.event_stream == lease,
                 Device.event_stream.is_(None),
                 Device.event_stream_expires_at < func.now(),
             ),
         )
-        .values(event_stream=lease, event_stream_expires_at=func.now() + lifetime, **_online())
+        .values(event_stream=lease, event_stream_expires_at=func.now() + lifetime, **online())
     )
 
 
@@ -132,7 +138,8 @@ def sweep(session: Session) -> int:
     return len(result.all())
 
 
-def _online() -> dict[str, Any]:
+def online() -> dict[str, Any]:
+    """The columns of a device that is heard of, but for how long that holds."""
     return {
         "is_online": True,
         "api_heartbeat_state": HeartbeatState.ONLINE,

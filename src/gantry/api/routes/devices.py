@@ -3,8 +3,6 @@
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import StreamingResponse
 
 from gantry.api.context import Ctx, CurrentActor, CurrentDevice, CurrentProvisioning, credential
 from gantry.api.errors import TooManyRequestsError
@@ -32,8 +30,9 @@ def register(
 @router.get("/device/v3/{uuid}/state")
 def state(ctx: Ctx, actor: CurrentActor, uuid: str, request: Request) -> Response:
     """What the device should run. 304 when `If-None-Match` names the current ETag."""
-    target = devices.target(ctx.database, actor, uuid)
-    if etag_matches(target.etag, request.headers.get("if-none-match")):
+    known = request.headers.get("if-none-match")
+    target = devices.target(ctx.database, actor, uuid, known)
+    if etag_matches(target.etag, known):
         return Response(status_code=304, headers={"ETag": target.etag})
     return Response(target.body, media_type="application/json", headers={"ETag": target.etag})
 
@@ -46,14 +45,11 @@ def report(ctx: Ctx, actor: CurrentDevice, body: dict[str, reports.DeviceReport]
 
 
 @router.get("/device/v3/{uuid}/events")
-async def events(ctx: Ctx, actor: CurrentDevice, request: Request, uuid: str) -> StreamingResponse:
+async def events(
+    ctx: Ctx, actor: CurrentDevice, request: Request, uuid: str
+) -> streams.EventStream:
     """An event at connect and at each change of the device's target."""
     if ctx.hub.open_streams(actor.device_id) >= streams.MAX_STREAMS:
         raise TooManyRequestsError("this device has too many event streams open", 60)
-    await run_in_threadpool(devices.own, ctx.database, actor, uuid)
-    stream = streams.announcements(ctx.database, ctx.hub, actor, credential(request), ctx.instance)
-    return StreamingResponse(
-        stream,
-        media_type="text/event-stream",
-        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
-    )
+    devices.own(actor, uuid)
+    return streams.EventStream(ctx.database, ctx.hub, actor, credential(request), ctx.instance)

@@ -8,9 +8,10 @@ from gantry.api.actors import Actor, DeviceActor, UserActor
 from gantry.api.database import Database
 from gantry.api.errors import NotFoundError
 from gantry.api.models import Device
-from gantry.api.queries import applications, devices
+from gantry.api.queries import devices
+from gantry.api.queries.targets import Heartbeat
 from gantry.api.services import reports
-from gantry.api.services.target_state import TargetState, target_state
+from gantry.api.services.target_state import TargetState, current_target
 
 POLL_VARIABLES = ("BALENA_SUPERVISOR_POLL_INTERVAL", "RESIN_SUPERVISOR_POLL_INTERVAL")
 DEFAULT_POLL = timedelta(seconds=900)
@@ -18,13 +19,10 @@ DEFAULT_POLL = timedelta(seconds=900)
 MIN_POLL, MAX_POLL = timedelta(seconds=600), timedelta(days=1)
 
 
-def own(database: Database, actor: DeviceActor, uuid: str) -> None:
+def own(actor: DeviceActor, uuid: str) -> None:
     """Raise NotFoundError unless `uuid` is the device's own."""
     if uuid != actor.uuid:
         raise NotFoundError(f"there is no device {uuid[:64]!r} for this key")
-    with database.transaction() as session:
-        if devices.device_by_uuid(session, uuid) is None:
-            raise NotFoundError(f"there is no device {uuid[:64]!r} any more")
 
 
 def visible(session: Session, actor: Actor, uuid: str) -> Device:
@@ -44,35 +42,49 @@ def visible(session: Session, actor: Actor, uuid: str) -> Device:
     return found
 
 
-def target(database: Database, actor: Actor, uuid: str) -> TargetState:
-    """A device's target, of one moment. When the device itself asks, it was heard of."""
-    with database.snapshot() as session:
-        device = visible(session, actor, uuid)
-        state = target_state(session, device)
-        lifetime = poll_lifetime(session, device)
-        device_id = device.id
+def target(
+    database: Database, actor: Actor, uuid: str, if_none_match: str | None = None
+) -> TargetState:
+    """A device's target, of one moment; without its body when `if_none_match` names its ETag.
+
+    When the device itself asks, it was heard of.
+
+    Raises:
+        NotFoundError: no such device, or not for this actor.
+    """
+    if not (isinstance(actor, DeviceActor) and actor.uuid == uuid):
+        with database.statement() as session:
+            visible(session, actor, uuid)
+    found = current_target(database, uuid, if_none_match)
+    if found is None:
+        raise NotFoundError(f"there is no device {uuid[:64]!r} any more")
     if isinstance(actor, DeviceActor):
-        with database.transaction() as session:
-            devices.seen(session, device_id, lifetime)
-    return state
+        lifetime = poll_lifetime(*found.inputs.variables)
+        if is_news(found.heartbeat, lifetime):
+            with database.statement() as session:
+                devices.seen(session, found.inputs.device_id, lifetime)
+    return TargetState(found.body, found.etag)
+
+
+def is_news(heartbeat: Heartbeat, lifetime: timedelta) -> bool:
+    """Whether that a device was heard of now is worth a write: polls are many."""
+    if not heartbeat.is_online or heartbeat.expires_at is None:
+        return True
+    return heartbeat.expires_at < heartbeat.now + lifetime - devices.WRITE_EVERY
 
 
 def report(database: Database, actor: DeviceActor, body: dict[str, reports.DeviceReport]) -> None:
     """Store a device's report; it was heard of."""
     with database.transaction() as session:
-        reports.report(session, actor, body)
-        device = devices.device_by_uuid(session, actor.uuid)
-        if device is not None:
-            session.flush()
-            devices.seen(session, device.id, poll_lifetime(session, device))
+        reports.report(session, actor, body, poll_lifetime)
 
 
-def poll_lifetime(session: Session, device: Device) -> timedelta:
-    """How long one poll keeps a device online: its poll interval and a half (the family's rule)."""
-    variables = {
-        **applications.application_variables(session, device.belongs_to__application),
-        **applications.device_variables(session, device.id),
-    }
+def poll_lifetime(*levels: dict[str, str]) -> timedelta:
+    """How long one poll keeps a device online: its poll interval and a half (the family's rule).
+
+    `levels` are the fleet's variables and the device's; the later go first.
+    """
+    variables = {name: value for level in levels for name, value in level.items()}
     interval = DEFAULT_POLL
     for name in POLL_VARIABLES:
         value = variables.get(name, "")

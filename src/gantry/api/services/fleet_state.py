@@ -6,10 +6,10 @@ from sqlalchemy.orm import Session
 
 from gantry.api.actors import Actor, DeviceActor, UserActor
 from gantry.api.errors import NotFoundError
-from gantry.api.models import Application, Release
-from gantry.api.queries import applications, releases
+from gantry.api.models import Application
+from gantry.api.queries import applications, releases, targets
 from gantry.api.services.applications import owned
-from gantry.api.services.target_state import application_state
+from gantry.api.services.target_state import release_state
 from gantry.api.services.variables import Levels
 
 
@@ -28,24 +28,32 @@ def fleet_state(
         {},
         {},
     )
-    release = _release(session, application, commit)
+    release_id = _release(session, application, commit)
+    contents = targets.contents(session, release_id) if release_id else None
+    app = {
+        "id": application.id,
+        "name": application.app_name,
+        "slug": application.slug,
+        "class": application.is_of__class,
+        "is_host": application.is_host,
+        "releases": release_state(contents, levels) if contents else {},
+    }
     return {
         application.uuid: {
             "name": application.app_name,
             "config": levels.configuration(),
-            "apps": {application.uuid: application_state(session, application, release, levels)},
+            "apps": {application.uuid: app},
         }
     }
 
 
-def _release(session: Session, application: Application, commit: str | None) -> Release | None:
+def _release(session: Session, application: Application, commit: str | None) -> int | None:
     if commit:
         found = releases.success_of_commit(session, application.id, commit)
         if found is None:
             raise NotFoundError(f"{application.slug} has no release {commit[:64]!r}")
-        return found
-    target = application.should_be_running__release
-    return releases.release_by_id(session, target) if target else None
+        return found.id
+    return application.should_be_running__release
 
 
 def _visible(session: Session, actor: Actor, uuid: str) -> Application:

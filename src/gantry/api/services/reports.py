@@ -1,5 +1,7 @@
 """What devices report of themselves."""
 
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -7,8 +9,8 @@ from sqlalchemy.orm import Session
 
 from gantry.api.actors import DeviceActor
 from gantry.api.errors import NotFoundError
-from gantry.api.models import Device
-from gantry.api.queries import applications, devices, releases
+from gantry.api.queries import reporting
+from gantry.api.queries.reporting import Install, Reporter, Success
 
 # Reports are short texts and numbers; what is longer is cut rather than refused, because a
 # device that is refused would send it for ever.
@@ -85,8 +87,14 @@ class DeviceReport(Telemetry):
     apps: dict[str, ApplicationReport] | None = None
 
 
-def report(session: Session, actor: DeviceActor, body: dict[str, DeviceReport]) -> None:
-    """Store what a device says of itself.
+def report(
+    session: Session,
+    actor: DeviceActor,
+    body: dict[str, DeviceReport],
+    lifetime: Callable[..., timedelta],
+) -> None:
+    """Store what a device says of itself. `lifetime` tells from the fleet's variables and the
+    device's for how long it is online now.
 
     Raises:
         NotFoundError: the report is of another device.
@@ -95,58 +103,54 @@ def report(session: Session, actor: DeviceActor, body: dict[str, DeviceReport]) 
         if uuid != actor.uuid:
             raise NotFoundError(f"there is no device {uuid[:64]!r} for this key")
     for said in body.values():
-        device = devices.device_by_uuid(session, actor.uuid, lock=True)
+        device = reporting.reporter(session, actor.uuid)
         if device is None:
             raise NotFoundError(f"there is no device {actor.uuid!r} any more")
-        for name, value in _changes(said).items():
-            setattr(device, name, value)
-        if said.apps is not None:
-            _applications(session, device, said.apps)
+        values = said.model_dump(exclude_unset=True, exclude={"apps"})
+        mine = (said.apps or {}).get(device.application_uuid)
+        if mine is not None:
+            values |= _application(session, device, mine)
+        reporting.write(session, device.id, values, lifetime(*device.variables))
 
 
-def _changes(said: DeviceReport) -> dict[str, Any]:
-    return said.model_dump(exclude_unset=True, exclude={"apps"})
-
-
-def _applications(session: Session, device: Device, apps: dict[str, ApplicationReport]) -> None:
-    application = applications.application_by_id(session, device.belongs_to__application)
-    said = apps.get(application.uuid) if application else None
-    if application is None or said is None:
-        return
+def _application(session: Session, device: Reporter, said: ApplicationReport) -> dict[str, Any]:
+    """Note what is installed; what else the report says of the device."""
+    commits = {*said.releases, *([said.release_uuid] if said.release_uuid is not None else [])}
+    known = reporting.successes(session, device.application_id, commits)
+    installs = {
+        each.image_id: each
+        for commit, release in said.releases.items()
+        if commit in known
+        for each in _installs(known[commit], release)
+    }
+    reporting.report_installs(session, device.id, list(installs.values()))
+    values = _update(said, device.update_status)
     if said.release_uuid is not None:
-        running = releases.success_of_commit(session, application.id, said.release_uuid)
-        device.is_running__release = running.id if running else None
-    kept: list[int] = []
-    progress: list[int] = []
-    for commit, release in said.releases.items():
-        kept += _services(session, device, application.id, commit, release)
-        progress += [
-            each.download_progress
-            for each in release.services.values()
-            if each.download_progress is not None and each.status == "Downloading"
-        ]
+        running = known.get(said.release_uuid)
+        values["is_running__release"] = running.id if running else None
+    return values
+
+
+def _installs(release: Success, said: ReleaseReport) -> Iterator[Install]:
+    for service in said.services.values():
+        # With or without its digest.
+        image_id = release.images.get(service.image.partition("@")[0])
+        if image_id is not None:
+            yield Install(image_id, release.id, service.status, service.download_progress)
+
+
+def _update(said: ApplicationReport, before: str | None) -> dict[str, Any]:
+    """How far an update is."""
+    progress = [
+        service.download_progress
+        for release in said.releases.values()
+        for service in release.services.values()
+        if service.download_progress is not None and service.status == "Downloading"
+    ]
     statuses = [each.update_status for each in said.releases.values() if each.update_status]
     # The old release is `done` while the new one is on its way: the latter is the news.
-    device.update_status = next((each for each in statuses if each != "done"), None) or (
-        statuses[-1] if statuses else device.update_status
-    )
-    device.download_progress = sum(progress) // len(progress) if progress else None
-    releases.forget_installs(session, device.id, kept)
-
-
-def _services(
-    session: Session, device: Device, application_id: int, commit: str, said: ReleaseReport
-) -> list[int]:
-    """Note the services of one release; the ids of their images."""
-    release = releases.success_of_commit(session, application_id, commit)
-    if release is None:
-        return []
-    kept = []
-    for service in said.services.values():
-        image = releases.image_by_location(session, release.id, service.image)
-        if image is not None:
-            kept.append(image.id)
-            releases.report_install(
-                session, device.id, image.id, release.id, service.status, service.download_progress
-            )
-    return kept
+    news = next((each for each in statuses if each != "done"), None)
+    return {
+        "update_status": news or (statuses[-1] if statuses else before),
+        "download_progress": sum(progress) // len(progress) if progress else None,
+    }

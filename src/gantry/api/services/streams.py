@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,15 +12,18 @@ from datetime import timedelta
 import anyio
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from gantry.api.actors import DeviceActor
 from gantry.api.database import Database, reason
-from gantry.api.events import Hub
+from gantry.api.events import Hub, Subscription
 from gantry.api.models import KeyRole
 from gantry.api.queries import accounts, devices, records
 from gantry.api.services import throttle
 from gantry.api.services.secrets import hash_key
-from gantry.api.services.target_state import target_state
+from gantry.api.services.target_state import current_target
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +33,14 @@ MAX_STREAMS = 32
 HEARTBEAT = b": still here\n\n"
 # A lease is renewed many times within its life: a busy moment must not put devices offline.
 LEASE_SECONDS = 30.0
+# So many are renewed in one statement.
+LEASES = 200
 LEASE_LIFETIME = timedelta(seconds=120)
 # A device whose stream broke opens another one soon, or is gone.
 RECONNECT_GRACE = timedelta(seconds=45)
 SWEEP_SECONDS = 5.0
+# Where all connections are in use, a stream looks again so much later.
+BUSY_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,72 +51,111 @@ class _Target:
     seconds: float | None
 
 
-def _current(database: Database, uuid: str, key_hash: str) -> _Target | None:
+def _current(database: Database, actor: DeviceActor, key_hash: str) -> _Target | None:
+    """The device's target; None when it is gone, or when the key is its no more."""
     with database.snapshot() as session:
-        device = devices.device_by_uuid(session, uuid)
         key = accounts.valid_key(session, key_hash)
-        if device is None or not device.is_active or key is None:
-            return None
-        if key.role != KeyRole.DEVICE or key.is_of__actor != device.actor:
+        if key is None or key.role != KeyRole.DEVICE or key.is_of__actor != actor.actor_id:
             return None
         seconds = None
         if key.expiry_date is not None:
             seconds = (key.expiry_date - records.now(session)).total_seconds()
-        etag = target_state(session, device).etag
-        return _Target(etag, device.belongs_to__application, seconds)
+    found = current_target(database, actor.uuid)
+    if found is None or not found.inputs.is_active:
+        return None
+    return _Target(found.etag, found.inputs.application_id, seconds)
 
 
 def _hold(database: Database, device_id: int, lease: str) -> None:
-    with database.transaction() as session:
+    with database.statement() as session:
         devices.hold_stream(session, device_id, lease, LEASE_LIFETIME)
 
 
 def _let_go(database: Database, device_id: int, lease: str) -> None:
-    with contextlib.suppress(OperationalError), database.transaction() as session:
+    with contextlib.suppress(OperationalError), database.statement() as session:
         devices.release_stream(session, device_id, lease, RECONNECT_GRACE)
 
 
-async def announcements(
-    database: Database, hub: Hub, actor: DeviceActor, key: str, lease: str
-) -> AsyncIterator[bytes]:
-    """Events for one device, until it leaves, is deleted, its `key` is over, or the process stops.
+class EventStream(Response):
+    """The answer that announces one device's targets, until it leaves, is deleted, its `key` is
+    over, or the process stops. One task reads the connection, and one writes: there are ten
+    thousand of these.
 
     A key that is deleted or changed is announced like a target; one that expires is waited for.
     `lease` names this process: the device counts as online while the process renews it.
     """
-    loop = asyncio.get_running_loop()
-    key_hash = hash_key(key)
-    over: float | None = None
-    with hub.subscription(actor.device_id, actor.application_id) as entry:
+
+    def __init__(
+        self, database: Database, hub: Hub, actor: DeviceActor, key: str, lease: str
+    ) -> None:
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        super().__init__(headers=headers, media_type="text/event-stream")
+        del self.headers["content-length"]
+        self._database = database
+        self._hub = hub
+        self._actor = actor
+        self._key_hash = hash_key(key)
+        self._lease = lease
+
+    async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
+        """Serve the stream."""
+        with self._hub.subscription(self._actor.device_id, self._actor.application_id) as entry:
+            reader = asyncio.create_task(_until_gone(receive, entry))
+            start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+            try:
+                await send(start)
+                await self._serve(entry, send)
+                await send({"type": "http.response.body", "body": b""})
+            finally:
+                reader.cancel()
+                if self._hub.is_last(entry):
+                    with anyio.CancelScope(shield=True):
+                        await run_in_threadpool(
+                            _let_go, self._database, self._actor.device_id, self._lease
+                        )
+
+    async def _serve(self, entry: Subscription, send: Send) -> None:
+        loop = asyncio.get_running_loop()
         entry.changed.set()
         last = ""
-        try:
-            await run_in_threadpool(_hold, database, actor.device_id, lease)
-            while not entry.closed:
-                left = None if over is None else over - loop.time()
-                woken = await _woken(entry.changed, left)
-                if not woken and (over is None or loop.time() < over):
-                    yield HEARTBEAT
-                    continue
-                entry.changed.clear()
-                try:
-                    async with hub.gate:
-                        target = await run_in_threadpool(_current, database, actor.uuid, key_hash)
-                except OperationalError:
-                    # PostgreSQL is away; when the hub has it again, it wakes all streams.
-                    over = None
-                    continue
-                if target is None:
-                    return
-                over = None if target.seconds is None else loop.time() + target.seconds
-                hub.move(entry, target.application_id)
-                if target.etag != last:
-                    last = target.etag
-                    yield f"event: target\ndata: {json.dumps({'etag': last})}\n\n".encode()
-        finally:
-            if hub.is_last(entry):
-                with anyio.CancelScope(shield=True):
-                    await run_in_threadpool(_let_go, database, actor.device_id, lease)
+        over: float | None = None
+        await run_in_threadpool(_hold, self._database, self._actor.device_id, self._lease)
+        while not entry.closed:
+            left = None if over is None else over - loop.time()
+            woken = await _woken(entry.changed, left)
+            if not woken and (over is None or loop.time() < over):
+                await send({"type": "http.response.body", "body": HEARTBEAT, "more_body": True})
+                continue
+            entry.changed.clear()
+            try:
+                async with self._hub.gate:
+                    target = await run_in_threadpool(
+                        _current, self._database, self._actor, self._key_hash
+                    )
+            except OperationalError:
+                # PostgreSQL is away; when the hub has it again, it wakes all streams.
+                over = None
+                continue
+            except PoolTimeoutError:
+                await asyncio.sleep(BUSY_SECONDS)
+                entry.changed.set()
+                continue
+            if target is None:
+                return
+            over = None if target.seconds is None else loop.time() + target.seconds
+            self._hub.move(entry, target.application_id)
+            if target.etag == last:
+                self._hub.turns.give_back()
+                continue
+            last = target.etag
+            event = f"event: target\ndata: {json.dumps({'etag': last})}\n\n".encode()
+            await send({"type": "http.response.body", "body": event, "more_body": True})
+
+
+async def _until_gone(receive: Receive, entry: Subscription) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    entry.close()
 
 
 async def revocations(hub: Hub) -> AsyncIterator[bytes]:
@@ -131,9 +178,14 @@ async def revocations(hub: Hub) -> AsyncIterator[bytes]:
 
 
 async def _woken(changed: asyncio.Event, at_most: float | None) -> bool:
-    seconds = HEARTBEAT_SECONDS if at_most is None else min(at_most, HEARTBEAT_SECONDS)
+    """Whether there may be news; False when it is time for a heartbeat, at which not all streams
+    are at once, even when they were opened at once, or after `at_most` seconds."""
+    pause = HEARTBEAT_SECONDS * random.uniform(0.8, 1.2)  # noqa: S311 (no secret)
+    if at_most is not None:
+        pause = max(0.0, min(pause, at_most))
     try:
-        await asyncio.wait_for(changed.wait(), max(seconds, 0))
+        async with asyncio.timeout(pause):
+            await changed.wait()
     except TimeoutError:
         return False
     return True
@@ -142,9 +194,14 @@ async def _woken(changed: asyncio.Event, at_most: float | None) -> bool:
 async def keep_leases(database: Database, hub: Hub, lease: str) -> None:
     """Renew the leases of this process's streams, until cancelled."""
     while True:
-        await asyncio.sleep(LEASE_SECONDS)
-        if held := hub.device_ids:
-            await _quietly(_renew, database, held, lease)
+        held = hub.device_ids
+        slices = [held[begin : begin + LEASES] for begin in range(0, len(held), LEASES)]
+        # Evenly over the time, so that no report waits for a row among thousands.
+        for each in slices:
+            await _quietly(_renew, database, each, lease)
+            await asyncio.sleep(LEASE_SECONDS / len(slices))
+        if not slices:
+            await asyncio.sleep(LEASE_SECONDS)
 
 
 def _renew(database: Database, held: list[int], lease: str) -> None:

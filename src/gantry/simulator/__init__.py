@@ -1,0 +1,1 @@
+"""Many devices in one process: the supervisor's own loops, without an engine and without boards."""

@@ -13,7 +13,8 @@ from .conftest import Api, Device, Fleet
 # What a target is made of, each changed behind the api's back.
 CHANGES = {
     "the device's name": "update device set device_name = 'other' where id = %(device)s",
-    "the fleet's name": "update application set app_name = 'another' where id = %(fleet)s",
+    "the fleet's name": "update application set app_name = 'another', "
+    "slug = split_part(slug, '/', 1) || '/another' where id = %(fleet)s",
     "the composition": "update release set composition = jsonb_set(composition, '{volumes}', "
     "'{\"data\": {}}') where id = %(release)s",
     "an image": "update image set content_hash = 'sha256:' || repeat('a', 64) where id = %(image)s",
@@ -25,6 +26,11 @@ CHANGES = {
     "where application = %(fleet)s",
     "a variable of the device": "insert into device_environment_variable (device, name, value) "
     "values (%(device)s, 'A', '3')",
+    "a variable of a service": "insert into service_environment_variable (service, name, value) "
+    "select id, 'B', '1' from service where application = %(fleet)s",
+    "a variable of a service on the device": "insert into device_service_environment_variable "
+    "(service_install, name, value) "
+    "select id, 'B', '2' from service_install where device = %(device)s",
     "its end": "delete from device_environment_variable where device = %(device)s",
     "no release": "update application set should_be_running__release = null where id = %(fleet)s",
 }

@@ -25,6 +25,8 @@ _PROGRESS_SECONDS = 5.0
 # Beyond the ramp, for the last devices to get their first target.
 _START_SECONDS = 180.0
 _LOOK_SECONDS = 0.2
+# So many devices may be without a target before the next one is started: fleets grow by and by.
+_STARTING = 50
 
 Say = Callable[[str], None]
 
@@ -113,12 +115,17 @@ class Simulation:
             self.devices.append(SimulatedDevice(config, around, own, follows))
 
     async def _start(self, stop: asyncio.Event) -> bool:
-        """Start one device after the other; False when told to stop."""
+        """Start one device after the other, and no faster than the api lets them in; False when
+        told to stop."""
         begun = self.figures.now()
         for number, device in enumerate(self.devices):
             due = begun + self.plan.ramp * number / len(self.devices)
             if await _stopped(stop, due - self.figures.now()):
                 return False
+            latest = due + _START_SECONDS
+            while number - self.ready >= _STARTING and self.figures.now() < latest:
+                if await _stopped(stop, _LOOK_SECONDS):
+                    return False
             task = asyncio.create_task(device.run())
             self._tasks.add(task)
             task.add_done_callback(self._ended)

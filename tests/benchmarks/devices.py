@@ -13,6 +13,7 @@ import io
 import json
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import tarfile
@@ -153,7 +154,14 @@ def measure(cloud: CloudSide, plan: Plan, say: Callable[[str], None]) -> dict[st
         lambda: str(cloud.fleet.release()["commit"]),
         cloud.processes,
     )
-    return asyncio.run(simulation.run(asyncio.Event()))
+    return asyncio.run(_until_ctrl_c(simulation))
+
+
+async def _until_ctrl_c(simulation: Simulation) -> dict[str, Any]:
+    """The figures until the end, or until then."""
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, stop.set)
+    return await simulation.run(stop)
 
 
 def report(found: list[dict[str, Any]]) -> str:

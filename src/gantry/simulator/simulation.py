@@ -25,6 +25,8 @@ _PROGRESS_SECONDS = 5.0
 # Beyond the ramp, for the last devices to get their first target.
 _START_SECONDS = 180.0
 _LOOK_SECONDS = 0.2
+# So many devices may be without a target before the next one is started: fleets grow by and by.
+_STARTING = 50
 
 Say = Callable[[str], None]
 
@@ -81,6 +83,7 @@ class Simulation:
         self.devices: list[SimulatedDevice] = []
         self.samples: list[Sample] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._patience = _START_SECONDS
 
     async def run(self, stop: asyncio.Event) -> dict[str, Any]:
         """Simulate until the time is over or `stop` is set; the figures."""
@@ -113,11 +116,14 @@ class Simulation:
             self.devices.append(SimulatedDevice(config, around, own, follows))
 
     async def _start(self, stop: asyncio.Event) -> bool:
-        """Start one device after the other; False when told to stop."""
+        """Start one device after the other, and no faster than the api lets them in; False when
+        told to stop."""
         begun = self.figures.now()
         for number, device in enumerate(self.devices):
             due = begun + self.plan.ramp * number / len(self.devices)
             if await _stopped(stop, due - self.figures.now()):
+                return False
+            if await self._has_no_room(number, stop):
                 return False
             task = asyncio.create_task(device.run())
             self._tasks.add(task)
@@ -130,6 +136,18 @@ class Simulation:
                 self.figures.errors["start: no target in time"] += len(self.devices) - self.ready
                 break
         return True
+
+    async def _has_no_room(self, started: int, stop: asyncio.Event) -> bool:
+        """Wait until few enough devices are at their start; True when told to stop meanwhile."""
+        latest = self.figures.now() + self._patience
+        while started - self.ready >= _STARTING:
+            if self.figures.now() > latest:
+                # Those that do not get in at all hold up nobody any more.
+                self._patience = 0.0
+                return False
+            if await _stopped(stop, _LOOK_SECONDS):
+                return True
+        return False
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """A device ends only when it is told to: anything else is a fault of the simulator's."""

@@ -13,6 +13,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalErr
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
+from gantry.api import openapi
 from gantry.api.config import Config
 from gantry.api.context import Context
 from gantry.api.database import Database, reason
@@ -68,15 +69,27 @@ def make_context(config: Config) -> Context:
 
 def create_app(context: Context) -> FastAPI:
     """The application; its database must be prepared."""
-    app = FastAPI(
-        title="Gantry api", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan
-    )
+    app = interface()
     app.state.context = context
     app.add_middleware(BodyLimit)
+    _add_handlers(app)
+    return app
+
+
+def interface() -> FastAPI:
+    """The routes alone: enough to describe them, and nothing to serve them with."""
+    app = FastAPI(
+        title="Gantry api",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=openapi.PATH,
+        lifespan=_lifespan,
+    )
+    # FastAPI's way to another document (https://fastapi.tiangolo.com/how-to/extending-openapi/).
+    app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
     modules = (general, accounts, second_factor, keys, devices, family, registry, services)
     for module in (*modules, assets, odata):
         app.include_router(module.router)
-    _add_handlers(app)
     return app
 
 

@@ -178,3 +178,17 @@ class ServiceOnly:
         if service.name != self._name:
             raise ForbiddenError(f"this is for the service {self._name}, not for {service.name}")
         return service
+
+
+def wanted(call: object) -> str | None:
+    """The credential that a dependency wants: `actor`, `session` or `service`."""
+    if isinstance(call, ServiceOnly):
+        return "service"
+    if call in (session_of, _login):
+        return "session"
+    return "actor" if call is _actor else None
+
+
+def is_narrow(call: object) -> bool:
+    """Whether a dependency turns away actors of other kinds than its own."""
+    return isinstance(call, ServiceOnly) or call in (_user, _device, _provisioning)

@@ -18,8 +18,8 @@ from gantry.api.config import Config
 from gantry.api.context import Context
 from gantry.api.database import Database, reason
 from gantry.api.errors import ApiError
-from gantry.api.events import Hub
 from gantry.api.limits import BodyLimit
+from gantry.api.metrics import CountingHub, Measured, Metrics
 from gantry.api.routes import (
     accounts,
     assets,
@@ -48,13 +48,15 @@ def make_context(config: Config) -> Context:
     """The parts of one api process; nothing is connected yet."""
     url = config.database_url.get_secret_value()
     database = Database(url)
+    metrics = Metrics(database)
     sessions = Sessions(config.session_secret.get_secret_value(), config.api_url)
     vault = Vault(config.data_key.get_secret_value(), "second factors")
     return Context(
         config=config,
         database=database,
         # psycopg's own connections know no driver part in a URL.
-        hub=Hub(url.replace("postgresql+psycopg://", "postgresql://", 1)),
+        hub=CountingHub(url.replace("postgresql+psycopg://", "postgresql://", 1), metrics),
+        metrics=metrics,
         sessions=sessions,
         second_factors=SecondFactors(database, sessions, vault, config.host),
         signer=TokenSigner(
@@ -72,6 +74,8 @@ def create_app(context: Context) -> FastAPI:
     app = interface()
     app.state.context = context
     app.add_middleware(BodyLimit)
+    # The last one is the outermost: what is refused for its size is counted too.
+    app.add_middleware(Measured, metrics=context.metrics)
     _add_handlers(app)
     return app
 
@@ -151,6 +155,8 @@ def _database_answer(request: Request, error: DBAPIError) -> JSONResponse:
         )
     rule = broken(error.orig)
     if rule is not None:
+        context: Context = request.app.state.context
+        context.metrics.rules.labels(rule.rule.name).inc()
         told = {"error": rule.sentence, "rule": rule.rule.name, "resource": rule.resource}
         return JSONResponse({**told, "ids": rule.ids, "count": rule.count}, rule.status)
     if isinstance(error, IntegrityError):

@@ -16,6 +16,7 @@ from gantry.api.config import Config
 from gantry.api.database import Database
 from gantry.api.errors import ForbiddenError, UnauthorizedError
 from gantry.api.events import Hub
+from gantry.api.metrics import Metrics
 from gantry.api.services.registry_tokens import TokenSigner
 from gantry.api.services.second_factor import SecondFactors
 from gantry.api.services.secrets import same
@@ -30,6 +31,7 @@ class Context:
     config: Config
     database: Database
     hub: Hub
+    metrics: Metrics
     sessions: Sessions
     signer: TokenSigner
     second_factors: SecondFactors

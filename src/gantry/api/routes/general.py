@@ -6,6 +6,7 @@ from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 
 from gantry.api.context import Ctx, CurrentUser
+from gantry.api.metrics import MEDIA_TYPE
 from gantry.api.routes.answers import BoardState, DeviceConfig, FleetConfig, failures
 from gantry.api.services import provisioning
 from gantry.contracts.device_types import DEVICE_TYPES
@@ -24,6 +25,12 @@ def ping(ctx: Ctx) -> str:
 async def connectivity_check() -> Response:
     """Nothing: devices ask whether the network is there."""
     return Response(status_code=204)
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+def metrics(ctx: Ctx) -> Response:
+    """What Prometheus reads. The proxy lets nobody in here."""
+    return Response(ctx.metrics.text(), media_type=MEDIA_TYPE)
 
 
 @router.get("/device-types/v1", response_model=list[BoardState])

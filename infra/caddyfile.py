@@ -80,7 +80,7 @@ def caddyfile(host: str, port: int) -> str:
 
 https://api.{host}:{port} {{
 	import common
-	@inside path /services /services/*
+	@inside path /services /services/* /metrics /metrics/*
 	# In a handle of its own: a bare respond would come after every handle, and never.
 	handle @inside {{
 		respond 404

@@ -3,11 +3,15 @@
 `python -m gantry.api rules` lists the rules of the model instead; with `--markdown` as the page
 docs/rules.md, with `--sql` as the functions and triggers that a new revision of the database has.
 
+`python -m gantry.api openapi` prints the OpenAPI document; it needs neither configuration nor
+database.
+
 `python -m gantry.api reset-second-factor NAME` lets in an administrator who has lost theirs.
 """
 
 import argparse
 import asyncio
+import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -16,7 +20,7 @@ from types import FrameType
 import uvicorn
 from sqlalchemy.exc import SQLAlchemyError
 
-from gantry.api.app import create_app, make_context
+from gantry.api.app import create_app, interface, make_context
 from gantry.api.config import ConfigError, load
 from gantry.api.database import Database, DatabaseUnavailableError, reason
 from gantry.api.errors import ApiError
@@ -59,11 +63,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     form = rules.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="as the page docs/rules.md")
     form.add_argument("--sql", action="store_true", help="as functions and triggers")
+    commands.add_parser("openapi", help="print the OpenAPI document")
     reset = commands.add_parser("reset-second-factor", help="ask an account for its password alone")
     reset.add_argument("username")
     asked = parser.parse_args(arguments)
     if asked.command == "reset-second-factor":
         return reset_second_factor(asked.username)
+    if asked.command == "openapi":
+        print(json.dumps(interface().openapi(), indent=2, ensure_ascii=False))
+        return 0
     if asked.command != "rules":
         return serve()
     if asked.sql:

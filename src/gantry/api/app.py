@@ -13,12 +13,13 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalErr
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
+from gantry.api import openapi
 from gantry.api.config import Config
 from gantry.api.context import Context
 from gantry.api.database import Database, reason
 from gantry.api.errors import ApiError
-from gantry.api.events import Hub
 from gantry.api.limits import BodyLimit
+from gantry.api.metrics import CountingHub, Measured, Metrics
 from gantry.api.routes import (
     accounts,
     assets,
@@ -47,13 +48,15 @@ def make_context(config: Config) -> Context:
     """The parts of one api process; nothing is connected yet."""
     url = config.database_url.get_secret_value()
     database = Database(url)
+    metrics = Metrics(database)
     sessions = Sessions(config.session_secret.get_secret_value(), config.api_url)
     vault = Vault(config.data_key.get_secret_value(), "second factors")
     return Context(
         config=config,
         database=database,
         # psycopg's own connections know no driver part in a URL.
-        hub=Hub(url.replace("postgresql+psycopg://", "postgresql://", 1)),
+        hub=CountingHub(url.replace("postgresql+psycopg://", "postgresql://", 1), metrics),
+        metrics=metrics,
         sessions=sessions,
         second_factors=SecondFactors(database, sessions, vault, config.host),
         signer=TokenSigner(
@@ -68,15 +71,29 @@ def make_context(config: Config) -> Context:
 
 def create_app(context: Context) -> FastAPI:
     """The application; its database must be prepared."""
-    app = FastAPI(
-        title="Gantry api", docs_url=None, redoc_url=None, openapi_url=None, lifespan=_lifespan
-    )
+    app = interface()
     app.state.context = context
     app.add_middleware(BodyLimit)
+    # The last one is the outermost: what is refused for its size is counted too.
+    app.add_middleware(Measured, metrics=context.metrics)
+    _add_handlers(app)
+    return app
+
+
+def interface() -> FastAPI:
+    """The routes alone: enough to describe them, and nothing to serve them with."""
+    app = FastAPI(
+        title="Gantry api",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=openapi.PATH,
+        lifespan=_lifespan,
+    )
+    # FastAPI's way to another document (https://fastapi.tiangolo.com/how-to/extending-openapi/).
+    app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
     modules = (general, accounts, second_factor, keys, devices, family, registry, services)
     for module in (*modules, assets, odata):
         app.include_router(module.router)
-    _add_handlers(app)
     return app
 
 
@@ -138,6 +155,8 @@ def _database_answer(request: Request, error: DBAPIError) -> JSONResponse:
         )
     rule = broken(error.orig)
     if rule is not None:
+        context: Context = request.app.state.context
+        context.metrics.rules.labels(rule.rule.name).inc()
         told = {"error": rule.sentence, "rule": rule.rule.name, "resource": rule.resource}
         return JSONResponse({**told, "ids": rule.ids, "count": rule.count}, rule.status)
     if isinstance(error, IntegrityError):

@@ -16,6 +16,7 @@ from gantry.api.config import Config
 from gantry.api.database import Database
 from gantry.api.errors import ForbiddenError, UnauthorizedError
 from gantry.api.events import Hub
+from gantry.api.metrics import Metrics
 from gantry.api.services.registry_tokens import TokenSigner
 from gantry.api.services.second_factor import SecondFactors
 from gantry.api.services.secrets import same
@@ -30,6 +31,7 @@ class Context:
     config: Config
     database: Database
     hub: Hub
+    metrics: Metrics
     sessions: Sessions
     signer: TokenSigner
     second_factors: SecondFactors
@@ -178,3 +180,17 @@ class ServiceOnly:
         if service.name != self._name:
             raise ForbiddenError(f"this is for the service {self._name}, not for {service.name}")
         return service
+
+
+def wanted(call: object) -> str | None:
+    """The credential that a dependency wants: `actor`, `session` or `service`."""
+    if isinstance(call, ServiceOnly):
+        return "service"
+    if call in (session_of, _login):
+        return "session"
+    return "actor" if call is _actor else None
+
+
+def is_narrow(call: object) -> bool:
+    """Whether a dependency turns away actors of other kinds than its own."""
+    return isinstance(call, ServiceOnly) or call in (_user, _device, _provisioning)

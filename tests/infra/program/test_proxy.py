@@ -153,6 +153,12 @@ def test_nobody_says_themselves_where_they_come_from(proxy: Proxy) -> None:
         "/SERVICES/git/accounts",
         "/x/../services/git",
         "//services/git",
+        "/metrics",
+        "/metrics/",
+        "/%6detrics",
+        "/METRICS",
+        "//metrics",
+        "/x/../metrics",
     ],
 )
 def test_what_services_say_to_each_other_is_shut(proxy: Proxy, path: str) -> None:

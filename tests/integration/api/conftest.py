@@ -75,21 +75,21 @@ def _local_postgres(programs: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _container_postgres() -> Iterator[str]:
+def container_postgres(name: str | None = None, port: int = 0) -> Iterator[str]:
     """The project's own image, under a name of its own, on a port that Docker picks."""
     client = docker.from_env(timeout=600)
     password = secrets.token_hex(16)
     container = client.containers.create(
         build_image("postgres", line_printer(), client=client).tag,
-        name=f"api-test-postgres-{secrets.token_hex(4)}",
-        ports={"5432/tcp": ("127.0.0.1", 0)},
+        name=name or f"api-test-postgres-{secrets.token_hex(4)}",
+        ports={"5432/tcp": ("127.0.0.1", port)},
     )
     try:
         container.put_archive("/", _password_file(password))
         container.start()
         container.reload()
-        port = container.attrs["NetworkSettings"]["Ports"]["5432/tcp"][0]["HostPort"]
-        url = f"postgresql://gantry:{password}@127.0.0.1:{port}/gantry"
+        published = container.attrs["NetworkSettings"]["Ports"]["5432/tcp"][0]["HostPort"]
+        url = f"postgresql://gantry:{password}@127.0.0.1:{published}/gantry"
         _answers(url, 60)
         # The fleet's role makes no databases; that of these tests makes one a test, and drops it
         # even while PostgreSQL's autovacuum is in it.
@@ -132,7 +132,7 @@ def postgres() -> Iterator[str]:
     """
     with contextlib.ExitStack() as stack:
         try:
-            url = stack.enter_context(_container_postgres())
+            url = stack.enter_context(container_postgres())
         except (docker.errors.DockerException, ImageError, FileNotFoundError):
             programs = _local_programs()
             if programs is None:

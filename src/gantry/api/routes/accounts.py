@@ -8,9 +8,10 @@ from pydantic import BaseModel
 
 from gantry.api.context import Ctx, CurrentActor, CurrentSession, CurrentUser, Place
 from gantry.api.errors import ForbiddenError
+from gantry.api.routes.answers import ActorWhoami, Whoami, failures
 from gantry.api.services import sessions, whoami
 
-router = APIRouter()
+router = APIRouter(tags=["accounts"])
 
 
 class LoginRequest(BaseModel):
@@ -27,13 +28,13 @@ class PasswordChange(BaseModel):
     newPassword: str  # noqa: N815 - the wire's name
 
 
-@router.post("/login_", response_class=PlainTextResponse)
+@router.post("/login_", response_class=PlainTextResponse, responses=failures(401, 429))
 def login(ctx: Ctx, place: Place, body: LoginRequest) -> str:
     """A session token as text."""
     return sessions.login(ctx.database, ctx.sessions, body.username, body.password, place)
 
 
-@router.get("/user/v1/whoami")
+@router.get("/user/v1/whoami", response_model=Whoami)
 def user_whoami(user: CurrentUser) -> dict[str, Any]:
     """The user who asks."""
     return {"id": user.user_id, "username": user.username, "email": user.email}
@@ -46,7 +47,11 @@ def refresh_token(ctx: Ctx, login: CurrentSession) -> str:
     return ctx.sessions.renewed(login)
 
 
-@router.post("/user/v1/change-password", response_class=PlainTextResponse)
+@router.post(
+    "/user/v1/change-password",
+    response_class=PlainTextResponse,
+    responses=failures(403, 429),
+)
 def change_password(ctx: Ctx, login: CurrentSession, place: Place, body: PasswordChange) -> str:
     """The token of a new session; all others of the user end."""
     if login.user.username == ctx.config.admin_username:
@@ -59,7 +64,7 @@ def change_password(ctx: Ctx, login: CurrentSession, place: Place, body: Passwor
     )
 
 
-@router.get("/actor/v1/whoami")
+@router.get("/actor/v1/whoami", response_model=ActorWhoami, response_model_exclude_unset=True)
 def actor_whoami(actor: CurrentActor) -> dict[str, Any]:
     """Whoever asks, of whatever kind."""
     return whoami.describe(actor)

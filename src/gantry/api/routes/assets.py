@@ -10,10 +10,11 @@ from starlette.datastructures import UploadFile
 
 from gantry.api.context import Ctx, CurrentActor
 from gantry.api.errors import BadRequestError
+from gantry.api.routes.answers import content, failures
 from gantry.api.services import assets
 from gantry.api.services.resources import Resources
 
-router = APIRouter()
+router = APIRouter(tags=["resources"])
 _FIELDS = 10
 
 
@@ -56,6 +57,40 @@ def read(ctx: Ctx, actor: CurrentActor, asset_id: int) -> StreamingResponse:
     )
 
 
+_FORM = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["release", "asset_key", "asset"],
+                    "properties": {
+                        "release": {"type": "integer"},
+                        "asset_key": {"type": "string"},
+                        "asset": {"type": "string", "format": "binary"},
+                    },
+                }
+            }
+        },
+    }
+}
 for _version in ("/v7", "/v6"):
-    router.add_api_route(f"{_version}/release_asset", create, methods=["POST"])
-    router.add_api_route(f"{_version}/release_asset({{asset_id}})/asset", read, methods=["GET"])
+    router.add_api_route(
+        f"{_version}/release_asset",
+        create,
+        methods=["POST"],
+        status_code=201,
+        responses=failures(403, 404, 409),
+        openapi_extra=_FORM,
+    )
+    router.add_api_route(
+        f"{_version}/release_asset({{asset_id}})/asset",
+        read,
+        methods=["GET"],
+        response_class=StreamingResponse,
+        responses={
+            **content("application/octet-stream", "The bytes.", {"format": "binary"}),
+            **failures(404),
+        },
+    )

@@ -3,16 +3,33 @@
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
 
 from gantry.api.context import Ctx, CurrentActor, CurrentDevice, CurrentProvisioning, credential
 from gantry.api.errors import TooManyRequestsError
+from gantry.api.routes.answers import (
+    CONDITIONAL,
+    RegisteredDevice,
+    Target,
+    conditional,
+    content,
+    failures,
+)
 from gantry.api.services import devices, registration, reports, streams
 from gantry.api.services.target_state import etag_matches
 
-router = APIRouter()
+router = APIRouter(tags=["devices"])
 
 
-@router.post("/device/register", status_code=201)
+@router.post(
+    "/device/register",
+    status_code=201,
+    response_model=RegisteredDevice,
+    responses={
+        200: {"model": RegisteredDevice, "description": "The device was there already."},
+        **failures(404, 409),
+    },
+)
 def register(
     ctx: Ctx,
     actor: CurrentProvisioning,
@@ -27,7 +44,11 @@ def register(
     return {"id": made.id, "uuid": made.uuid, "api_key": made.api_key}
 
 
-@router.get("/device/v3/{uuid}/state")
+@router.get(
+    "/device/v3/{uuid}/state",
+    responses={**conditional("The target, by the uuid.", dict[str, Target]), **failures(404)},
+    openapi_extra=CONDITIONAL,
+)
 def state(ctx: Ctx, actor: CurrentActor, uuid: str, request: Request) -> Response:
     """What the device should run. 304 when `If-None-Match` names the current ETag."""
     known = request.headers.get("if-none-match")
@@ -37,14 +58,25 @@ def state(ctx: Ctx, actor: CurrentActor, uuid: str, request: Request) -> Respons
     return Response(target.body, media_type="application/json", headers={"ETag": target.etag})
 
 
-@router.patch("/device/v3/state")
+@router.patch(
+    "/device/v3/state",
+    response_class=PlainTextResponse,
+    responses={**content("text/plain", "OK"), **failures(404)},
+)
 def report(ctx: Ctx, actor: CurrentDevice, body: dict[str, reports.DeviceReport]) -> Response:
     """What the device says of itself."""
     devices.report(ctx.database, actor, body)
     return Response("OK", media_type="text/plain")
 
 
-@router.get("/device/v3/{uuid}/events")
+@router.get(
+    "/device/v3/{uuid}/events",
+    response_class=streams.EventStream,
+    responses={
+        **content("text/event-stream", '`event: target`, `data: {"etag": …}`; it does not end.'),
+        **failures(404, 429),
+    },
+)
 async def events(
     ctx: Ctx, actor: CurrentDevice, request: Request, uuid: str
 ) -> streams.EventStream:

@@ -4,22 +4,43 @@ import json
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
 
 from gantry.api.context import Ctx, CurrentActor, CurrentDevice, CurrentUser
+from gantry.api.routes.answers import (
+    CONDITIONAL,
+    OsConfig,
+    Target,
+    Target2,
+    VariableNames,
+    conditional,
+    content,
+    failures,
+)
 from gantry.api.services import devices, fleet_state, provisioning, state_v2, tunnels
 from gantry.api.services.target_state import canonical, etag_matches, etag_of
 
 router = APIRouter()
 
 
-@router.get("/device/v2/{uuid}/state")
+@router.get(
+    "/device/v2/{uuid}/state",
+    tags=["devices"],
+    responses={**conditional("The target.", Target2), **failures(404)},
+    openapi_extra=CONDITIONAL,
+)
 def state(ctx: Ctx, actor: CurrentActor, uuid: str, request: Request) -> Response:
     """What the device should run, in the form of version 2."""
     found = json.loads(devices.target(ctx.database, actor, uuid).body)
     return _with_etag(request, canonical(state_v2.target(found)))
 
 
-@router.patch("/device/v2/{uuid}/state")
+@router.patch(
+    "/device/v2/{uuid}/state",
+    tags=["devices"],
+    response_class=PlainTextResponse,
+    responses={**content("text/plain", "OK"), **failures(404)},
+)
 def report(ctx: Ctx, actor: CurrentDevice, uuid: str, body: state_v2.StateReport) -> Response:
     """What the device says of itself, in the form of version 2."""
     with ctx.database.transaction() as session:
@@ -28,7 +49,15 @@ def report(ctx: Ctx, actor: CurrentDevice, uuid: str, body: state_v2.StateReport
     return Response("OK", media_type="text/plain")
 
 
-@router.get("/device/v3/fleet/{uuid}/state")
+@router.get(
+    "/device/v3/fleet/{uuid}/state",
+    tags=["devices"],
+    responses={
+        **conditional("The target, by the fleet's uuid.", dict[str, Target]),
+        **failures(404),
+    },
+    openapi_extra=CONDITIONAL,
+)
 def fleet(
     ctx: Ctx,
     actor: CurrentActor,
@@ -50,19 +79,22 @@ def _with_etag(request: Request, body: bytes) -> Response:
     return Response(body, media_type="application/json", headers=headers)
 
 
-@router.get("/config/vars")
+@router.get("/config/vars", tags=["fleet"], response_model=VariableNames)
 async def variables() -> dict[str, Any]:
     """Which names configure devices, and which are reserved."""
     return provisioning.variable_names()
 
 
-@router.get("/os/v1/config")
+@router.get("/os/v1/config", tags=["fleet"], response_model=OsConfig)
 async def os_config(ctx: Ctx) -> dict[str, Any]:
     """What the host OS of a device needs of its fleet."""
     return provisioning.os_config(ctx.config)
 
 
-@router.post("/supervisor/{path:path}")
+# There is no other answer until there is a tunnel.
+@router.post(
+    "/supervisor/{path:path}", tags=["devices"], status_code=503, responses=failures(404, 503)
+)
 def supervisor(ctx: Ctx, user: CurrentUser, path: str, body: dict[str, Any]) -> None:
     """A request to a device's supervisor, through its tunnel."""
     with ctx.database.snapshot() as session:

@@ -6,10 +6,12 @@ from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 
 from gantry.api.context import Ctx, CurrentUser
+from gantry.api.metrics import MEDIA_TYPE
+from gantry.api.routes.answers import BoardState, DeviceConfig, FleetConfig, failures
 from gantry.api.services import provisioning
 from gantry.contracts.device_types import DEVICE_TYPES
 
-router = APIRouter()
+router = APIRouter(tags=["fleet"])
 
 
 @router.get("/ping", response_class=PlainTextResponse)
@@ -25,7 +27,13 @@ async def connectivity_check() -> Response:
     return Response(status_code=204)
 
 
-@router.get("/device-types/v1")
+@router.get("/metrics", response_class=PlainTextResponse)
+def metrics(ctx: Ctx) -> Response:
+    """What Prometheus reads. The proxy lets nobody in here."""
+    return Response(ctx.metrics.text(), media_type=MEDIA_TYPE)
+
+
+@router.get("/device-types/v1", response_model=list[BoardState])
 async def device_types() -> list[dict[str, Any]]:
     """The kinds of board that fleets can be of."""
     return [
@@ -34,13 +42,13 @@ async def device_types() -> list[dict[str, Any]]:
     ]
 
 
-@router.get("/config")
+@router.get("/config", response_model=FleetConfig)
 async def config(ctx: Ctx) -> dict[str, Any]:
     """Where the fleet's parts are."""
     return provisioning.fleet_config(ctx.config)
 
 
-@router.post("/download-config")
+@router.post("/download-config", response_model=DeviceConfig, responses=failures(404))
 def download_config(
     ctx: Ctx, user: CurrentUser, asked: provisioning.ConfigRequest
 ) -> dict[str, Any]:

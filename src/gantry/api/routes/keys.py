@@ -4,11 +4,12 @@ from fastapi import APIRouter, Request
 
 from gantry.api.actors import UserActor
 from gantry.api.context import Context, Ctx, CurrentSession, CurrentUser, session_of
+from gantry.api.routes.answers import failures
 from gantry.api.services import keys
 from gantry.api.services.keys import ActorKeyRequest, ActorType, KeyRequest
 from gantry.api.services.sessions import user_actor
 
-router = APIRouter(prefix="/api-key")
+router = APIRouter(prefix="/api-key", tags=["keys"])
 
 
 @router.post("/user/full")
@@ -17,7 +18,7 @@ def user_key(ctx: Ctx, login: CurrentSession, body: KeyRequest) -> str:
     return _made(ctx, user_actor(login.user), ActorType.USER, login.user.id, body)
 
 
-@router.post("/application/{application_id}/provisioning")
+@router.post("/application/{application_id}/provisioning", responses=failures(404))
 def provisioning_key(
     ctx: Ctx, user: CurrentUser, application_id: int, body: KeyRequest | None = None
 ) -> str:
@@ -25,16 +26,16 @@ def provisioning_key(
     return _made(ctx, user, ActorType.APPLICATION, application_id, body)
 
 
-@router.post("/device/{device_id}/device-key")
+@router.post("/device/{device_id}/device-key", responses=failures(404))
 def device_key(ctx: Ctx, user: CurrentUser, device_id: int, body: KeyRequest | None = None) -> str:
     """One more key of a device."""
     return _made(ctx, user, ActorType.DEVICE, device_id, body)
 
 
 @router.post("/v1", include_in_schema=False)
-@router.post("/v1/")
+@router.post("/v1/", responses=failures(404))
 @router.post("/v2", include_in_schema=False)
-@router.post("/v2/")
+@router.post("/v2/", responses=failures(404))
 def key(ctx: Ctx, request: Request, user: CurrentUser, body: ActorKeyRequest) -> str:
     """A new key of any kind, for whom the body names."""
     if body.actorType is ActorType.USER:

@@ -11,9 +11,10 @@ from gantry.api.errors import BadRequestError
 from gantry.api.odata import table
 from gantry.api.odata.metadata import MEDIA_TYPE, metadata
 from gantry.api.odata.resources import RESOURCES
+from gantry.api.routes.answers import content
 from gantry.api.services.resources import Page, Resources
 
-router = APIRouter()
+router = APIRouter(tags=["resources"])
 
 _PATHS = ("/v7/{path:path}", "/v6/{path:path}")
 
@@ -111,10 +112,17 @@ def _done() -> Response:
 
 
 for _version in ("/v7", "/v6"):
-    router.add_api_route(f"{_version}/$metadata", describe, methods=["GET"])
+    router.add_api_route(
+        f"{_version}/$metadata",
+        describe,
+        methods=["GET"],
+        response_class=Response,
+        responses=content(MEDIA_TYPE, "CSDL (OData 4.01)."),
+    )
+# These $metadata describes, and not the OpenAPI document.
 for _path in _PATHS:
-    router.add_api_route(_path, read, methods=["GET"])
-    router.add_api_route(_path, create, methods=["POST"])
-    router.add_api_route(_path, put, methods=["PUT"])
-    router.add_api_route(_path, update, methods=["PATCH"])
-    router.add_api_route(_path, delete, methods=["DELETE"])
+    router.add_api_route(_path, read, methods=["GET"], include_in_schema=False)
+    router.add_api_route(_path, create, methods=["POST"], include_in_schema=False)
+    router.add_api_route(_path, put, methods=["PUT"], include_in_schema=False)
+    router.add_api_route(_path, update, methods=["PATCH"], include_in_schema=False)
+    router.add_api_route(_path, delete, methods=["DELETE"], include_in_schema=False)

@@ -11,12 +11,18 @@ from gantry.api.actors import Actor, DeviceActor, ProvisioningActor, ServiceActo
 from gantry.api.context import Context, Ctx, ServiceOnly
 from gantry.api.errors import BadRequestError, UnauthorizedError
 from gantry.api.queries import accounts
+from gantry.api.routes.answers import RegistryToken, failures
 from gantry.api.services import registry_tokens
 
-router = APIRouter()
+router = APIRouter(tags=["registry"])
 
 
-@router.get("/auth/v1/token")
+@router.get(
+    "/auth/v1/token",
+    response_model=RegistryToken,
+    responses=failures(401),
+    openapi_extra={"security": [{"registry": []}, {}]},
+)
 def token(
     ctx: Ctx,
     request: Request,

@@ -1,0 +1,214 @@
+"""What Prometheus is told of one api process (https://prometheus.io/docs/instrumenting/).
+
+Labels have few values: templates of routes and never paths, names of rules, kinds and states.
+"""
+
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import QueuePool
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gantry.api.database import Database
+from gantry.api.events import Hub
+from gantry.api.queries import census
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+
+MEDIA_TYPE = CONTENT_TYPE_LATEST
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+STREAMS = ("text/event-stream", "application/x-ndjson")
+KINDS = frozenset({"device", "application", "key", "user"})
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+# Several scrapers, and replicas, ask the database no more than this often for the same.
+CENSUS_SECONDS = 15.0
+
+
+class Metrics:
+    """All figures of a process. They begin at 0 when it starts."""
+
+    def __init__(self, database: Database) -> None:
+        self._registry = CollectorRegistry()
+        self.requests = Counter(
+            "gantry_api_requests",
+            "Requests that were answered.",
+            ("method", "route", "status"),
+            registry=self._registry,
+        )
+        self.seconds = Histogram(
+            "gantry_api_request_seconds",
+            "Until an answer began.",
+            ("method", "route"),
+            buckets=SECONDS,
+            registry=self._registry,
+        )
+        self.in_flight = Gauge(
+            "gantry_api_requests_in_flight",
+            "Requests that are being answered, without streams.",
+            registry=self._registry,
+        )
+        self.streams = Gauge(
+            "gantry_api_streams_open",
+            "Answers that do not end: event streams of devices, revocations for logs.",
+            ("route",),
+            registry=self._registry,
+        )
+        self.notifications = Counter(
+            "gantry_api_notifications",
+            "Announcements of the database that were heard.",
+            ("kind",),
+            registry=self._registry,
+        )
+        self.rules = Counter(
+            "gantry_api_rules_broken",
+            "Requests that were refused because they broke a rule of the model (docs/rules.md).",
+            ("rule",),
+            registry=self._registry,
+        )
+        self._registry.register(_DatabaseCollector(database))
+        ProcessCollector(registry=self._registry)
+
+    def text(self) -> bytes:
+        """All of them, in Prometheus's text format."""
+        return generate_latest(self._registry)
+
+
+class _DatabaseCollector(Collector):
+    """What is looked up at a scrape: the pool, and the devices."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lock = threading.Lock()
+        self._counted: Mapping[tuple[str, str], int] | None = None
+        self._at = 0.0
+
+    def describe(self) -> Iterable["Metric"]:
+        """Nothing: a registration asks no database."""
+        return ()
+
+    def collect(self) -> Iterable["Metric"]:
+        """Figures of this moment. Without the database, those of devices are left out."""
+        in_use = GaugeMetricFamily(
+            "gantry_api_database_connections_in_use", "Connections of the pool that are taken."
+        )
+        in_use.add_metric((), self._in_use())
+        yield in_use
+        counted = self._census()
+        up = GaugeMetricFamily("gantry_api_database_up", "Whether PostgreSQL answers.")
+        up.add_metric((), counted is not None)
+        yield up
+        devices = GaugeMetricFamily(
+            "gantry_devices",
+            "Devices, by their heartbeat and the class of their application.",
+            labels=("state", "class"),
+        )
+        for labels, number in (counted or {}).items():
+            devices.add_metric(labels, number)
+        yield devices
+
+    def _in_use(self) -> int:
+        # A session has no connection before its first statement.
+        with self._database.snapshot() as session:
+            pool = session.get_bind().engine.pool
+        return pool.checkedout() if isinstance(pool, QueuePool) else 0
+
+    def _census(self) -> Mapping[tuple[str, str], int] | None:
+        with self._lock:
+            now = time.monotonic()
+            if self._counted is None or now - self._at > CENSUS_SECONDS:
+                try:
+                    with self._database.snapshot() as session:
+                        self._counted = census.devices(session)
+                except SQLAlchemyError:
+                    self._counted = None
+                self._at = now
+            return self._counted
+
+
+class CountingHub(Hub):
+    """A hub that counts what it hears."""
+
+    def __init__(self, url: str, metrics: Metrics) -> None:
+        super().__init__(url)
+        self._metrics = metrics
+
+    def wake(self, payload: str) -> None:
+        """As the hub's."""
+        kind = payload.partition(":")[0]
+        self._metrics.notifications.labels(kind if kind in KINDS else "other").inc()
+        super().wake(payload)
+
+
+class Measured:
+    """ASGI middleware: each request is counted, and the time until its answer begins."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        metrics, begun = self._metrics, time.perf_counter()
+        status = 0
+        stream = ""
+
+        async def noted(message: Message) -> None:
+            nonlocal status, stream
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                self._count(scope, status, time.perf_counter() - begun)
+                if _is_stream(message):
+                    stream = _route(scope)
+                    metrics.streams.labels(stream).inc()
+                    metrics.in_flight.dec()
+            await send(message)
+
+        metrics.in_flight.inc()
+        try:
+            await self._app(scope, receive, noted)
+        except Exception:
+            # The answer to it, 500, is made further out.
+            if not status:
+                self._count(scope, 500, time.perf_counter() - begun)
+            raise
+        finally:
+            if stream:
+                metrics.streams.labels(stream).dec()
+            else:
+                metrics.in_flight.dec()
+
+    def _count(self, scope: Scope, status: int, seconds: float) -> None:
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        route = _route(scope)
+        self._metrics.requests.labels(method, route, status).inc()
+        self._metrics.seconds.labels(method, route).observe(seconds)
+
+
+def _route(scope: Scope) -> str:
+    """The template of the route that serves a request; `none` where there is no such path."""
+    return getattr(scope.get("route"), "path", None) or "none"
+
+
+def _is_stream(message: Message) -> bool:
+    for name, value in message.get("headers", ()):
+        if name == b"content-type":
+            return bool(value.decode("latin-1").startswith(STREAMS))
+    return False

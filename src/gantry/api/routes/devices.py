@@ -3,7 +3,7 @@
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import PlainTextResponse, StreamingResponse
 
 from gantry.api.context import Ctx, CurrentActor, CurrentDevice, CurrentProvisioning, credential
 from gantry.api.errors import TooManyRequestsError
@@ -71,7 +71,7 @@ def report(ctx: Ctx, actor: CurrentDevice, body: dict[str, reports.DeviceReport]
 
 @router.get(
     "/device/v3/{uuid}/events",
-    response_class=streams.EventStream,
+    response_class=StreamingResponse,
     responses={
         **content("text/event-stream", '`event: target`, `data: {"etag": …}`; it does not end.'),
         **failures(404, 429),

@@ -18,7 +18,7 @@ from gantry.api.config import Config
 from gantry.api.context import Context
 from gantry.api.database import Database, reason
 from gantry.api.errors import ApiError
-from gantry.api.limits import BodyLimit
+from gantry.api.limits import BodyLimit, Deadline
 from gantry.api.metrics import CountingHub, Measured, Metrics
 from gantry.api.routes import (
     accounts,
@@ -74,6 +74,7 @@ def create_app(context: Context) -> FastAPI:
     app = interface()
     app.state.context = context
     app.add_middleware(BodyLimit)
+    app.add_middleware(Deadline)
     # The last one is the outermost: what is refused for its size is counted too.
     app.add_middleware(Measured, metrics=context.metrics)
     _add_handlers(app)

@@ -1,5 +1,6 @@
-"""No request body larger than the api means to read."""
+"""No request body larger than the api means to read, and no request without an answer."""
 
+import asyncio
 import contextlib
 
 from starlette.responses import JSONResponse
@@ -60,3 +61,59 @@ class BodyLimit:
             await self._app(scope, counted, noted)
         if received > limit and not started:
             await refusal(scope, receive, send)
+
+
+# A statement has 20 s and the wait for a connection 10 s. What takes longer has met a database that
+# takes requests and does not answer them; nothing else ends the wait for that one.
+ANSWER_SECONDS = 40.0
+
+
+class Deadline:
+    """ASGI middleware: 503 where no answer has begun in time after the request was read."""
+
+    def __init__(self, app: ASGIApp, seconds: float = ANSWER_SECONDS) -> None:
+        self._app = app
+        self._seconds = seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        loop = asyncio.get_running_loop()
+        heard = loop.time()
+        begun = asyncio.Event()
+        is_listening = is_late = False
+
+        async def listened() -> Message:
+            nonlocal heard, is_listening
+            is_listening = True
+            message = await receive()
+            heard, is_listening = loop.time(), False
+            return message
+
+        async def noted(message: Message) -> None:
+            if not is_late:
+                begun.set()
+                await send(message)
+
+        serving = asyncio.ensure_future(self._app(scope, listened, noted))
+        serving.add_done_callback(lambda _: begun.set())
+        try:
+            while not begun.is_set() and not is_late:
+                # A slow sender's time is its own: the end moves while the request is read.
+                end = (loop.time() if is_listening else heard) + self._seconds
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(end):
+                        await begun.wait()
+                is_over = not is_listening and loop.time() >= heard + self._seconds
+                is_late = is_over and not begun.is_set()
+            if not is_late:
+                await serving
+                return
+        finally:
+            # What waits for a thread ends here; what is in one, when that returns.
+            serving.cancel()
+        sentence = "the api did not get an answer of the database in time: try again"
+        refusal = JSONResponse({"error": sentence}, 503, headers={"Retry-After": "30"})
+        await refusal(scope, receive, send)

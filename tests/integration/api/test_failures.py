@@ -16,6 +16,8 @@ import psycopg
 import pytest
 from docker.models.containers import Container
 
+from gantry.api.limits import ANSWER_SECONDS
+
 from .conftest import Api, Device, Fleet, container_postgres, free_port, make_config
 from .test_state import Stream
 from .writers import DEVICES, Writers, check, fill
@@ -166,3 +168,44 @@ def test_postgresql_goes_and_comes_back(server: Server, outage_api: Api, how: st
     stream.wait(heard + 1)
     assert stream.etags[-1] == device.client.get(f"/device/v3/{device.uuid}/state").headers["ETag"]
     assert "internal error" not in api.log.read_text()
+
+
+def test_postgresql_that_does_not_answer_keeps_nobody_waiting(
+    server: Server, outage_api: Api
+) -> None:
+    """Frozen, it takes requests and connections still; only time tells."""
+    fleet = Fleet(outage_api, outage_api.login(), "admin/devbots")
+    device = fleet.register()
+    stream = Stream(outage_api, device)
+    stream.wait(1)
+    url = f"/device/v3/{device.uuid}/state"
+    answers: list[tuple[httpx.Response, float]] = []
+
+    def ask() -> None:
+        begun = time.monotonic()
+        headers = {"Authorization": f"Bearer {device.key}"}
+        answer = httpx.get(outage_api.url + url, headers=headers, timeout=90)
+        answers.append((answer, time.monotonic() - begun))
+
+    server.container.pause()
+    try:
+        # More than there are connections and threads.
+        threads = [threading.Thread(target=ask, daemon=True) for _ in range(60)]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join(90)
+    finally:
+        server.container.unpause()
+    assert len(answers) == len(threads)
+    assert {answer.status_code for answer, _ in answers} == {503}
+    assert all(int(answer.headers["Retry-After"]) in (5, 30) for answer, _ in answers)
+    assert max(seconds for _, seconds in answers) < ANSWER_SECONDS + SOON
+    deadline = time.monotonic() + 60
+    while device.client.get(url).status_code != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    heard = len(stream.etags)
+    fleet.release()
+    stream.wait(heard + 1)
+    assert "internal error" not in outage_api.log.read_text()

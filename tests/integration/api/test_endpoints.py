@@ -71,7 +71,14 @@ BY_ACTOR = {"actorType": "application", "actorTypeId": "{fleet}"}
 TABLE = (
     *(
         Endpoint("GET", path, everybody(200))
-        for path in ("/ping", "/device-types/v1", "/config", "/config/vars", "/os/v1/config")
+        for path in (
+            "/ping",
+            "/device-types/v1",
+            "/config",
+            "/config/vars",
+            "/os/v1/config",
+            "/metrics",
+        )
     ),
     Endpoint("GET", "/connectivity-check", everybody(204)),
     # Not to be tried in vain ten times under one name.

@@ -9,6 +9,7 @@ import pytest
 from gantry.builder.buildx import Buildx
 from gantry.builder.catalogue import Catalogue
 from gantry.builder.engine import Engine, EngineError
+from gantry.builder.releases import ReleaseApi
 from gantry.builder.supervisor_image import SupervisorImages
 from gantry.contracts.device_types import Architecture
 
@@ -33,10 +34,12 @@ def test_a_push_makes_it_once_and_again_after_a_failure(
         engine = Engine(tmp_path / "none.sock", "registry.test", "builder", "key")
         buildx = Buildx(tmp_path / "none.sock")
         catalogue = Catalogue(engine, buildx, "registry.test", tmp_path, tmp_path)
-        images = Counting(engine, buildx, catalogue, "registry.test", tmp_path)
+        api = ReleaseApi("http://127.0.0.1:9", "key", "builder")
+        images = Counting(engine, buildx, catalogue, api, "registry.test", tmp_path)
         for _ in range(5):
             await images.ensure_once(Architecture.RPI)
         await engine.close()
+        await api.close()
         return images.asked
 
     assert asyncio.run(push_five_times()) == 2

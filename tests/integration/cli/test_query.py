@@ -8,12 +8,13 @@ from .conftest import DeviceOfTests, Fleet, Operator
 
 
 def test_any_query_as_json_and_as_csv(operator: Operator, device: DeviceOfTests) -> None:
-    question = "device?$select=id,device_name&$orderby=id"
+    question = "device?$select=uuid,device_name&$orderby=id"
+    wanted = [{"uuid": device.uuid, "device_name": device.name}]
     ended = operator.ended("query", question)
     assert ended.stderr.splitlines()[-1] == "1 rows"
-    assert json.loads(operator.run("query", question)) == [{"id": 1, "device_name": device.name}]
+    assert json.loads(ended.stdout) == wanted
     text = operator.run("query", question, "--format", "csv")
-    assert list(csv.DictReader(io.StringIO(text))) == [{"id": "1", "device_name": device.name}]
+    assert list(csv.DictReader(io.StringIO(text))) == wanted
     assert operator.run("query", "device/$count").strip() == "1"
 
 

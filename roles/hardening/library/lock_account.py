@@ -15,8 +15,8 @@ module: lock_account
 short_description: Lock an account's password and remove its passwordless sudo
 description:
   - Changes nothing where there is no such account.
-  - A play that goes through this very account's sudo would end itself. Then the sudo rule stays,
-    with a warning.
+  - A play that goes through this very account's sudo would end itself. Then the sudo rule goes when
+    the account's last process has ended, with a warning that says so.
 options:
   user:
     description: The account; empty for the one with user id 1000.
@@ -40,11 +40,14 @@ EXAMPLES = """
 
 RETURN = """
 user: {description: "The account, '' if there is none", returned: always, type: str}
-kept: {description: Sudo rules that stay until the next boot, returned: always, type: list}
+kept: {description: Sudo rules that stay until the play has ended, returned: always, type: list}
 """
 
 FIRST_USER_ID = 1000
 SHADOW = Path("/etc/shadow")
+UNIT = "gantry-lock-account"
+# Every connection has a process of its user. $0 is the account, the rest are the files.
+WAIT_AND_REMOVE = 'while pgrep -u "$0" > /dev/null; do sleep 2; done; rm -f -- "$@"'
 
 
 def account(name: str) -> str:
@@ -81,6 +84,20 @@ def lock(user: str, check: bool) -> bool:
     return True
 
 
+def remove_later(user: str, rules: list[Path]) -> None:
+    """Remove these files once nobody is logged in as the account: the play's own connection too.
+
+    Raises:
+        OSError: systemd refuses.
+    """
+    words = ["systemd-run", f"--unit={UNIT}", "--collect", "--quiet", "--no-block"]
+    words += ["/bin/sh", "-c", WAIT_AND_REMOVE, user, *(str(each) for each in rules)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    # Asked for twice, by a play and its handler: it waits already.
+    if done.returncode and "already" not in done.stderr:
+        raise OSError(0, done.stderr.strip(), str(rules[0]))
+
+
 def main() -> None:
     """Ansible's entry point."""
     module = AnsibleModule(
@@ -97,7 +114,7 @@ def main() -> None:
     rules = [Path(each) for each in given["sudoers"] if Path(each).is_file()]
     kept = rules if os.environ.get("SUDO_USER") == user else []
     if kept:
-        module.warn(f"{user} keeps its sudo until the next boot, for this play goes through it")
+        module.warn(f"{user} keeps its sudo until this play has ended, which goes through it")
     try:
         changed = lock(user, module.check_mode)
         for rule in rules:
@@ -105,6 +122,8 @@ def main() -> None:
                 changed = True
                 if not module.check_mode:
                     rule.unlink()
+        if kept and not module.check_mode:
+            remove_later(user, kept)
     except OSError as error:
         module.fail_json(msg=f"{user} cannot be locked: {error.filename}: {error.strerror}")
     module.exit_json(changed=changed, user=user, kept=[str(each) for each in kept])

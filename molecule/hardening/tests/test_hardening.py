@@ -1,5 +1,6 @@
 """Exact kernel settings, sandboxes, units, modes; what accounts may do, before and after a boot."""
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -7,6 +8,7 @@ from testinfra.host import Host
 
 On = Callable[[str], Host]
 
+RULE = "/etc/sudoers.d/010_pi-nopasswd"
 HARDENED = ["hardening-production", "hardening-by-pi", "hardening-development"]
 NETWORK = {
     "net.ipv4.conf.all.accept_redirects": 0,
@@ -186,17 +188,30 @@ def test_secrets_have_exactly_these_modes(on: On, name: str) -> None:
     assert found == MODES
 
 
-def test_a_boot_puts_modes_right_and_ends_the_sudo_that_the_play_came_by(
+def test_the_sudo_that_the_play_came_by_ends_when_nobody_uses_it(on: On) -> None:
+    host = on("hardening-by-pi")
+    # The play has ended; what runs as pi from here on would only make it wait longer.
+    give_up = time.monotonic() + 400
+    while host.file(RULE).exists:
+        assert host.service("gantry-lock-account").is_running
+        assert time.monotonic() < give_up, host.check_output("ps -u pi -f || true")
+        time.sleep(5)
+    assert host.run("runuser -u pi -- sudo -n true").rc == 1
+    assert host.check_output("passwd --status pi").split()[1] == "L"
+
+
+def test_a_boot_puts_modes_right_and_ends_the_sudo_too(
     on: On, reboot: Callable[[Host], None]
 ) -> None:
     host = on("hardening-by-pi")
     connection = "/etc/NetworkManager/system-connections/home.nmconnection"
+    host.check_output(f"echo 'pi ALL=(ALL) NOPASSWD: ALL' > {RULE}")
     assert host.run("runuser -u pi -- sudo -n true").rc == 0
     host.check_output(f"install -m 0644 /dev/null {connection}")
     reboot(host)
     assert host.file(connection).mode == 0o600
     assert host.run("runuser -u pi -- sudo -n true").rc == 1
-    assert not host.file("/etc/sudoers.d/010_pi-nopasswd").exists
+    assert not host.file(RULE).exists
     assert host.check_output("systemctl is-system-running") == "running"
 
 

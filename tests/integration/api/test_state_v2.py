@@ -46,6 +46,7 @@ def test_a_report_by_numbers_is_stored(fleet: Fleet) -> None:
                         str(image_id): {"releaseId": 1, "status": "Running"},
                         "999999": {"status": "Running"},
                         "x": {"status": "Running"},
+                        "9" * 30: {"status": "Running"},
                     }
                 }
             },

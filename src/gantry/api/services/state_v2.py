@@ -15,6 +15,9 @@ from gantry.api.queries import applications, releases
 from gantry.api.services import reports
 from gantry.api.services.reports import Short, Whole
 
+# Ids are of 64 bits.
+_ID_DIGITS = 19
+
 
 def target(state: dict[str, Any]) -> dict[str, Any]:
     """The target of version 3 in the form of version 2."""
@@ -142,7 +145,12 @@ def _applications(
     if application is None:
         return {}
     own = (said.apps or {}).get(str(application.id), LocalApplication())
-    numbers = {int(each): said for each, said in own.services.items() if each.isdecimal()}
+    # What is no id of ours is passed over: a device that is refused would send it for ever.
+    numbers = {
+        int(each): said
+        for each, said in own.services.items()
+        if each.isdecimal() and len(each) < _ID_DIGITS
+    }
     commits: dict[str, dict[str, reports.ServiceReport]] = {}
     for image_id, location, commit in releases.images_by_ids(session, application.id, numbers):
         found = numbers[image_id]

@@ -8,6 +8,7 @@ import re
 import shutil
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from tests.e2e.conftest import quickstart
 from tests.fleet_under_test import ROOT, FleetUnderTest, Repository, wait_for
 
 DEVICE = "alphabots-1"
+# What does not grow by itself while a fleet runs.
+KEPT_TABLES = ["user", "user__has__public_key", "application", "device", "release", "image"]
 LATE = "alphabots-2"
 PROTOCOL = """
 from opentrons import protocol_api
@@ -299,6 +302,55 @@ def test_the_state_survives_destroy_and_up(alpha: FleetUnderTest, ticker: Reposi
     assert found["uuid"] == uuid
     assert found["commit"] == ticker.git("rev-parse", "HEAD")
     assert any("version three" in line for line in logged(alpha, DEVICE))
+
+
+def test_a_backup_brings_all_of_it_back(
+    alpha: FleetUnderTest, ticker: Repository, tmp_path: Path
+) -> None:
+    folder = tmp_path / "saved"
+    before = alpha.device(DEVICE)
+    password = (alpha.workspace / "config" / alpha.name / "admin-password").read_text()
+    tables = row_counts(alpha)
+    printed = alpha.gantry("backup", alpha.name, "--to", str(folder))
+    assert "database" in printed
+    assert f"{alpha.name} is in {folder}" in printed
+    assert folder.stat().st_mode & 0o077 == 0
+    assert all(file.stat().st_mode & 0o077 == 0 for file in folder.iterdir())
+    assert "deployed" in alpha.gantry("restore", alpha.name, str(folder), check=False)
+
+    alpha.gantry("device", "stop", DEVICE, "--keep")
+    alpha.gantry("destroy", alpha.name, "--yes")
+    refused = alpha.gantry("restore", alpha.name, str(folder), check=False)
+    removal = next(line for line in refused.splitlines() if line.startswith("  docker volume rm "))
+    alpha.run(*removal.split())
+
+    alpha.gantry("restore", alpha.name, str(folder))
+    quickstart(alpha, "up")
+    found = alpha.wait_until_runs(DEVICE, before["commit"])
+    assert found["uuid"] == before["uuid"]
+    after = row_counts(alpha)
+    assert {table: after[table] for table in KEPT_TABLES} == {
+        table: tables[table] for table in KEPT_TABLES
+    }
+    assert (alpha.workspace / "config" / alpha.name / "admin-password").read_text() == password
+    assert any("version three" in line for line in logged(alpha, DEVICE))
+    assert ticker.git("ls-remote", alpha.name, "main").split()[0] == before["commit"]
+    write_ticker(ticker.folder, "four")
+    commit = ticker.commit("four")
+    ticker.push()
+    alpha.wait_until_runs(DEVICE, commit)
+
+
+def row_counts(fleet: FleetUnderTest) -> dict[str, int]:
+    """How many rows each table of the fleet's database has."""
+    query = (
+        "select table_name || ' ' || (xpath('/row/n/text()', query_to_xml("
+        "format('select count(*) as n from %I', table_name), false, true, '')))[1]::text"
+        " from information_schema.tables where table_schema = 'public'"
+    )
+    database = ("docker", "exec", f"gantry-{fleet.name}-postgres", "psql", "-U", "postgres")
+    lines = fleet.run(*database, "-d", "gantry", "-Atc", query).stdout.splitlines()
+    return {table: int(count) for table, count in (line.split() for line in lines)}
 
 
 def test_down_leaves_only_the_data(alpha: FleetUnderTest) -> None:

@@ -37,6 +37,11 @@ STACK_COMMANDS = {
     "export": "A deployment for `pulumi stack import`.",
 }
 
+BACKUP_COMMANDS = {
+    "backup": "Save a fleet's whole state, while it runs.",
+    "restore": "Make a fleet's data from a backup, for `up`.",
+}
+
 HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 
 app = typer.Typer(
@@ -103,6 +108,14 @@ def _simulate() -> typer.Typer:
     return found
 
 
+def _backup() -> typer.Typer:
+    from gantry.cli import backup
+
+    found = typer.Typer(pretty_exceptions_enable=False, context_settings=HELP)
+    backup.register(found)
+    return found
+
+
 _MODULES = (
     account,
     second_factor,
@@ -134,6 +147,10 @@ lazy.mount(
 )
 for _name, _summary in STACK_COMMANDS.items():
     lazy.mount(app, _name, _summary, _stack, "Deployment")
+
+
+for _name, _summary in BACKUP_COMMANDS.items():
+    lazy.mount(app, _name, _summary, _backup, "Deployment")
 
 
 def main() -> None:

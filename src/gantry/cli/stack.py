@@ -17,6 +17,8 @@ from gantry.cli.context import complete_stack
 from gantry.cli.output import print_json, print_table
 from gantry.client.errors import ExitCode
 from gantry.deployment import fleet_objects, quickstart, virtual_device
+from gantry.deployment.backup.manifest import BackupError
+from gantry.deployment.backup.restore import refuse_half_restored
 from gantry.deployment.engine import Engine, EngineError, Op, Result, Step, UnknownStackError
 from gantry.deployment.engine.pulumi_cli import PulumiCli
 from gantry.deployment.engine.render import ConsoleReporter, diff, summary
@@ -59,6 +61,8 @@ def register(app: typer.Typer) -> None:
 
 
 def _up(stack: Stack, engine: Which = None, refresh: Refresh = False) -> None:
+    with _errors():
+        refuse_half_restored(stack)
     _work(stack, engine, lambda e: e.up(refresh))
 
 
@@ -219,7 +223,7 @@ def _choose(
 def _errors() -> Iterator[None]:
     try:
         yield
-    except (EngineError, DeviceError) as error:
+    except (EngineError, DeviceError, BackupError) as error:
         typer.secho(str(error), fg="red", err=True)
         unknown = isinstance(error, UnknownStackError)
         raise typer.Exit(ExitCode.NOT_FOUND if unknown else ExitCode.FAILED) from error

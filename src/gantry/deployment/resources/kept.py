@@ -7,7 +7,6 @@ a volume of its own, which lives and dies with the data volumes.
 """
 
 import io
-import json
 import tarfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -16,7 +15,8 @@ import docker
 from docker.errors import DockerException, NotFound
 from docker.models.containers import Container
 
-SHELF = "/kept"
+from gantry.deployment import volumes
+
 MAX_BYTES = 64 * 1024
 
 
@@ -40,11 +40,7 @@ def kept_in(volume: str) -> Iterator["KeptSecrets"]:
 
 
 class KeptSecrets:
-    """Named secrets in a Docker volume that no running container mounts.
-
-    Read and written through a container that is made and never started: it needs no image but an
-    empty one, so it works before the first image is there.
-    """
+    """Named secrets in a Docker volume that no running container mounts."""
 
     def __init__(self, client: docker.DockerClient, volume: str) -> None:
         self._client = client
@@ -58,7 +54,7 @@ class KeptSecrets:
         """
         with self._shelf() as shelf:
             try:
-                stream, _ = shelf.get_archive(f"{SHELF}/{name}")
+                stream, _ = shelf.get_archive(f"{volumes.FOLDER}/{name}")
             except NotFound as error:
                 # A streamed answer that nobody reads would hold its connection.
                 if error.response is not None:
@@ -84,33 +80,12 @@ class KeptSecrets:
             member.size, member.mode = len(content), 0o600
             archive.addfile(member, io.BytesIO(content))
         with self._shelf() as shelf:
-            shelf.put_archive(SHELF, buffer.getvalue())
+            shelf.put_archive(volumes.FOLDER, buffer.getvalue())
 
     @contextmanager
     def _shelf(self) -> Iterator[Container]:
-        image = container = None
         try:
-            image = self._empty_image()
-            container = self._client.containers.create(
-                image, ["never-started"], network_mode="none", volumes=[f"{self._volume}:{SHELF}"]
-            )
-            yield container
+            with volumes.opened(self._client, self._volume) as shelf:
+                yield shelf
         except DockerException as error:
             raise KeptError(f"volume {self._volume}: {error}") from error
-        finally:
-            if container:
-                container.remove(force=True)
-            if image:
-                self._client.images.remove(image)
-
-    def _empty_image(self) -> str:
-        # Its id depends on the time to the nanosecond: two at once do not remove each other's.
-        archive = b"\0" * 1024
-        answer = self._client.api.import_image_from_data(
-            archive, changes=[f"LABEL gantry.kept={self._volume}"]
-        )
-        for line in answer.splitlines():
-            status = str(json.loads(line).get("status", ""))
-            if status.startswith("sha256:"):
-                return status
-        raise KeptError(f"volume {self._volume}: the engine imported no empty image: {answer}")

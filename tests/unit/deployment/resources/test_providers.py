@@ -52,7 +52,7 @@ def test_keeping_leaves_nothing_but_the_volume(client: docker.DockerClient, volu
     with kept_in(volume) as kept:
         kept.write("a", "secret")
     holders = client.containers.list(all=True, filters={"volume": volume})
-    labelled = client.images.list(filters={"label": f"gantry.kept={volume}"}, all=True)
+    labelled = client.images.list(filters={"label": f"gantry.volume={volume}"}, all=True)
     assert (holders, labelled) == ([], [])
 
 

@@ -49,10 +49,12 @@ print(json.dumps({"settings": postgres.SETTINGS, "api": memory.api, "postgres": 
 class CloudSide:
     """An api with its PostgreSQL, and an application of the administrator's.
 
-    `limits` are the deployed services' limits of memory in MiB, by name.
+    `limits` are the deployed services' limits of memory in MiB, by name; `database` is the name of
+    PostgreSQL's container.
     """
 
     api: Api
+    database: str
     fleet: Fleet
     processes: Mapping[str, int]
     limits: Mapping[str, int]
@@ -84,7 +86,7 @@ def cloud_side(folder: Path) -> Iterator[CloudSide]:
             processes = {"api": api.process.pid, "postgres": container.attrs["State"]["Pid"]}
             limits = {name: settings[name] for name in processes}
             fleet = Fleet(api, api.login(), f"admin/{config['fleet']}")
-            yield CloudSide(api, fleet, processes, limits)
+            yield CloudSide(api, container.name, fleet, processes, limits)
         finally:
             api.stop()
 

@@ -64,6 +64,29 @@ ALL = ["alpha", "beta", "it's gamma"]
         ("created_at gt '2020-01-01'", ALL),
         ("is_of__device_type/slug eq 'raspberrypi3-64'", ALL),
         ("is_of__device_type/is_of__cpu_architecture/slug eq 'rpi'", []),
+        ("is_running__release/commit eq 'x'", []),
+        ("is_running__release/commit eq null", ALL),
+        ("is_running__release/commit ne null", []),
+        ("is_running__release/commit ne 'x'", ALL),
+        ("not (is_running__release/commit ne 'x')", []),
+        ("not (is_running__release/commit eq 'x')", ALL),
+        ("not (is_running__release/commit lt 'x')", ALL),
+        ("not (is_running__release/commit in ('x','y'))", ALL),
+        ("is_running__release/belongs_to__application/app_name eq null", ALL),
+        ("belongs_to__application/organization/handle ne null", ALL),
+        ("not (belongs_to__application/should_be_running__release/commit ne 'x')", []),
+        ("belongs_to__application/app_name in ('testing','x')", ALL),
+        (
+            "belongs_to__application/owns__device/any(is_for:is_for/belongs_to__application/"
+            "app_name eq 'testing' and is_for/device_name eq 'beta')",
+            ALL,
+        ),
+        # A variable with the name of a field hides it here, and not behind a navigation.
+        (
+            "device_environment_variable/any(slug:slug/device/is_of__device_type/slug eq "
+            "'raspberrypi3-64')",
+            ["alpha"],
+        ),
         ("not (note eq 'x')", ALL),
         ("(note eq 'x') eq false", ALL),
         ("not (note in ('x',null))", []),

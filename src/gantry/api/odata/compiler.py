@@ -8,6 +8,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import aliased
 
 from gantry.api.actors import Actor
+from gantry.api.odata import tree
 from gantry.api.odata.errors import unknown_name
 from gantry.api.odata.options import Expansion, Options
 from gantry.api.odata.schema import Field, Kind, Resource, Row
@@ -83,12 +84,12 @@ class Query:
             value = self._compiler.value(scope, order.value)
             if value.kind in (None, Kind.JSON):
                 raise order.value.place.error("this has no order")
-            # Null is the least (OData Protocol, 11.2.6.2).
-            keys.append(
-                value.sql.desc().nulls_last()
-                if order.is_descending
-                else value.sql.asc().nulls_first()
-            )
+            key = value.sql.desc() if order.is_descending else value.sql.asc()
+            if _may_be_null(scope.resource, order.value):
+                # Null is the least (OData Protocol, 11.2.6.2). Elsewhere it would keep an index
+                # from being used.
+                key = key.nulls_last() if order.is_descending else key.nulls_first()
+            keys.append(key)
         # Always a whole order: pages must not overlap.
         return [*keys, scope.row.id.asc()]
 
@@ -123,6 +124,14 @@ def _collected(rows: Select[Any]) -> ColumnElement[Any]:
     found = rows.subquery()
     array = func.jsonb_agg(func.to_jsonb(found.table_valued()), type_=JSONB)
     return select(func.coalesce(array, _NO_ROWS)).select_from(found).scalar_subquery()
+
+
+def _may_be_null(resource: Resource, node: tree.Node) -> bool:
+    """Whether an expression may be null, as far as it is known at a glance."""
+    if not isinstance(node, tree.Path) or len(node.names) != 1:
+        return True
+    field = resource.fields.get(node.names[0].text)
+    return field is None or field.is_nullable
 
 
 def _keyed(scope: Scope, key: Key | None) -> list[ColumnElement[bool]]:

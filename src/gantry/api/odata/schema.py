@@ -116,9 +116,20 @@ def _field(column: Column[Any], *, is_heavy: bool) -> Field:
     )
 
 
-def refers(column: str) -> Callable[[Row, Row], ColumnElement[bool]]:
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """That the row's `column` names the other row: the condition of a navigation."""
+
+    column: str
+
+    def __call__(self, row: Row, other: Row) -> ColumnElement[bool]:
+        """The two belong together."""
+        return cast(ColumnElement[bool], getattr(row, self.column) == other.id)
+
+
+def refers(column: str) -> Reference:
     """The row's `column` names the other row."""
-    return lambda row, other: getattr(row, column) == other.id
+    return Reference(column)
 
 
 def referred_by(column: str) -> Callable[[Row, Row], ColumnElement[bool]]:

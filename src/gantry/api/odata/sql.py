@@ -12,7 +12,7 @@ from gantry.api.odata.errors import unknown_name
 from gantry.api.odata.functions import FUNCTIONS
 from gantry.api.odata.operators import Value
 from gantry.api.odata.reader import MAX_DEPTH
-from gantry.api.odata.schema import Kind, Resource, Row
+from gantry.api.odata.schema import Kind, Reference, Resource, Row
 
 # A subquery costs 10, and ten times that within each collection around it.
 MAX_COST = 10_000
@@ -110,6 +110,11 @@ class Compiler:
         Raises:
             ODataError: there is no such navigation, or this is one subquery too many.
         """
+        inner = self._enter(scope, name, rows)
+        belongs = scope.resource.navigations[name.text].condition(scope.row, inner.row)
+        return inner, and_(belongs, inner.resource.visible(inner.row, self.actor))
+
+    def _enter(self, scope: Scope, name: tree.Name, rows: int | None = None) -> Scope:
         navigations = scope.resource.navigations
         if name.text not in navigations:
             owner = f"{scope.resource.name} (navigating)"
@@ -128,19 +133,16 @@ class Compiler:
                 f"a path, or paths in each other, have at most {MAX_NESTING} names"
             )
         target = self.resources[navigations[name.text].target]
-        other = aliased(target.model)
         factor = 1
         if scope.resource.is_collection(name.text):
             factor = COLLECTION_FACTOR if rows is None else max(1, min(rows, COLLECTION_FACTOR))
-        inner = replace(
+        return replace(
             scope,
             resource=target,
-            row=other,
+            row=aliased(target.model),
             weight=scope.weight * factor,
             nesting=scope.nesting + 1,
         )
-        belongs = navigations[name.text].condition(scope.row, other)
-        return inner, and_(belongs, target.visible(other, self.actor))
 
     def _path(self, scope: Scope, node: tree.Path) -> Value:
         def found(end: Scope) -> Value:
@@ -210,12 +212,55 @@ class Compiler:
             query = query.where(self.condition(inner, condition, depth))
         return query.correlate_except(inner.row).scalar_subquery()
 
+    def _referred(
+        self, scope: Scope, path: tree.Path, about: Callable[[tree.Path], tree.Node], depth: int
+    ) -> ColumnElement[bool] | None:
+        """A condition on the row that a reference names, as `reference in (select id …)`.
+
+        The planner looks those rows up once. What `_through` makes runs for each row, 300,000 times
+        for the installs of ten thousand devices. `about` puts another path into the condition,
+        which must be one that is not true of null. None where the path does not begin so.
+        """
+        start, names = _start(scope, path.names)
+        if len(names) < 2:
+            return None
+        navigation = start.resource.navigations.get(names[0].text)
+        if navigation is None or not isinstance(navigation.condition, Reference):
+            return None
+        inner = self._enter(start, names[0])
+        # What is left of the path begins at the row there, whatever variables are around.
+        there = replace(inner, variables={}, is_exact=False)
+        body = self.condition(there, about(replace(path, names=names[1:])), depth)
+        visible = inner.resource.visible(inner.row, self.actor)
+        ids = select(inner.row.id).where(visible, body).correlate_except(inner.row)
+        found: ColumnElement[bool] = getattr(start.row, navigation.condition.column).in_(ids)
+        return func.coalesce(found, false()) if scope.is_exact else found
+
     def _compare(self, scope: Scope, node: tree.Comparison, depth: int) -> ColumnElement[bool]:
+        if isinstance(node.left, tree.Path) and isinstance(node.right, tree.Literal):
+            # `ne 'x'` and `eq null` are true of null: what they deny is not.
+            operator = node.operator
+            denied = operator == ("eq" if node.right.kind is None else "ne")
+            if denied:
+                operator = "ne" if operator == "eq" else "eq"
+            found = self._referred(
+                replace(scope, is_exact=scope.is_exact or denied),
+                node.left,
+                lambda path: replace(node, operator=operator, left=path),
+                depth,
+            )
+            if found is not None:
+                return not_(found) if denied else found
         exact = replace(scope, is_exact=True)
         left, right = self.value(exact, node.left, depth), self.value(exact, node.right, depth)
         return operators.compared(node, left, right, is_exact=scope.is_exact)
 
     def _in(self, scope: Scope, node: tree.In, depth: int) -> ColumnElement[bool]:
+        known = (isinstance(each, tree.Literal) and each.kind for each in node.members)
+        if isinstance(node.value, tree.Path) and all(known):
+            found = self._referred(scope, node.value, lambda path: replace(node, value=path), depth)
+            if found is not None:
+                return found
         value = self.value(scope, node.value, depth)
         members = [self.value(scope, each, depth) for each in node.members]
         return operators.listed(node, value, members, is_exact=scope.is_exact)

@@ -64,7 +64,9 @@ class Context:
         return found
 
 
-def of_request(request: Request) -> Context:
+# What does not wait is a coroutine: FastAPI would send a function to a thread, which costs more than
+# it does.
+async def of_request(request: Request) -> Context:
     """The context of the application that serves this request."""
     return cast(Context, request.app.state.context)
 
@@ -132,25 +134,25 @@ def session_of(request: Request, ctx: Ctx) -> Login:
     return _login(request, ctx).whole()
 
 
-def _place(request: Request) -> str:
+async def _place(request: Request) -> str:
     # Whoever connects to the proxy: the last address that it added, else the connection's.
     forwarded = ",".join(request.headers.getlist("x-forwarded-for")).rpartition(",")[2].strip()
     return place_of(forwarded or (request.client.host if request.client else ""))
 
 
-def _user(actor: Annotated[Actor, Depends(_actor)]) -> UserActor:
+async def _user(actor: Annotated[Actor, Depends(_actor)]) -> UserActor:
     if not isinstance(actor, UserActor):
         raise ForbiddenError("this is for users: log in, or use a user's API key")
     return actor
 
 
-def _device(actor: Annotated[Actor, Depends(_actor)]) -> DeviceActor:
+async def _device(actor: Annotated[Actor, Depends(_actor)]) -> DeviceActor:
     if not isinstance(actor, DeviceActor):
         raise ForbiddenError("this is for devices, with their own key")
     return actor
 
 
-def _provisioning(actor: Annotated[Actor, Depends(_actor)]) -> ProvisioningActor:
+async def _provisioning(actor: Annotated[Actor, Depends(_actor)]) -> ProvisioningActor:
     if not isinstance(actor, ProvisioningActor):
         raise ForbiddenError("registering needs a provisioning key of the application")
     return actor
@@ -173,7 +175,7 @@ class ServiceOnly:
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def __call__(self, request: Request, ctx: Ctx) -> ServiceActor:
+    async def __call__(self, request: Request, ctx: Ctx) -> ServiceActor:
         service = ctx.service(bearer(request.headers.get("authorization")))
         if service is None:
             raise UnauthorizedError("this needs the key of one of the fleet's own services")

@@ -17,6 +17,7 @@ def caddyfile(host: str, port: int) -> str:
     """The text of the Caddyfile for a fleet at `host`, served at `port`."""
     device_log_stream = "^/device/v2/[^/]+/log-stream$"
     device_logs = "^/device/v2/[^/]+/logs$"
+    assets = r"^/v[67]/release_asset(\(.*\))?$"
     return f"""\
 {{
 	admin off
@@ -92,6 +93,14 @@ https://api.{host}:{port} {{
 	@logs path_regexp {device_logs}
 	handle @logs {{
 		import whole {LOGS}
+	}}
+	# Files of releases are too large to be held. The api has the same limit, and says it better.
+	@assets path_regexp {assets}
+	handle @assets {{
+		request_body {{
+			max_size 66MiB
+		}}
+		import stream {API}
 	}}
 	handle {{
 		import whole {API}

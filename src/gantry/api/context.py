@@ -64,8 +64,7 @@ class Context:
         return found
 
 
-# What does not wait is a coroutine: FastAPI would send a function to a thread, which costs more than
-# it does.
+# What does not wait is a coroutine: FastAPI would send a function to a thread, which costs more.
 async def of_request(request: Request) -> Context:
     """The context of the application that serves this request."""
     return cast(Context, request.app.state.context)

@@ -209,6 +209,20 @@ def test_the_api_takes_no_endless_requests(proxy: Proxy) -> None:
     assert proxy.ask("api", "/v7/device", "POST", bytes(4 * MEBIBYTE + 1))[0].status == 502
 
 
+@pytest.mark.parametrize("path", ["/v7/release_asset", "/v6/release_asset(5)"])
+def test_files_of_releases_are_large(proxy: Proxy, path: str) -> None:
+    answer, body = proxy.ask("api", path, "POST", bytes(65 * MEBIBYTE))
+    assert (answer.status, json.loads(body)["path"]) == (200, path)
+
+
+def test_files_of_releases_end(proxy: Proxy) -> None:
+    try:
+        status = proxy.ask("api", "/v7/release_asset", "POST", bytes(67 * MEBIBYTE))[0].status
+    except OSError:
+        return  # The proxy has ended the connection while more was coming.
+    assert status >= 400
+
+
 def test_answers_tell_browsers_to_be_careful(proxy: Proxy) -> None:
     answer, _ = proxy.ask("api", "/")
     assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"

@@ -11,7 +11,6 @@ from gantry.api.models import (
     Device,
     GatewayDownload,
     Image,
-    ImageInstall,
     Release,
     ReleaseImage,
     Service,
@@ -135,19 +134,6 @@ def is_wanted(session: Session, release_id: int) -> bool:
     return session.scalar(target.limit(1)) is not None or session.scalar(pin.limit(1)) is not None
 
 
-def image_by_location(session: Session, release_id: int, location: str) -> Image | None:
-    """An image of a release by its name, with or without its digest."""
-    name = location.partition("@")[0]
-    return session.scalar(
-        select(Image)
-        .join(ReleaseImage, ReleaseImage.image == Image.id)
-        .where(
-            ReleaseImage.is_part_of__release == release_id,
-            Image.is_stored_at__image_location == name,
-        )
-    )
-
-
 def images_by_ids(
     session: Session, application_id: int, ids: Collection[int]
 ) -> list[tuple[int, str, str]]:
@@ -194,44 +180,6 @@ def report_download(
                 "status": row.excluded.status,
                 "download_progress": row.excluded.download_progress,
             },
-        )
-    )
-
-
-def report_install(
-    session: Session,
-    device_id: int,
-    image_id: int,
-    release_id: int,
-    status: str,
-    progress: int | None,
-) -> None:
-    """Note what a device says of one of its images."""
-    row = insert(ImageInstall).values(
-        device=device_id,
-        installs__image=image_id,
-        is_provided_by__release=release_id,
-        status=status,
-        download_progress=progress,
-    )
-    session.execute(
-        row.on_conflict_do_update(
-            index_elements=["device", "installs__image"],
-            set_={
-                "status": row.excluded.status,
-                "download_progress": row.excluded.download_progress,
-                "is_provided_by__release": row.excluded.is_provided_by__release,
-                "modified_at": func.now(),
-            },
-        )
-    )
-
-
-def forget_installs(session: Session, device_id: int, except_images: Sequence[int]) -> None:
-    """Drop what a device no longer reports."""
-    session.execute(
-        delete(ImageInstall).where(
-            ImageInstall.device == device_id, ImageInstall.installs__image.not_in(except_images)
         )
     )
 

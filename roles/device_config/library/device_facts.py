@@ -25,7 +25,9 @@ options:
     type: dict
     required: true
   device_type:
-    description: The device type to take instead of the board's.
+    description: >-
+      The device type to take instead of the board's. A board that has none keeps the one that an
+      earlier run was given.
     type: str
     default: ""
   boot:
@@ -131,16 +133,20 @@ def offline_problem(is_booted: bool) -> str:
     return "systemd does not run here: set SYSTEMD_OFFLINE=1 in the environment of an image's build"
 
 
-def variant_of(path: Path) -> str:
-    """The variant that an earlier run wrote down; '' if none did."""
-    found = re.search(r'"variant":\s*"(\w+)"', text_of(path))
+def noted(name: str, path: Path) -> str:
+    """What an earlier run wrote down under this name; '' if none did."""
+    found = re.search(rf'"{name}":\s*"([\w-]+)"', text_of(path))
     return found[1] if found else ""
 
 
 def facts(parameters: dict[str, Any], architecture: str) -> dict[str, Any]:
     """Everything that the module returns."""
     model = text_of(MODEL)
-    kind = parameters["device_type"] or device_type_of(model, architecture, text_of(PRODUCT))
+    kind = (
+        parameters["device_type"]
+        or device_type_of(model, architecture, text_of(PRODUCT))
+        or noted("deviceType", DEVICE)
+    )
     boot = Path(parameters["boot"])
     source = boot_source(boot)
     cmdline = source / "cmdline.txt"
@@ -166,7 +172,7 @@ def facts(parameters: dict[str, Any], architecture: str) -> dict[str, Any]:
         "cmdline": str(cmdline) if cmdline.is_file() else "",
         "kernel_options": text_of(Path("/proc/cmdline")).split(),
         "config": config,
-        "variant": variant_of(DEVICE),
+        "variant": noted("variant", DEVICE),
         "problems": [each for each in problems if each],
     }
 

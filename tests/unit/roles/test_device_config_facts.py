@@ -99,9 +99,9 @@ def test_an_unknown_board_is_refused_by_name() -> None:
 
 def test_the_variant_that_was_written_down(tmp_path: Path) -> None:
     path = tmp_path / "device.json"
-    assert module.variant_of(path) == ""
+    assert module.noted("variant", path) == ""
     path.write_text('{\n    "board": "",\n    "variant": "development"\n}\n')
-    assert module.variant_of(path) == "development"
+    assert module.noted("variant", path) == "development"
 
 
 def test_problems_are_all_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,3 +121,17 @@ def test_problems_are_all_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert found["config"] == {}
     parameters["device_type"] = "raspberrypi4-64"
     assert len(module.facts(parameters, "arm64")["problems"]) == 2
+
+
+def test_a_type_that_was_forced_is_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Playbooks that change a device, or take it out of its fleet, are not told of it again."""
+    for name in ("MODEL", "PRODUCT", "OS_RELEASE"):
+        monkeypatch.setattr(module, name, tmp_path / name)
+    monkeypatch.setattr(module, "DEVICE", tmp_path / "device.json")
+    (tmp_path / "device.json").write_text('{"deviceType": "raspberrypi3-64", "variant": ""}')
+    parameters = {"boot": str(tmp_path), "device_type": "", "releases": RELEASES}
+    assert module.facts(parameters, "arm64")["device_type"] == "raspberrypi3-64"
+    (tmp_path / "MODEL").write_text("Raspberry Pi 4 Model B Rev 1.4\0")
+    assert module.facts(parameters, "arm64")["device_type"] == "raspberrypi4-64"

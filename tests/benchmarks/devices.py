@@ -231,7 +231,7 @@ def main() -> int:
     )
     parser.add_argument("--devices", default="100,1000,10000", help="numbers of devices")
     parser.add_argument("--duration", type=float, default=600.0, help="seconds of each")
-    parser.add_argument("--ramp", type=float, help="seconds; else 20 devices a second")
+    parser.add_argument("--ramp", type=float, help="seconds; else 12 devices a second")
     parser.add_argument("--scale", type=float, default=1.0, help="as fast as real devices")
     parser.add_argument("--json", type=Path, help="where to write all figures")
     options = parser.parse_args()
@@ -241,9 +241,9 @@ def main() -> int:
         plan = Plan(
             devices=count,
             duration=options.duration,
-            ramp=count / 20 if options.ramp is None else options.ramp,
+            ramp=count / 12 if options.ramp is None else options.ramp,
             scale=options.scale,
-            release_after=options.duration / 4,
+            release_after=options.duration / 10,
         )
         before = machine.load()
         with tempfile.TemporaryDirectory() as folder, cloud_side(Path(folder)) as cloud:

@@ -40,17 +40,17 @@ class Context:
 
     def actor(self, credential: str) -> Actor | None:
         """Who holds this session token or API key."""
-        with self.database.transaction() as session:
+        with self.database.statement() as session:
             return self.sessions.actor(session, credential)
 
     def holder(self, credential: str) -> Holder | None:
         """As `actor`, and until when."""
-        with self.database.transaction() as session:
+        with self.database.statement() as session:
             return self.sessions.holder(session, credential)
 
     def login(self, credential: str) -> Login | None:
         """The session of this token, also one whose second factor is missing."""
-        with self.database.transaction() as session:
+        with self.database.statement() as session:
             return self.sessions.login(session, credential)
 
     def service(self, credential: str) -> ServiceActor | None:

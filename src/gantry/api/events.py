@@ -25,7 +25,7 @@ MAX_BEHIND = 50_000
 # devices of a fleet hear of news at once, and so many a second after that, while no more threads
 # than these are at work for requests. A busy api is not silent: one goes in so many seconds.
 BURST = 30
-PER_SECOND = 30.0
+PER_SECOND = 12.0
 BUSY_THREADS = 6
 BUSY_PAUSE = 0.01
 BUSY_AT_MOST = 0.5

@@ -4,9 +4,9 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import Table, func, select, text, update
 from sqlalchemy.orm import Session
 
 from gantry.api.models import Device, Image, Release, ReleaseImage
@@ -52,6 +52,9 @@ where (old.is_provided_by__release, old.status, old.download_progress)
     is distinct from
     (excluded.is_provided_by__release, excluded.status, excluded.download_progress)
 """)
+
+
+_DEVICE = cast(Table, Device.__table__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +133,9 @@ def report_installs(session: Session, device_id: int, said: Sequence[Install]) -
 
 def write(session: Session, device_id: int, values: Mapping[str, Any], lifetime: timedelta) -> None:
     """Store a report; the device is online, and for `lifetime` from now unless more is heard."""
+    # The table's update, not the entity's: no object of the session is to follow it.
     session.execute(
-        update(Device)
-        .where(Device.id == device_id)
+        update(_DEVICE)
+        .where(_DEVICE.c.id == device_id)
         .values(**values, heartbeat_expires_at=func.now() + lifetime, **online())
-        .execution_options(synchronize_session=False)
     )

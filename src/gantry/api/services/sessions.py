@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from gantry.api.actors import Actor, DeviceActor, ProvisioningActor, UserActor
 from gantry.api.database import Database
 from gantry.api.errors import UnauthorizedError
-from gantry.api.models import ApiKey, KeyRole, User
+from gantry.api.models import User
 from gantry.api.queries import accounts
 from gantry.api.services import audit, throttle
 from gantry.api.services.secrets import (
@@ -136,11 +136,11 @@ class Sessions:
                 return None
             user = login.whole().user
             return Holder(user_actor(user), f"user:{user.id}", login.until)
-        key = accounts.valid_key(session, hash_key(credential))
-        actor = _actor_of_key(session, key) if key else None
+        key = accounts.key_holder(session, hash_key(credential))
+        actor = _actor_of_key(key) if key else None
         if key is None or actor is None:
             return None
-        return Holder(actor, f"key:{key.id}", key.expiry_date)
+        return Holder(actor, f"key:{key.key_id}", key.expiry_date)
 
 
 def is_token(credential: str) -> bool:
@@ -148,23 +148,19 @@ def is_token(credential: str) -> bool:
     return credential.startswith("eyJ") and credential.count(".") == 2
 
 
-def user_actor(user: User, *, by_key: bool = False) -> UserActor:
+def user_actor(user: User) -> UserActor:
     """The actor that a user is."""
-    return UserActor(user.actor, user.id, user.username, user.email, user.is_administrator, by_key)
+    return UserActor(user.actor, user.id, user.username, user.email, user.is_administrator)
 
 
-def _actor_of_key(session: Session, key: ApiKey) -> Actor | None:
-    actor_id = key.is_of__actor
-    if key.role == KeyRole.USER:
-        user = accounts.user_of_actor(session, actor_id)
-        return user_actor(user, by_key=True) if user else None
-    if key.role == KeyRole.DEVICE:
-        device = accounts.device_of_actor(session, actor_id)
-        if device is None:
-            return None
-        return DeviceActor(actor_id, device.id, device.uuid, device.belongs_to__application)
-    application = accounts.application_of_actor(session, actor_id)
-    return ProvisioningActor(actor_id, application.id) if application else None
+def _actor_of_key(key: accounts.KeyHolder) -> Actor | None:
+    if key.user:
+        return UserActor(key.actor_id, *key.user, by_key=True)
+    if key.device:
+        return DeviceActor(key.actor_id, *key.device)
+    if key.application_id is not None:
+        return ProvisioningActor(key.actor_id, key.application_id)
+    return None
 
 
 def login(database: Database, sessions: Sessions, username: str, password: str, place: str) -> str:

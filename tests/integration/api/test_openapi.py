@@ -37,7 +37,7 @@ UNAVAILABLE = {"POST /supervisor/{path}"}
 # They do not end once they have begun; tests of their own read them.
 STREAMS = {"GET /device/v3/{uuid}/events", "GET /services/logs/revocations"}
 SERVICES = {"/auth/v1/public-keys/{username}": "git"}
-FEW, MANY = 8, 100
+FEW, MANY = 5, 100
 
 
 @dataclass

@@ -12,6 +12,7 @@ import pulumi
 import pulumi_docker as docker
 
 from config import StackConfig
+from gantry.deployment import volumes
 from gantry.deployment.resources.image import Image
 
 FOLDER = "/etc/gantry"
@@ -158,7 +159,7 @@ def data_volume(fleet: str, name: str, opts: pulumi.ResourceOptions) -> docker.V
     keep = pulumi.ResourceOptions(retain_on_delete=True)
     return docker.Volume(
         f"{name}-data",
-        name=f"gantry-{fleet}-{name}-data",
+        name=volumes.data_volume(fleet, name),
         labels=[
             docker.VolumeLabelArgs(label=each.label, value=each.value)
             for each in fleet_labels(fleet)

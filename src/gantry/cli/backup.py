@@ -67,7 +67,7 @@ def _refuse_deployed(stack: str) -> None:
         Engine(stack).outputs()
     except UnknownStackError:
         # On a new machine, the stack's file comes from the backup.
-        if (paths.project_root() / "stacks" / f"Pulumi.{stack}.yaml").exists():
+        if paths.stack_file(stack).exists():
             refuse_other_owner(paths.config_home(), load(paths.project_root(), stack).name, stack)
         return
     raise EngineError(f"{stack} is deployed: `gantry destroy {stack}` first (data volumes stay)")

@@ -86,10 +86,10 @@ def complete_stack(incomplete: str) -> list[str]:
 
 def stack_url(fleet: str) -> str | None:
     """The api's URL as the fleet's stack file has it, when there is a checkout with one."""
-    from gantry.deployment.paths import project_root
+    from gantry.deployment.paths import stack_file
 
     try:
-        path: Path = project_root() / "stacks" / f"Pulumi.{os.path.basename(fleet)}.yaml"
+        path: Path = stack_file(os.path.basename(fleet))
         import yaml
 
         config = yaml.safe_load(path.read_text())["config"]

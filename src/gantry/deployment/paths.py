@@ -33,6 +33,11 @@ def project_root() -> Path:
     )
 
 
+def stack_file(stack: str) -> Path:
+    """Where a stack's settings are, whether or not there are any."""
+    return project_root() / "stacks" / f"Pulumi.{stack}.yaml"
+
+
 def repository_root() -> Path:
     """The checkout that this package runs from: the folder that holds the image recipes.
 

@@ -142,15 +142,24 @@ def postgres() -> Iterator[str]:
         yield url
 
 
+@contextlib.contextmanager
+def own_database(postgres: str, template: str = "template1") -> Iterator[str]:
+    """The URL of a new database, dropped in the end: empty, or a copy of one that nobody uses."""
+    name = f"test_{secrets.token_hex(6)}"
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(f"create database {name} template {template}")
+    try:
+        yield postgres.rpartition("/")[0] + "/" + name
+    finally:
+        with psycopg.connect(postgres, autocommit=True) as connection:
+            connection.execute(f"drop database {name} with (force)")
+
+
 @pytest.fixture
 def database_url(postgres: str) -> Iterator[str]:
     """An empty database of one test's own."""
-    name = f"test_{secrets.token_hex(6)}"
-    with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute(f"create database {name}")
-    yield postgres.rpartition("/")[0] + "/" + name
-    with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute(f"drop database {name} with (force)")
+    with own_database(postgres) as url:
+        yield url
 
 
 def _certificate() -> tuple[str, str]:
@@ -261,36 +270,31 @@ class Api:
         return self.client(answer.text)
 
 
-@pytest.fixture
-def api(database_url: str, tmp_path: Path) -> Iterator[Api]:
-    """An api with a database of its own, up and answering."""
-    config = make_config(database_url, free_port())
-    started = Api(config, tmp_path / "api.json", tmp_path / "api.log")
+@contextlib.contextmanager
+def running(config: dict[str, Any], folder: Path, name: str = "api") -> Iterator[Api]:
+    """An api that answers, with its files in `folder`."""
+    started = Api(config, folder / f"{name}.json", folder / f"{name}.log")
     started.start()
     try:
         started.wait()
         yield started
     finally:
         started.stop()
+
+
+@pytest.fixture
+def api(database_url: str, tmp_path: Path) -> Iterator[Api]:
+    """An api with a database of its own, up and answering."""
+    with running(make_config(database_url, free_port()), tmp_path) as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
 def shared_api(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     """One api for a whole module, for tests that make what they need under names of their own."""
-    name = f"test_{secrets.token_hex(6)}"
-    with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute(f"create database {name}")
     folder = tmp_path_factory.mktemp("api")
-    config = make_config(postgres.rpartition("/")[0] + "/" + name, free_port())
-    started = Api(config, folder / "api.json", folder / "api.log")
-    started.start()
-    try:
-        started.wait()
+    with own_database(postgres) as url, running(make_config(url, free_port()), folder) as started:
         yield started
-    finally:
-        started.stop()
-        with psycopg.connect(postgres, autocommit=True) as connection:
-            connection.execute(f"drop database {name} with (force)")
 
 
 @dataclass(frozen=True)

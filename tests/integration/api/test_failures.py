@@ -18,7 +18,7 @@ from docker.models.containers import Container
 
 from gantry.api.limits import ANSWER_SECONDS
 
-from .conftest import Api, Device, Fleet, container_postgres, free_port, make_config
+from .conftest import Api, Device, Fleet, container_postgres, free_port, make_config, running
 from .test_state import Stream
 from .writers import DEVICES, Writers, check, fill
 
@@ -80,14 +80,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 @pytest.fixture
 def outage_api(server: Server, tmp_path: Path) -> Iterator[Api]:
-    config = make_config(server.url, free_port())
-    started = Api(config, tmp_path / "api.json", tmp_path / "api.log")
-    started.start()
-    try:
-        started.wait()
+    with running(make_config(server.url, free_port()), tmp_path) as started:
         yield started
-    finally:
-        started.stop()
 
 
 @dataclass

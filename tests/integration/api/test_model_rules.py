@@ -1,8 +1,6 @@
 """Every rule in a real PostgreSQL: broken by plain SQL, from either side, by two at once."""
 
 # ruff: noqa: S608 - the statements are the tests' own
-import contextlib
-import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +14,7 @@ from gantry.api.database import Database
 from gantry.api.rules import METADATA, RULES, Broken, broken, sql
 from gantry.contracts.device_types import DEVICE_TYPES
 
-from .conftest import Fleet
+from .conftest import Fleet, own_database
 
 # What the world is made at: before the rules, and before organizations.
 WORLD_REVISION = "0002"
@@ -361,21 +359,10 @@ ALLOWED = [
 ]
 
 
-@contextlib.contextmanager
-def database(postgres: str, template: str) -> Iterator[str]:
-    """A copy of another database, which nobody is connected to."""
-    name = f"test_{secrets.token_hex(6)}"
-    with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute(f"create database {name} template {template}")
-    yield postgres.rpartition("/")[0] + "/" + name
-    with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute(f"drop database {name} with (force)")
-
-
 @pytest.fixture(scope="module")
 def filled(postgres: str) -> Iterator[str]:
     """The name of a database of the newest revision with a small world in it."""
-    with database(postgres, "template1") as url:
+    with own_database(postgres, "template1") as url:
         fill(url)
         yield url.rpartition("/")[2]
 
@@ -383,14 +370,14 @@ def filled(postgres: str) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def world(postgres: str, filled: str) -> Iterator[str]:
     """A database for tests that roll back."""
-    with database(postgres, filled) as url:
+    with own_database(postgres, filled) as url:
         yield url
 
 
 @pytest.fixture
 def own_world(postgres: str, filled: str) -> Iterator[str]:
     """A database of one test's own."""
-    with database(postgres, filled) as url:
+    with own_database(postgres, filled) as url:
         yield url
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
-from .conftest import Api, Fleet, free_port
+from .conftest import Api, Fleet, free_port, running
 from .test_keys import actor_of
 from .test_second_factor import Person
 from .test_state import Stream
@@ -21,17 +21,9 @@ from .test_state import Stream
 @pytest.fixture(scope="module")
 def other(shared_api: Api) -> Iterator[Api]:
     """A second process on the database of `shared_api`."""
-    started = Api(
-        {**shared_api.config, "listen_port": free_port()},
-        shared_api.file.with_name("other.json"),
-        shared_api.log.with_name("other.log"),
-    )
-    started.start()
-    try:
-        started.wait()
+    config = {**shared_api.config, "listen_port": free_port()}
+    with running(config, shared_api.file.parent, "other") as started:
         yield started
-    finally:
-        started.stop()
 
 
 def at(api: Api, client: httpx.Client) -> httpx.Client:

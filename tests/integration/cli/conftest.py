@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx2
-import psycopg
 import pytest
 
 # The fixtures of the api and of the log service are theirs; pytest shares none between folders.
@@ -22,7 +21,9 @@ from tests.integration.api.conftest import (
     Fleet,
     free_port,
     make_config,
+    own_database,
     postgres,
+    running,
 )
 from tests.integration.logs.conftest import Authority, Nats, Service, nats
 
@@ -130,18 +131,9 @@ class DeviceOfTests:
 
 @pytest.fixture(scope="session")
 def api(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    name = f"test_{secrets.token_hex(6)}"
-    with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute(f"create database {name}")
     folder = tmp_path_factory.mktemp("api")
-    config = make_config(postgres.rpartition("/")[0] + "/" + name, free_port())
-    started = Api(config, folder / "api.json", folder / "api.log")
-    started.start()
-    try:
-        started.wait()
+    with own_database(postgres) as url, running(make_config(url, free_port()), folder) as started:
         yield started
-    finally:
-        started.stop()
 
 
 @pytest.fixture(scope="session")

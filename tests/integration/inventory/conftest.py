@@ -10,13 +10,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 # The fixtures of the api are its tests' own; pytest shares none between folders.
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
-from tests.integration.api.conftest import Api, Fleet, free_port, make_config, postgres
+from tests.integration.api.conftest import (
+    Api,
+    Fleet,
+    free_port,
+    make_config,
+    own_database,
+    postgres,
+    running,
+)
 
 __all__ = ["postgres"]
 
@@ -88,18 +95,9 @@ class Inventory:
 
 @pytest.fixture(scope="session")
 def api(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    name = f"test_{secrets.token_hex(6)}"
-    with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute(f"create database {name}")
     folder = tmp_path_factory.mktemp("api")
-    config = make_config(postgres.rpartition("/")[0] + "/" + name, free_port())
-    started = Api(config, folder / "api.json", folder / "api.log")
-    started.start()
-    try:
-        started.wait()
+    with own_database(postgres) as url, running(make_config(url, free_port()), folder) as started:
         yield started
-    finally:
-        started.stop()
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 # The fixtures of the api and of the log service are theirs; pytest shares none between folders.
@@ -18,7 +17,16 @@ sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from gantry.simulator.simulation import Plan, Simulation
 from tests.benchmarks.devices import document
-from tests.integration.api.conftest import SOURCES, Api, Fleet, free_port, make_config, postgres
+from tests.integration.api.conftest import (
+    SOURCES,
+    Api,
+    Fleet,
+    free_port,
+    make_config,
+    own_database,
+    postgres,
+    running,
+)
 from tests.integration.cli.conftest import Operator
 
 __all__ = ["postgres"]
@@ -30,21 +38,11 @@ HOST = "fleet.invalid"
 
 @pytest.fixture(scope="module")
 def api(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    name = f"test_{secrets.token_hex(6)}"
-    with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute(f"create database {name}")
     folder = tmp_path_factory.mktemp("api")
-    config = make_config(postgres.rpartition("/")[0] + "/" + name, free_port())
-    config["host"] = HOST
-    started = Api(config, folder / "api.json", folder / "api.log")
-    started.start()
-    try:
-        started.wait()
-        yield started
-    finally:
-        started.stop()
-        with psycopg.connect(postgres, autocommit=True) as connection:
-            connection.execute(f"drop database {name} with (force)")
+    with own_database(postgres) as url:
+        config = make_config(url, free_port()) | {"host": HOST}
+        with running(config, folder) as started:
+            yield started
 
 
 @pytest.fixture

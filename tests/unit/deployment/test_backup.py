@@ -68,6 +68,7 @@ def test_a_manifest_names_no_other_files(make: Make) -> None:
         ({"schema": "9999"}, "newer than this one's"),
         ({"parts": []}, "is not one of a backup"),
         ({"parts": {"git.tar": {"bytes": 1}}}, "is not one of a backup"),
+        ({"schema": ["0005"]}, "is not one of a backup"),
         ({"colour": "red"}, "is not one of a backup"),
     ],
 )
@@ -75,7 +76,7 @@ def test_what_is_no_manifest_of_ours(make: Make, fields: dict[str, Any], complai
     assert complaint in _complaint(make(*PARTS, **fields))
 
 
-@pytest.mark.parametrize("text", ["", "[]", "null", "{", "{}"])
+@pytest.mark.parametrize("text", ["", "[]", "null", "{", "{}", "[" * 100_000])
 def test_what_is_no_manifest(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.json").write_text(text)
     assert "is not one of a backup" in _complaint(tmp_path)

@@ -77,16 +77,17 @@ def _manifest(folder: Path) -> Manifest:
             raise BackupError(f"{folder}: format {known['format']}: use the Gantry that made it")
         parts = {name: Part(**each) for name, each in known.pop("parts").items()}
         manifest = Manifest(parts=parts, **known)
+        is_known = manifest.schema in _schemas()
     except OSError as error:
         raise BackupError(f"{folder} is no backup: {MANIFEST}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BackupError(f"{folder / MANIFEST} is not one of a backup: {error}") from error
     expected = {DATABASE, STACK_FILE, *(f"{each}.tar" for each in NEEDED)}
     if lacking := expected - parts.keys():
         raise BackupError(f"{folder} lacks {', '.join(sorted(lacking))}: it is no whole backup")
     if unknown := parts.keys() - expected - {f"{each}.tar" for each in OPTIONAL}:
         raise BackupError(f"{folder / MANIFEST} names {', '.join(sorted(unknown))}: no such part")
-    if manifest.schema not in _schemas():
+    if not is_known:
         raise BackupError(
             f"{folder} was made by Gantry {manifest.gantry}, whose database (schema "
             f"{manifest.schema}) is newer than this one's: check that version out"

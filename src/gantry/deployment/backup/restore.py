@@ -55,7 +55,7 @@ def restore(fleet: str, folder: Path, progress: Progress) -> Manifest:
             _load(client, fleet, folder / DATABASE, progress)
     except (DockerException, OSError, ImageError) as error:
         raise BackupError(f"restore of {fleet}: {error}") from error
-    stack_file = paths.project_root() / "stacks" / f"Pulumi.{fleet}.yaml"
+    stack_file = paths.stack_file(fleet)
     if not stack_file.exists():
         shutil.copyfile(folder / STACK_FILE, stack_file)
         progress(f"    wrote {stack_file}, as it was then")
@@ -102,7 +102,7 @@ def _all_or_nothing(client: DockerClient, fleet: str) -> Iterator[None]:
         left = set(fleet_objects.of_fleet(fleet).volumes)
         # The marker last: it says that the others are not to be used.
         for name in sorted(left, key=lambda each: each == _marker(fleet)):
-            client.volumes.get(name).remove()
+            volumes.remove(client, name)
 
     remove()
     _make_volume(client, fleet, _marker(fleet))

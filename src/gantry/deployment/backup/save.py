@@ -70,8 +70,7 @@ def _save(client: DockerClient, fleet: str, folder: Path, progress: Progress) ->
         raise BackupError(
             f"{fleet} has no volume {volumes.data_volume(fleet, missing[0])}: `gantry up {fleet}`"
         )
-    stack_file = paths.project_root() / "stacks" / f"Pulumi.{fleet}.yaml"
-    parts = {STACK_FILE: _write(folder / STACK_FILE, [stack_file.read_bytes()])}
+    parts = {STACK_FILE: _write(folder / STACK_FILE, [paths.stack_file(fleet).read_bytes()])}
 
     def volume(service: str) -> None:
         name = volumes.data_volume(fleet, service)

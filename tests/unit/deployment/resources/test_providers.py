@@ -1,5 +1,7 @@
 """The providers themselves, against a real Docker Engine where they use one."""
 
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -7,7 +9,9 @@ from typing import Any
 
 import docker
 import pytest
+from docker.errors import APIError, NotFound
 
+from gantry.deployment import volumes
 from gantry.deployment.certificates import KeyPair, issue
 from gantry.deployment.resources.certificates import (
     RENEW_DAYS,
@@ -54,6 +58,32 @@ def test_keeping_leaves_nothing_but_the_volume(client: docker.DockerClient, volu
     holders = client.containers.list(all=True, filters={"volume": volume})
     labelled = client.images.list(filters={"label": f"gantry.volume={volume}"}, all=True)
     assert (holders, labelled) == ([], [])
+
+
+HOLDER = """
+import sys, docker
+from gantry.deployment import volumes
+with volumes.opened(docker.from_env(), sys.argv[1]) as container:
+    print(container.id, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_who_was_killed_with_a_volume_open_is_not_in_its_way(client: docker.DockerClient) -> None:
+    name = str(client.volumes.create(f"infra-test-{uuid.uuid4().hex[:8]}").name)
+    command = [sys.executable, "-c", HOLDER, name]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        left = holder.stdout.readline().decode().strip()
+        holder.kill()
+    with pytest.raises(APIError, match="in use"):
+        client.volumes.get(name).remove()
+    volumes.remove(client, name)
+    with pytest.raises(NotFound):
+        client.containers.get(left)
+    with pytest.raises(NotFound):
+        client.volumes.get(name)
+    assert client.images.list(filters={"label": f"{volumes.LABEL}={name}"}, all=True) == []
 
 
 def test_an_engine_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

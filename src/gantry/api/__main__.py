@@ -11,6 +11,7 @@ database.
 
 import argparse
 import asyncio
+import gc
 import json
 import logging
 import sys
@@ -100,6 +101,14 @@ def reset_second_factor(username: str) -> int:
     return 0
 
 
+def _tune_collector() -> None:
+    """Let the garbage collector look seldom at what lives long: ten thousand open streams are a
+    million objects, and nothing is answered while it goes through them."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(5_000, 10, 100)
+
+
 def serve() -> int:
     """Serve until told to stop; 1 and a line when that cannot be."""
     logging.basicConfig(
@@ -120,9 +129,11 @@ def serve() -> int:
     except SQLAlchemyError as error:
         log.error("the database cannot be used: %s", reason(error), exc_info=True)
         return 1
+    app = create_app(context)
+    _tune_collector()
     server = Server(
         uvicorn.Config(
-            create_app(context),
+            app,
             host=config.listen_host,
             port=config.listen_port,
             access_log=False,
@@ -130,6 +141,9 @@ def serve() -> int:
             server_header=False,
             timeout_graceful_shutdown=10,
             timeout_keep_alive=65,
+            # A third less for each request, and half of the memory for each open stream.
+            loop="uvloop",
+            http="httptools",
         ),
         context.hub,
     )

@@ -17,6 +17,7 @@ from gantry.api import openapi
 from gantry.api.config import Config
 from gantry.api.context import Context
 from gantry.api.database import Database, reason
+from gantry.api.device_lane import DeviceLane
 from gantry.api.errors import ApiError
 from gantry.api.limits import BodyLimit, Deadline
 from gantry.api.metrics import CountingHub, Measured, Metrics
@@ -38,6 +39,7 @@ from gantry.api.services.registry_tokens import TokenSigner
 from gantry.api.services.second_factor import SecondFactors
 from gantry.api.services.sessions import Sessions
 from gantry.api.services.vault import Vault
+from gantry.api.threads import Threads
 
 log = logging.getLogger(__name__)
 
@@ -48,14 +50,18 @@ def make_context(config: Config) -> Context:
     """The parts of one api process; nothing is connected yet."""
     url = config.database_url.get_secret_value()
     database = Database(url)
+    threads = Threads()
     metrics = Metrics(database)
     sessions = Sessions(config.session_secret.get_secret_value(), config.api_url)
     vault = Vault(config.data_key.get_secret_value(), "second factors")
     return Context(
         config=config,
         database=database,
+        threads=threads,
         # psycopg's own connections know no driver part in a URL.
-        hub=CountingHub(url.replace("postgresql+psycopg://", "postgresql://", 1), metrics),
+        hub=CountingHub(
+            url.replace("postgresql+psycopg://", "postgresql://", 1), threads.are_busy, metrics
+        ),
         metrics=metrics,
         sessions=sessions,
         second_factors=SecondFactors(database, sessions, vault, config.host),
@@ -74,6 +80,7 @@ def create_app(context: Context) -> FastAPI:
     app = interface()
     app.state.context = context
     app.add_middleware(BodyLimit)
+    app.add_middleware(DeviceLane, context=context)
     app.add_middleware(Deadline)
     # The last one is the outermost: what is refused for its size is counted too.
     app.add_middleware(Measured, metrics=context.metrics)

@@ -22,6 +22,7 @@ from gantry.api.services.second_factor import SecondFactors
 from gantry.api.services.secrets import same
 from gantry.api.services.sessions import Holder, Login, Sessions, is_token
 from gantry.api.services.throttle import place_of
+from gantry.api.threads import Threads
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Context:
 
     config: Config
     database: Database
+    threads: Threads
     hub: Hub
     metrics: Metrics
     sessions: Sessions

@@ -5,7 +5,7 @@ Labels have few values: templates of routes and never paths, names of rules, kin
 
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from prometheus_client import (
@@ -143,8 +143,8 @@ class _DatabaseCollector(Collector):
 class CountingHub(Hub):
     """A hub that counts what it hears."""
 
-    def __init__(self, url: str, metrics: Metrics) -> None:
-        super().__init__(url)
+    def __init__(self, url: str, busy: Callable[[], bool], metrics: Metrics) -> None:
+        super().__init__(url, busy)
         self._metrics = metrics
 
     def wake(self, payload: str) -> None:

@@ -169,15 +169,15 @@ def test_reports_are_kept(fleet: Fleet) -> None:
 class Stream:
     """A device's stream of events, read in a thread until the server ends it."""
 
-    def __init__(self, api: Api, device: Device, key: str | None = None) -> None:
+    def __init__(self, api: Api, device: Device, key: str | None = None, query: str = "") -> None:
         self.etags: list[str] = []
-        arguments = (api, device, key or device.key)
+        arguments = (api, device, key or device.key, query)
         self._thread = threading.Thread(target=self._run, args=arguments, daemon=True)
         self._thread.start()
 
-    def _run(self, api: Api, device: Device, key: str) -> None:
+    def _run(self, api: Api, device: Device, key: str, query: str) -> None:
         headers = {"Authorization": f"Bearer {key}"}
-        url = f"{api.url}/device/v3/{device.uuid}/events"
+        url = f"{api.url}/device/v3/{device.uuid}/events{query}"
         with (
             contextlib.suppress(httpx.TransportError),
             httpx.Client(timeout=30, headers=headers) as client,

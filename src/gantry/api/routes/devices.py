@@ -16,7 +16,7 @@ from gantry.api.routes.answers import (
     failures,
 )
 from gantry.api.services import devices, registration, reports, streams
-from gantry.api.services.target_state import etag_matches
+from gantry.api.services.target_state import TargetState, etag_matches
 
 router = APIRouter(tags=["devices"])
 
@@ -30,15 +30,14 @@ router = APIRouter(tags=["devices"])
         **failures(404, 409),
     },
 )
-def register(
+async def register(
     ctx: Ctx,
     actor: CurrentProvisioning,
     body: registration.Registration,
     response: Response,
 ) -> dict[str, Any]:
     """A new device; 200 and the same answer when it registers again with the same key."""
-    with ctx.database.transaction() as session:
-        made = registration.register(session, actor, body)
+    made = await ctx.threads.write(devices.register, ctx.database, actor, body)
     if not made.is_new:
         response.status_code = 200
     return {"id": made.id, "uuid": made.uuid, "api_key": made.api_key}
@@ -52,10 +51,15 @@ def register(
 def state(ctx: Ctx, actor: CurrentActor, uuid: str, request: Request) -> Response:
     """What the device should run. 304 when `If-None-Match` names the current ETag."""
     known = request.headers.get("if-none-match")
-    target = devices.target(ctx.database, actor, uuid, known)
+    return target_answer(devices.target(ctx.database, actor, uuid, known), known)
+
+
+def target_answer(target: TargetState, known: str | None) -> Response:
+    """304 where the ETag is one of those in `known`."""
+    headers = {"ETag": target.etag}
     if etag_matches(target.etag, known):
-        return Response(status_code=304, headers={"ETag": target.etag})
-    return Response(target.body, media_type="application/json", headers={"ETag": target.etag})
+        return Response(status_code=304, headers=headers)
+    return Response(target.body, media_type="application/json", headers=headers)
 
 
 @router.patch(
@@ -63,9 +67,14 @@ def state(ctx: Ctx, actor: CurrentActor, uuid: str, request: Request) -> Respons
     response_class=PlainTextResponse,
     responses={**content("text/plain", "OK"), **failures(404)},
 )
-def report(ctx: Ctx, actor: CurrentDevice, body: dict[str, reports.DeviceReport]) -> Response:
+async def report(ctx: Ctx, actor: CurrentDevice, body: dict[str, reports.DeviceReport]) -> Response:
     """What the device says of itself."""
-    devices.report(ctx.database, actor, body)
+    await ctx.threads.write(devices.report, ctx.database, actor, body)
+    return reported()
+
+
+def reported() -> Response:
+    """A report was stored."""
     return Response("OK", media_type="text/plain")
 
 

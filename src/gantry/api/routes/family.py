@@ -41,11 +41,9 @@ def state(ctx: Ctx, actor: CurrentActor, uuid: str, request: Request) -> Respons
     response_class=PlainTextResponse,
     responses={**content("text/plain", "OK"), **failures(404)},
 )
-def report(ctx: Ctx, actor: CurrentDevice, uuid: str, body: state_v2.StateReport) -> Response:
+async def report(ctx: Ctx, actor: CurrentDevice, uuid: str, body: state_v2.StateReport) -> Response:
     """What the device says of itself, in the form of version 2."""
-    with ctx.database.transaction() as session:
-        said = state_v2.report(session, actor, uuid, body)
-    devices.report(ctx.database, actor, said)
+    await ctx.threads.write(devices.report_v2, ctx.database, actor, uuid, body)
     return Response("OK", media_type="text/plain")
 
 

@@ -4,19 +4,27 @@ from datetime import timedelta
 
 from sqlalchemy.orm import Session
 
-from gantry.api.actors import Actor, DeviceActor, UserActor
+from gantry.api.actors import Actor, DeviceActor, ProvisioningActor, UserActor
 from gantry.api.database import Database
 from gantry.api.errors import NotFoundError
 from gantry.api.models import Device
 from gantry.api.queries import devices
 from gantry.api.queries.targets import Heartbeat
-from gantry.api.services import reports
+from gantry.api.services import registration, reports, state_v2
 from gantry.api.services.target_state import TargetState, current_target
 
 POLL_VARIABLES = ("BALENA_SUPERVISOR_POLL_INTERVAL", "RESIN_SUPERVISOR_POLL_INTERVAL")
 DEFAULT_POLL = timedelta(seconds=900)
 # The family's bounds for a device's poll interval.
 MIN_POLL, MAX_POLL = timedelta(seconds=600), timedelta(days=1)
+
+
+def register(
+    database: Database, actor: ProvisioningActor, asked: registration.Registration
+) -> registration.Registered:
+    """Register a device; see registration.register."""
+    with database.transaction() as session:
+        return registration.register(session, actor, asked)
 
 
 def own(actor: DeviceActor, uuid: str) -> None:
@@ -77,6 +85,15 @@ def report(database: Database, actor: DeviceActor, body: dict[str, reports.Devic
     """Store a device's report; it was heard of."""
     with database.transaction() as session:
         reports.report(session, actor, body, poll_lifetime)
+
+
+def report_v2(
+    database: Database, actor: DeviceActor, uuid: str, body: state_v2.StateReport
+) -> None:
+    """As `report`, in the form of version 2."""
+    with database.transaction() as session:
+        said = state_v2.report(session, actor, uuid, body)
+        reports.report(session, actor, said, poll_lifetime)
 
 
 def poll_lifetime(*levels: dict[str, str]) -> timedelta:

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from gantry.api.actors import DeviceActor
 from gantry.api.database import Database, reason
-from gantry.api.events import Hub, Subscription
+from gantry.api.events import BEAT_SECONDS, Hub, Subscription
 from gantry.api.models import KeyRole
 from gantry.api.queries import accounts, devices, records
 from gantry.api.services import throttle
@@ -27,7 +26,6 @@ from gantry.api.services.target_state import current_target
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT_SECONDS = 15.0
 # Of one device in one process. It needs one; those of broken connections linger for a while.
 MAX_STREAMS = 32
 HEARTBEAT = b": still here\n\n"
@@ -115,18 +113,20 @@ class EventStream(Response):
                         )
 
     async def _serve(self, entry: Subscription, send: Send) -> None:
-        loop = asyncio.get_running_loop()
-        entry.changed.set()
+        entry.tell()
         last = ""
-        over: float | None = None
+        over: asyncio.TimerHandle | None = None
         await run_in_threadpool(_hold, self._database, self._actor.device_id, self._lease)
         while not entry.closed:
-            left = None if over is None else over - loop.time()
-            woken = await _woken(entry.changed, left)
-            if not woken and (over is None or loop.time() < over):
+            await entry.wait()
+            if entry.is_due:
+                entry.is_due = False
                 await send({"type": "http.response.body", "body": HEARTBEAT, "more_body": True})
+            if not entry.changed or entry.closed:
                 continue
-            entry.changed.clear()
+            entry.changed = False
+            if over is not None:
+                over.cancel()
             try:
                 async with self._hub.gate:
                     target = await run_in_threadpool(
@@ -134,15 +134,15 @@ class EventStream(Response):
                     )
             except OperationalError:
                 # PostgreSQL is away; when the hub has it again, it wakes all streams.
-                over = None
                 continue
             except PoolTimeoutError:
                 await asyncio.sleep(BUSY_SECONDS)
-                entry.changed.set()
+                entry.tell()
                 continue
             if target is None:
                 return
-            over = None if target.seconds is None else loop.time() + target.seconds
+            if target.seconds is not None:
+                over = asyncio.get_running_loop().call_later(target.seconds, entry.tell)
             self._hub.move(entry, target.application_id)
             if target.etag == last:
                 self._hub.turns.give_back()
@@ -168,27 +168,13 @@ async def revocations(hub: Hub) -> AsyncIterator[bytes]:
         yield b"\n"  # the headers go out at once
         while True:
             try:
-                name = await asyncio.wait_for(ended.get(), HEARTBEAT_SECONDS)
+                name = await asyncio.wait_for(ended.get(), BEAT_SECONDS)
             except TimeoutError:
                 yield b"\n"
                 continue
             if name is None:
                 return
             yield json.dumps({"credential": name}).encode() + b"\n"
-
-
-async def _woken(changed: asyncio.Event, at_most: float | None) -> bool:
-    """Whether there may be news; False when it is time for a heartbeat, at which not all streams
-    are at once, even when they were opened at once, or after `at_most` seconds."""
-    pause = HEARTBEAT_SECONDS * random.uniform(0.8, 1.2)  # noqa: S311 (no secret)
-    if at_most is not None:
-        pause = max(0.0, min(pause, at_most))
-    try:
-        async with asyncio.timeout(pause):
-            await changed.wait()
-    except TimeoutError:
-        return False
-    return True
 
 
 async def keep_leases(database: Database, hub: Hub, lease: str) -> None:

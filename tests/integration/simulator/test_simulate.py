@@ -162,7 +162,7 @@ def test_the_command_says_how_it_went_and_removes_its_devices(
     assert fleet.api.process is not None
     printed = operator.run(
         *("simulate", "-a", fleet.application["slug"], "--config", str(start_from)),
-        *("--devices", "8", "--ramp", "1", "--duration", "4", "--time-scale", "100"),
+        *("--devices", "8", "--ramp", "1", "--duration", "15", "--time-scale", "100"),
         *("--release", old["commit"], "--release-after", "1", "--remove"),
         *("--watch", str(fleet.api.process.pid), "--json", str(tmp_path / "figures.json")),
     )

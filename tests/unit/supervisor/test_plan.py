@@ -235,11 +235,15 @@ def test_services_stop_before_what_they_depend_on() -> None:
     changed = {"environment": {"X": "1"}}
     model = Model()
     model.settle(desire({"web": needs_mid, "mid": needs_db, "db": {}}))
-    new = {"web": {**needs_mid, **changed}, "mid": {**needs_db, **changed}, "db": changed}
+    new: dict[str, Any] = {
+        "web": {**needs_mid, **changed},
+        "mid": {**needs_db, **changed},
+        "db": changed,
+    }
     stops = [each for each in model.settle(desire(new, "bbb2")) if isinstance(each, StopContainer)]
     assert [each.container.service for each in stops] == ["web", "mid", "db"]
     # Who is not replaced runs on.
-    only = {**new, "db": {"environment": {"X": "2"}}}
+    only: dict[str, Any] = {**new, "db": {"environment": {"X": "2"}}}
     stops = [each for each in model.settle(desire(only, "ccc3")) if isinstance(each, StopContainer)]
     assert [each.container.service for each in stops] == ["db"]
     gone = model.settle(DesiredState((DesiredApp("uuid2", 2, "none", None),)))

@@ -25,6 +25,8 @@ PRELOAD = DATA / "preload"
 # The folder that is /data in the container, and its copy while an update is tried.
 STORE = DATA / "supervisor"
 STORE_BEFORE = DATA / "supervisor.before-update"
+# The runtime directories of applications, at the same place on the host and in the container.
+RUNTIME = Path("/tmp/balena-supervisor")  # noqa: S108 - the family's
 CONTAINER = "gantry_supervisor"
 DEFAULT_PORT = 48484
 # A change of any of these has the supervisor started anew. Not of what it writes itself.

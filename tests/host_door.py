@@ -84,7 +84,9 @@ class HostDoor:
             except OSError:
                 return
             with connection:
-                self._children.append(subprocess.Popen(command, env=environment, stdin=connection))
+                self._children.append(
+                    subprocess.Popen(command, env=environment, stdin=connection.fileno())
+                )
 
     def close(self) -> None:
         """Shut the door."""

@@ -40,7 +40,8 @@ class Health(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """A container of this supervisor."""
+    """A container of this supervisor. `restart` is its policy, such as `on-failure:3`, and
+    `depends_on` the services that it needs; both as its labels have them."""
 
     id: str
     name: str
@@ -53,6 +54,13 @@ class Container:
     health: Health = Health.NONE
     image: str = ""
     service_id: int | None = None
+    restart: str = "always"
+    depends_on: tuple[str, ...] = ()
+
+    @property
+    def can_start(self) -> bool:
+        """Whether it only has to be started."""
+        return self.state in (ContainerState.CREATED, ContainerState.EXITED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +84,14 @@ class EngineNetwork:
 
 @dataclass(frozen=True, slots=True)
 class CurrentState:
-    """All that the planner looks at."""
+    """All that the planner looks at. `handed_over` are ids of containers to which an older one of
+    their service has handed over, or for which its time to do so is over."""
 
     containers: tuple[Container, ...] = ()
     images: tuple[EngineImage, ...] = ()
     networks: tuple[EngineNetwork, ...] = ()
     volumes: frozenset[str] = field(default_factory=frozenset)
+    handed_over: frozenset[str] = field(default_factory=frozenset)
 
     def of_service(self, app_id: int, service: str) -> tuple[Container, ...]:
         """The containers of one service."""
@@ -118,6 +128,8 @@ def read_container(document: Mapping[str, Any]) -> Container:
         health=Health(health[1]) if health else Health.NONE,
         image=str(document.get("Image", "")),
         service_id=int(service_id) if service_id.isdecimal() else None,
+        restart=str(labels.get(Label.RESTART) or "always"),
+        depends_on=tuple(str(labels.get(Label.DEPENDS_ON) or "").split()),
     )
 
 

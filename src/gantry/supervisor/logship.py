@@ -19,9 +19,11 @@ _LOG = logging.getLogger(__name__)
 _FLUSH = 0.1
 _SILENCE = 1.0
 _LIFE = 10.0
-# Who reads a container's log waits so long at most for room: an end of an outage is worth more than
-# all of its beginning, and nobody may write the device's processor full with lines.
-_ROOM = 1.0
+# Who reads a container's log waits so long at most for room: while lines are taken, so that a burst
+# arrives whole; and in an outage, whose end is worth more than its beginning, so that nobody writes
+# the device's processor full with lines.
+_ROOM = 15.0
+_ROOM_IN_OUTAGE = 1.0
 # While logs are switched off, this often what came is thrown away.
 _OFF = 5.0
 
@@ -36,6 +38,7 @@ class LogShipper:
         self._online = asyncio.Event()
         self._closing = False
         self._enabled = True
+        self._cooling = False
         self._roomy = asyncio.Event()
         self._roomy.set()
 
@@ -53,7 +56,7 @@ class LogShipper:
     async def room(self) -> None:
         """Wait until lines are sent about as fast as they come, for a moment at most."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(_ROOM):
+            async with asyncio.timeout(_ROOM_IN_OUTAGE if self._cooling else _ROOM):
                 await self._roomy.wait()
 
     def add(self, line: LogLine) -> None:
@@ -108,11 +111,14 @@ class LogShipper:
 
     async def _cool_down(self, delay: float, error: CloudError) -> None:
         _LOG.warning("logs are held back: %s; next try in %.0f s", error, delay)
+        self._cooling = True
         try:
             async with asyncio.timeout(delay):
                 await self._online.wait()
         except TimeoutError:
             return
+        finally:
+            self._cooling = False
         # A short pause all the same, so that a fleet does not return in one moment.
         await asyncio.sleep(1.0)
 

@@ -162,7 +162,7 @@ class Reconciler:
         self.current = replace(self.current, handed_over=handed_over)
         owned = owned_images(self.current, self._registries()) - self.kept_images()
         short_of_room = self._fetcher.short_of_room or self._executor.short_of_room
-        steps = plan(self.current, desired, owned, short_of_room)
+        steps = plan(self.current, desired, owned, short_of_room=short_of_room)
         waits = [_LOOK_EVERY] if handing is None else [_LOOK_EVERY, handing]
         forced = self._interventions.forced(aim, self.current)
         permitted = await self._exclusion.permitted(steps, self.current, forced)

@@ -249,6 +249,7 @@ class Device:
         self.boot = home / "boot"
         self.boot.mkdir()
         self.process: subprocess.Popen[bytes] | None = None
+        self.environment: dict[str, str] = {}
         self.write_config(
             {
                 "applicationId": str(self.app_id),
@@ -280,6 +281,7 @@ class Device:
             "GANTRY_INSTANCE": self.instance,
             "PYTHONPATH": str(ROOT / "src"),
             "PYTHONWARNINGS": "error",
+            **self.environment,
         }
         with (self.home / "log").open("ab") as log:
             self.process = subprocess.Popen(

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from gantry_supervisor.settings import BOOT, RUNTIME, STORE, Choice, RoleSettings
+from gantry_supervisor.settings import BOOT, DOOR, RUNTIME, STORE, Choice, RoleSettings
 
 # Where the image keeps the package that `source` replaces.
 PACKAGE = "/opt/gantry/src/gantry"
@@ -15,6 +15,8 @@ def body(image: str, role: RoleSettings, chosen: Choice, capabilities: int) -> d
     binds = [f"{BOOT}:{BOOT}", "/var/run/docker.sock:/var/run/docker.sock", f"{STORE}:/data"]
     # Where applications put their locks, and say that they have taken over.
     binds.append(f"{RUNTIME}:{RUNTIME}")
+    # The folder, for a socket that is made anew would not be seen in its place.
+    binds.append(f"{DOOR}:/run/gantry/host:ro")
     binds += role.volumes
     if chosen.source:
         binds.append(f"{chosen.source}:{PACKAGE}:ro")

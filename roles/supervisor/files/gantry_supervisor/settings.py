@@ -25,6 +25,8 @@ PRELOAD = DATA / "preload"
 # The folder that is /data in the container, and its copy while an update is tried.
 STORE = DATA / "supervisor"
 STORE_BEFORE = DATA / "supervisor.before-update"
+# Where the socket is on which the host answers the supervisor, here and in its container.
+DOOR = RUN / "host"
 # The runtime directories of applications, at the same place on the host and in the container.
 RUNTIME = Path("/tmp/balena-supervisor")  # noqa: S108 - the family's
 CONTAINER = "gantry_supervisor"

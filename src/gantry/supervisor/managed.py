@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gantry.supervisor import VERSION, device, wire
@@ -28,7 +28,6 @@ from gantry.supervisor.state import CurrentState
 from gantry.supervisor.status import device_state, overall, report_apps, settled_commits
 from gantry.supervisor.store import Store
 from gantry.supervisor.target import TargetState, read_target
-from gantry.supervisor.web import same_key
 
 _LOG = logging.getLogger(__name__)
 
@@ -145,9 +144,7 @@ class Managed:
             parts.journal.write(f"Target state not used: {error}", is_error=True)
             return False
         if not self._memory.name_at_init and target.name:
-            self._memory = Memory(
-                self._memory.supervisor_key, self._memory.begun_at_ns, target.name
-            )
+            self._memory = replace(self._memory, name_at_init=target.name)
             await parts.store.put("name_at_init", target.name)
         self._aim(target)
         await parts.store.put("target", answer.document)
@@ -157,6 +154,8 @@ class Managed:
 
     def _aim(self, target: TargetState) -> None:
         parts = self._parts
+        if self._memory.keys.provide(app.id for app in target.apps):
+            self._chore(self._memory.keys.save())
         known = device.facts(parts.settings, parts.config, parts.info, self._memory, target.name)
         desired = desired_state(target, known)
         for rejection in desired.rejections:
@@ -233,10 +232,6 @@ class Managed:
             self._addresses_at = now
         apps = self._apps() if self._target and self._reconciler.looked else {}
         return device_state(apps, self._parts.info.operating_system, self._addresses)
-
-    def accepts_key(self, key: str) -> bool:
-        """The key that containers with the feature get."""
-        return same_key(key, self._memory.supervisor_key)
 
     def complaints(self) -> list[str]:
         """Loops that do not turn. That the api cannot be reached is no fault of the supervisor."""

@@ -104,6 +104,12 @@ class Engine:
         document = await self._json("GET", "/volumes")
         return [str(each["Name"]) for each in document.get("Volumes") or []]
 
+    async def labelled_volumes(self, label: str) -> list[dict[str, Any]]:
+        """Volumes with this label."""
+        parameters = {"filters": json.dumps({"label": [label]})}
+        document = await self._json("GET", "/volumes", parameters)
+        return list(document.get("Volumes") or [])
+
     async def create_network(self, body: Mapping[str, Any]) -> None:
         await self._json("POST", "/networks/create", body=body)
 
@@ -116,6 +122,9 @@ class Engine:
 
     async def create_volume(self, body: Mapping[str, Any]) -> None:
         await self._json("POST", "/volumes/create", body=body)
+
+    async def remove_volume(self, name: str) -> None:
+        await self._json("DELETE", f"/volumes/{name}", missing_is_fine=True)
 
     async def create_container(self, name: str, body: Mapping[str, Any]) -> str:
         """The id of the new container."""

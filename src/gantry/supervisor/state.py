@@ -40,7 +40,7 @@ class Health(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """A container of this supervisor."""
+    """A container of this supervisor; `created` in seconds since the epoch."""
 
     id: str
     name: str
@@ -53,6 +53,9 @@ class Container:
     health: Health = Health.NONE
     image: str = ""
     service_id: int | None = None
+    image_id: int | None = None
+    release_id: int | None = None
+    created: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,9 @@ def read_container(document: Mapping[str, Any]) -> Container:
         health=Health(health[1]) if health else Health.NONE,
         image=str(document.get("Image", "")),
         service_id=int(service_id) if service_id.isdecimal() else None,
+        image_id=int(parts[1]) if len(parts) == 5 and parts[1].isdecimal() else None,
+        release_id=int(parts[2]) if len(parts) == 5 and parts[2].isdecimal() else None,
+        created=int(document.get("Created") or 0),
     )
 
 

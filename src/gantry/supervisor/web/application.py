@@ -8,14 +8,19 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from gantry.supervisor.actions import ActionError
+from gantry.supervisor.cloud import CloudError
+from gantry.supervisor.engine import EngineError
+from gantry.supervisor.host import HostError
 from gantry.supervisor.keys import EVERYTHING, Scope
-from gantry.supervisor.web import v1
+from gantry.supervisor.locks import LockedError
+from gantry.supervisor.web import own, v1, v2
 from gantry.supervisor.web.calls import Call, Endpoint, RefusalError, Supervisor, failed
 
 _LOG = logging.getLogger(__name__)
 
 # A module of endpoints is added here: its table, and nothing else.
-ENDPOINTS: tuple[Endpoint, ...] = (*v1.ENDPOINTS,)
+ENDPOINTS: tuple[Endpoint, ...] = (*v1.ENDPOINTS, *v2.ENDPOINTS, *own.ENDPOINTS)
 
 
 def application(supervisor: Supervisor) -> Starlette:
@@ -36,6 +41,13 @@ def _answer(endpoint: Endpoint, supervisor: Supervisor) -> Callable[[Request], A
             return await endpoint.handler(Call(request, supervisor, scope))
         except RefusalError as refusal:
             return refusal.response()
+        except LockedError as error:
+            return failed(423, str(error))
+        except ActionError as error:
+            return failed(error.status, str(error))
+        except (HostError, EngineError, CloudError) as error:
+            _LOG.warning("%s %s: %s", endpoint.method, endpoint.path, error)
+            return failed(503, str(error))
         except Exception:
             _LOG.exception("%s %s failed", endpoint.method, endpoint.path)
             return failed(500, "the supervisor failed; its log says how")

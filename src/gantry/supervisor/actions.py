@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from gantry.supervisor import interventions, wire
 from gantry.supervisor.desired import DesiredApp, Label
@@ -144,10 +144,9 @@ class Actions:
     async def purge(self, app_id: int, force: bool = False) -> None:
         """Replace all containers of an application, with its volumes empty."""
         app = self._app(app_id)
+        current = self._around.picture().current
         self._around.journal.write(f"Purging data for app {app_id}")
-        await self._around.interventions.ask(
-            interventions.purge(app, self._around.picture().current, force)
-        )
+        await self._around.interventions.ask(interventions.purge(app, current, force))
         self._around.journal.write(f"Purged data for app {app_id}")
 
     def update(self, force: bool = False, cancel: bool = False) -> bool:
@@ -170,12 +169,6 @@ class Actions:
         async with self._around.locks.hold(self._app_ids(), force):
             self._around.journal.write("Shutting down")
             await self._around.host.shutdown()
-
-    async def set_host_config(self, patch: Mapping[str, Any], force: bool = False) -> None:
-        """Change host name and proxy, with the locks of all applications: it may restart what they
-        need."""
-        async with self._around.locks.hold(self._app_ids(), force):
-            await self._around.host.set_host_config(patch, force)
 
     async def cleanup_volumes(self, scope: Scope) -> None:
         """Remove the volumes of this device's applications, as far as the scope goes, that no

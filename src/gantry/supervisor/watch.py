@@ -64,15 +64,17 @@ def look(picture: Picture, holders: tuple[LockHolder, ...], scope: Scope) -> Loo
     """What this scope sees."""
     events: dict[str, Event] = {}
     for name, app in applications_state(picture, scope).items():
-        services = {}
+        services = {
+            service: {key: each[key] for key in ("status", "image", "releaseId")}
+            for service, each in app["services"].items()
+        }
+        state = {**app, "appName": name, "services": services}
+        events[f"state {app['appId']}"] = Event(Kind.STATE, state)
         for service, each in app["services"].items():
-            services[service] = {key: each[key] for key in ("status", "image", "releaseId")}
             if each["downloadProgress"] is not None:
                 data = {"appId": app["appId"], "appName": name, "serviceName": service}
                 data |= {key: each[key] for key in ("image", "downloadProgress")}
                 events[f"progress {app['appId']} {service}"] = Event(Kind.PROGRESS, data)
-        state = {**app, "appName": name, "services": services}
-        events[f"state {app['appId']}"] = Event(Kind.STATE, state)
     seen = [lock_view(each) for each in holders if scope.covers(each.app_id)]
     events["locks"] = Event(Kind.LOCKS, {"locks": seen})
     return Look(events)

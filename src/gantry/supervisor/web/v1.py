@@ -92,7 +92,7 @@ async def set_host_config(call: Call) -> Response:
     network = body.get("network")
     force = flag(body, "force") or (isinstance(network, dict) and flag(network, "force"))
     try:
-        await call.device.actions.set_host_config(body, force)
+        await call.device.host.set_host_config(body, force)
     except LockedError as error:
         raise RefusalError(423, str(error), text=True) from error
     except HostRequestError as error:

@@ -27,8 +27,8 @@ class Intervention:
     """Something that was asked of an application or of some of its services.
 
     A stop holds for the container names in `names` until others are wanted. A restart holds while
-    one of `containers` (ids) is there, a purge also while one of `volumes` is. With `force` locks of
-    the application do not count.
+    one of `containers` (ids) is there, a purge also while one of `volumes` is. With `force` the
+    application's locks do not count.
     """
 
     action: Action

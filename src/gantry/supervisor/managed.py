@@ -7,15 +7,19 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gantry.supervisor import VERSION, device, wire
+from gantry.supervisor import VERSION, device, interventions, lockfiles, wire
 from gantry.supervisor.cloud import Cloud, TargetAnswer
 from gantry.supervisor.config import DeviceConfig
 from gantry.supervisor.desired import DesiredState, desired_state
 from gantry.supervisor.device import Memory
 from gantry.supervisor.engine import Credentials, Engine, EngineInfo
+from gantry.supervisor.exclusion import Exclusion
 from gantry.supervisor.execute import Executor
 from gantry.supervisor.fetch import Fetcher
+from gantry.supervisor.handover import HandOvers
+from gantry.supervisor.intervene import Interventions
 from gantry.supervisor.journal import Journal
+from gantry.supervisor.locks import Locks, is_overridden
 from gantry.supervisor.logfollow import LogFollowers
 from gantry.supervisor.logship import LogShipper
 from gantry.supervisor.metrics import Metrics, addresses
@@ -23,11 +27,13 @@ from gantry.supervisor.observe import registry_of
 from gantry.supervisor.poll import Poller, poll_interval
 from gantry.supervisor.reconcile import Reconciler
 from gantry.supervisor.report import Reporter
+from gantry.supervisor.roomcheck import RoomCheck
 from gantry.supervisor.settings import Settings
 from gantry.supervisor.state import CurrentState
 from gantry.supervisor.status import device_state, overall, report_apps, settled_commits
 from gantry.supervisor.store import Store
 from gantry.supervisor.target import TargetState, read_target
+from gantry.supervisor.tls import ssl_context
 
 _LOG = logging.getLogger(__name__)
 
@@ -70,14 +76,35 @@ class Managed:
         """Take up what was left at the last end: the target is followed before the api answers."""
         parts = self._parts
         store = parts.store
-        self._fetcher = Fetcher(parts.engine, self._credentials, parts.journal, self._fetched)
+        room = RoomCheck(
+            parts.engine,
+            self._credentials,
+            lambda: ssl_context(parts.config.root_ca),
+            parts.settings.data_directory,
+            parts.info.architecture,
+        )
+        self._fetcher = Fetcher(parts.engine, self._credentials, parts.journal, self._fetched, room)
         positions = await store.log_positions()
         self._followers = LogFollowers(
             parts.engine, parts.shipper.add, positions, self._memory.begun_at_ns
         )
         self._reporter = Reporter(parts.cloud, self._state, self._metrics.read)
         self._executor = Executor(
-            parts.engine, parts.journal, self._followers.drain, self._reporter.changed
+            parts.engine,
+            parts.journal,
+            self._followers.drain,
+            self._reporter.changed,
+            self._prepare,
+        )
+        self.locks = Locks(parts.settings.runtime_path, store)
+        await self.locks.open()
+        self._handovers = HandOvers(parts.settings.runtime_path)
+        self.exclusion = Exclusion(self.locks, parts.journal)
+        self.interventions = Interventions(
+            self.locks,
+            lambda: self._reconciler.wake(),
+            lambda asked: store.put("interventions", asked or None),
+            interventions.from_document(await store.get("interventions")),
         )
         self._reconciler = Reconciler(
             parts.engine,
@@ -86,6 +113,9 @@ class Managed:
             self._fetcher,
             self._observed,
             lambda: self._registries,
+            self.exclusion,
+            self._handovers,
+            self.interventions,
         )
         running = await store.get("running")
         self._running = {int(app): str(commit) for app, commit in (running or {}).items()}
@@ -165,12 +195,28 @@ class Managed:
         for app in desired.apps:
             self._registries |= {registry_of(each.image) for each in app.services}
         self._target = target
+        self.locks.override = is_overridden(target.config)
         if desired != self._desired:
+            self._say(desired)
             self._desired = desired
             self._reconciler.aim(desired)
         elif self._reconciler.idle:
             self._reconciler.aim(desired)
         self._reporter.changed()
+
+    def _say(self, desired: DesiredState) -> None:
+        """What of a new release is left out."""
+        before = {each for app in self._desired.apps for each in app.notices}
+        for app in desired.apps:
+            for notice in app.notices:
+                if notice not in before:
+                    self._parts.journal.write(f"Release {app.commit}: {notice}", is_error=True)
+
+    async def _prepare(self, app_id: int, service: str) -> None:
+        """Make ready what a new container finds in its runtime directory."""
+        services = self._parts.settings.runtime_path / "services"
+        await asyncio.to_thread(lockfiles.prepare, services, app_id, service)
+        await asyncio.to_thread(self._handovers.clear, app_id, service)
 
     def _observed(self, current: CurrentState) -> None:
         if self._paused:
@@ -268,7 +314,9 @@ class Managed:
             "update_failed": "rejected" in update,
         }
 
-    def update(self, _force: bool) -> None:
-        """Ask for the target, and look at the engine, now."""
+    def update(self, force: bool) -> None:
+        """Ask for the target, and look at the engine, now; with `force` locks do not count."""
+        if force:
+            self.exclusion.force()
         self._poller.ask_now()
         self._reconciler.wake()

@@ -15,7 +15,8 @@ class Settings:
 
     `instance` marks what this supervisor made in the engine (label `io.gantry.instance`), so that
     it never touches what others made there. `runtime_directory` and `host_docker_socket` are paths
-    of the host, not of the supervisor's container: applications get them mounted.
+    of the host, not of the supervisor's container: applications get them mounted. `runtime_path` is
+    where the supervisor sees the former.
     """
 
     config_path: Path
@@ -26,6 +27,7 @@ class Settings:
     listen_port: int | None
     instance: str
     runtime_directory: str
+    runtime_path: Path
 
     @property
     def database_path(self) -> Path:
@@ -42,6 +44,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     mount_point = Path(environment.get("CONFIG_MOUNT_POINT", "/mnt/boot"))
     # The family has had both the directory and the file under this name.
     config_path = mount_point if mount_point.suffix == ".json" else mount_point / "config.json"
+    runtime = environment.get("HOST_RUNTIME_DIRECTORY", "/tmp/balena-supervisor")  # noqa: S108
     port = environment.get("LISTEN_PORT")
     if port and not (port.isdecimal() and 0 < int(port) < 65536):
         raise SettingsError(f"LISTEN_PORT is {port!r}: give a port between 1 and 65535")
@@ -53,5 +56,6 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         listen_address=environment.get("LISTEN_ADDRESS", "0.0.0.0"),  # noqa: S104 (keys guard it)
         listen_port=int(port) if port else None,
         instance=environment.get("GANTRY_INSTANCE", "device"),
-        runtime_directory=environment.get("HOST_RUNTIME_DIRECTORY", "/tmp/balena-supervisor"),  # noqa: S108
+        runtime_directory=runtime,
+        runtime_path=Path(environment.get("RUNTIME_DIRECTORY", runtime)),
     )

@@ -52,6 +52,17 @@ class CreateVolume:
 
 
 @dataclass(frozen=True, slots=True)
+class RemoveVolume:
+    """Remove a volume with all that is in it: somebody asked for a purge."""
+
+    name: str
+
+    @property
+    def lane(self) -> str:
+        return f"volume {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
 class CreateContainer:
     service: DesiredService
 
@@ -67,6 +78,17 @@ class StartContainer:
     @property
     def lane(self) -> str:
         return f"service {self.service.app_id} {self.service.service}"
+
+
+@dataclass(frozen=True, slots=True)
+class ReviveContainer:
+    """Start a container of an older release, which an update that is no longer wanted stopped."""
+
+    container: Container
+
+    @property
+    def lane(self) -> str:
+        return f"service {self.container.app_id} {self.container.service}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +137,10 @@ Step = (
     | CreateNetwork
     | RemoveNetwork
     | CreateVolume
+    | RemoveVolume
     | CreateContainer
     | StartContainer
+    | ReviveContainer
     | RenameContainer
     | StopContainer
     | RemoveContainer

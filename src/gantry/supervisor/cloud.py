@@ -84,6 +84,7 @@ class Cloud:
         self._logs = config.logs_endpoint or config.api_endpoint
         self._config = config
         self._is_shared = client is not None
+        self.request_seconds = POLL_TIMEOUT
         self._client = client or http_client(context, connections=8)
 
     async def close(self) -> None:
@@ -118,7 +119,9 @@ class Cloud:
         """
         headers = self._bearer() | ({"If-None-Match": etag} if etag else {})
         url = f"{self._api}/device/v3/{self._config.uuid}/state"
-        async with self._exchange("GET", url, headers=headers, timeout=POLL_TIMEOUT) as answer:
+        async with self._exchange(
+            "GET", url, headers=headers, timeout=self.request_seconds
+        ) as answer:
             if answer.status_code == 304:
                 return None
             document = wire.parse(await _whole(answer), "the target state")

@@ -143,10 +143,12 @@ class ConfigFile:
     name at each point where power may be lost; tests stop the world there.
     """
 
+    # One for all: they may be of the same file.
+    _turn = threading.Lock()
+
     def __init__(self, path: Path, checkpoint: Callable[[str], None] | None = None) -> None:
         self.path = path
         self._checkpoint = checkpoint or (lambda _name: None)
-        self._turn = threading.Lock()
 
     @property
     def _temporary(self) -> Path:

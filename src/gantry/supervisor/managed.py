@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +18,8 @@ from gantry.supervisor.exclusion import Exclusion
 from gantry.supervisor.execute import Executor
 from gantry.supervisor.fetch import Fetcher
 from gantry.supervisor.handover import HandOvers
+from gantry.supervisor.host import Host
+from gantry.supervisor.host.hosting import Hosting
 from gantry.supervisor.intervene import Interventions
 from gantry.supervisor.journal import Journal
 from gantry.supervisor.locks import Locks, is_overridden
@@ -88,6 +91,7 @@ class Managed:
         self._followers = LogFollowers(
             parts.engine, parts.shipper.add, positions, self._memory.begun_at_ns
         )
+        self._followers.room = parts.shipper.room
         self._reporter = Reporter(parts.cloud, self._state, self._metrics.read)
         self._executor = Executor(
             parts.engine,
@@ -117,6 +121,14 @@ class Managed:
             self._handovers,
             self.interventions,
         )
+        self._hosting = Hosting(
+            parts.settings,
+            parts.config,
+            store,
+            parts.journal,
+            self._hold_all,
+            self._reporter.changed,
+        )
         running = await store.get("running")
         self._running = {int(app): str(commit) for app, commit in (running or {}).items()}
         self._registries = set(await store.get("registries") or ())
@@ -125,6 +137,8 @@ class Managed:
         self._poller = Poller(
             parts.cloud, self._interval, self._received, self._online, await self._last_target()
         )
+        self._hosting.open(self._poller)
+        self._follow_variables()
 
     async def _last_target(self) -> str | None:
         """Aim at the last target; its ETag."""
@@ -148,6 +162,7 @@ class Managed:
             "announcements": self._poller.listen,
             "report": self._reporter.run,
             "logs": lambda: self._parts.shipper.run(self._parts.cloud),
+            **self._hosting.loops(),
         }
 
     async def pause(self) -> None:
@@ -158,6 +173,7 @@ class Managed:
 
     async def close(self) -> None:
         """Close what `open` opened."""
+        self._hosting.close()
         await asyncio.gather(*self._chores, return_exceptions=True)
         await self._parts.cloud.close()
 
@@ -177,6 +193,7 @@ class Managed:
             self._memory = replace(self._memory, name_at_init=target.name)
             await parts.store.put("name_at_init", target.name)
         self._aim(target)
+        self._follow_variables()
         await parts.store.put("target", answer.document)
         await parts.store.put("target_etag", answer.etag)
         await parts.store.put("registries", sorted(self._registries))
@@ -229,6 +246,18 @@ class Managed:
             self._chore(self._parts.store.put("running", {str(k): v for k, v in running.items()}))
         self._reporter.changed()
 
+    def _follow_variables(self) -> None:
+        if self._target is not None:
+            parts = self._parts
+            self._hosting.follow(
+                self._target.config, self._poller, parts.cloud, self._metrics, parts.shipper
+            )
+
+    def _hold_all(self, force: bool) -> AbstractAsyncContextManager[object]:
+        """The update locks of every application that is here or is to be."""
+        here = {each.app_id for each in self._reconciler.current.containers}
+        return self.locks.hold(here | {each.id for each in self._desired.apps}, force)
+
     def _chore(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._chores.add(task)
@@ -277,7 +306,13 @@ class Managed:
             self._addresses = addresses()
             self._addresses_at = now
         apps = self._apps() if self._target and self._reconciler.looked else {}
-        return device_state(apps, self._parts.info.operating_system, self._addresses)
+        state = device_state(apps, self._parts.info.operating_system, self._addresses)
+        return state | self._hosting.report()
+
+    @property
+    def host(self) -> Host:
+        """The doorway to the host."""
+        return self._hosting.host
 
     def complaints(self) -> list[str]:
         """Loops that do not turn. That the api cannot be reached is no fault of the supervisor."""

@@ -16,7 +16,7 @@ class Settings:
     `instance` marks what this supervisor made in the engine (label `io.gantry.instance`), so that
     it never touches what others made there. `runtime_directory` and `host_docker_socket` are paths
     of the host, not of the supervisor's container: applications get them mounted. `runtime_path` is
-    where the supervisor sees the former.
+    where the supervisor sees the former. `host_door` is the socket on which the host answers.
     """
 
     config_path: Path
@@ -28,6 +28,7 @@ class Settings:
     instance: str
     runtime_directory: str
     runtime_path: Path
+    host_door: Path
 
     @property
     def database_path(self) -> Path:
@@ -58,4 +59,5 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         instance=environment.get("GANTRY_INSTANCE", "device"),
         runtime_directory=runtime,
         runtime_path=Path(environment.get("RUNTIME_DIRECTORY", runtime)),
+        host_door=Path(environment.get("HOST_DOOR", "/run/gantry/host/door.sock")),
     )

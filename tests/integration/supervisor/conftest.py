@@ -271,7 +271,7 @@ class Device:
         self.boot = home / "boot"
         self.boot.mkdir()
         self.process: subprocess.Popen[bytes] | None = None
-        self.variables: dict[str, str] = {}  # of the process, beside its usual ones
+        self.environment: dict[str, str] = {}
         self.write_config(
             {
                 "applicationId": str(self.app_id),
@@ -303,7 +303,7 @@ class Device:
             "GANTRY_INSTANCE": self.instance,
             "PYTHONPATH": str(ROOT / "src"),
             "PYTHONWARNINGS": "error",
-            **self.variables,
+            **self.environment,
         }
         with (self.home / "log").open("ab") as log:
             self.process = subprocess.Popen(

@@ -27,7 +27,7 @@ def door(tmp_path: Path) -> Iterator[HostDoor]:
 @pytest.fixture
 def api(device: Device, cloud: Cloud, door: HostDoor) -> Api:
     """A device without applications, whose host's door is open."""
-    device.variables["HOST_DOOR"] = str(door.path)
+    device.environment["HOST_DOOR"] = str(door.path)
     device.start()
     wait_until("it polled", lambda: cloud.polls)
     return Api(device)
@@ -127,7 +127,7 @@ def test_a_followed_journal_ends_with_its_reader(api: Api, door: HostDoor) -> No
 
 
 def test_a_host_without_a_door_is_said(device: Device, cloud: Cloud, tmp_path: Path) -> None:
-    device.variables["HOST_DOOR"] = str(tmp_path / "none.sock")
+    device.environment["HOST_DOOR"] = str(tmp_path / "none.sock")
     device.start()
     wait_until("it polled", lambda: cloud.polls)
     api = Api(device)

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,7 +20,6 @@ from gantry.supervisor.host import Host
 from gantry.supervisor.interventions import Intervention
 from gantry.supervisor.journal import Journal
 from gantry.supervisor.keys import EVERYTHING, KeyRing, Scope
-from gantry.supervisor.locks import Locks
 from gantry.supervisor.pulse import Pulse
 from gantry.supervisor.views import Picture
 
@@ -57,6 +57,7 @@ class Surroundings:
 
     `variables` are the device's, of its target. `update` asks for the target and looks at the
     engine now: if forced, no lock keeps the update away; if cancelled, downloads under way end.
+    `hold` has the locks of all applications while it lasts, or raises; it is given whether forced.
     `rekey` gives new keys to containers that have old ones.
     """
 
@@ -67,7 +68,7 @@ class Surroundings:
     rekey: Callable[[], None]
     engine: Engine
     host: Host
-    locks: Locks
+    hold: Callable[[bool], AbstractAsyncContextManager[object]]
     keys: KeyRing
     journal: Journal
     pulse: Pulse
@@ -160,13 +161,13 @@ class Actions:
 
     async def reboot(self, force: bool = False) -> None:
         """Restart the host, with the locks of all applications."""
-        async with self._around.locks.hold(self._app_ids(), force):
+        async with self._around.hold(force):
             self._around.journal.write("Rebooting")
             await self._around.host.reboot()
 
     async def shutdown(self, force: bool = False) -> None:
         """Switch the host off, with the locks of all applications."""
-        async with self._around.locks.hold(self._app_ids(), force):
+        async with self._around.hold(force):
             self._around.journal.write("Shutting down")
             await self._around.host.shutdown()
 
@@ -206,11 +207,6 @@ class Actions:
         if service is not None and service not in {each.service for each in app.services}:
             raise ActionError(404, f"Service {service!r} does not exist in the target release")
         return app
-
-    def _app_ids(self) -> set[int]:
-        picture = self._around.picture()
-        apps = {each.id for each in picture.desired.apps}
-        return apps | {each.app_id for each in picture.current.containers}
 
     async def _until(self, done: Callable[[], bool], what: str) -> None:
         end = time.monotonic() + _PATIENCE

@@ -70,6 +70,13 @@ def of_process() -> Iterable[Sample]:
         yield Sample("process_resident_memory_bytes", pages * os.sysconf("SC_PAGE_SIZE"))
 
 
+def of_polls(failures: int, age: float | None) -> Iterable[Sample]:
+    """How it stands with the api; `age` is the time since it last answered, in seconds."""
+    yield Sample("gantry_supervisor_poll_failures", failures)
+    if age is not None:
+        yield Sample("gantry_supervisor_poll_age_seconds", age)
+
+
 def of_figures(figures: Mapping[str, object]) -> Iterable[Sample]:
     """The machine: what `metrics.Metrics.read` gives."""
     for key, (name, factor) in _FIGURES.items():

@@ -20,11 +20,14 @@ class Services(Protocol):
 
     actions: Actions
     engine: Engine
-    host: Host
     locks: Locks
     pulse: Pulse
     tags: Tags
     watchers: Watchers
+
+    @property
+    def host(self) -> Host:
+        """The doorway to the host."""
 
     @property
     def name(self) -> str:

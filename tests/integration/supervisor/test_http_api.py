@@ -1,6 +1,7 @@
 """What the HTTP API tells of a device: the family's bodies, against what the engine says."""
 
 import re
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,10 @@ TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 def api(device: Device, cloud: Cloud, registry: Registry) -> Api:
     """A device that runs release aaa1 of two services; `main` has the key of the application."""
     image = registry.push(FOREVER)
-    services = {"main": {"image": image, "labels": KEYED}, "web": {"image": image}}
+    services: dict[str, dict[str, Any]] = {
+        "main": {"image": image, "labels": KEYED},
+        "web": {"image": image},
+    }
     cloud.apps = device.app("aaa1", services, volumes={"keep": {}})
     device.start()
     wait_until("it has keys", lambda: device.service() and device.service("web"))
@@ -137,7 +141,7 @@ def test_endpoints_of_one_service_refuse_applications_of_several(api: Api) -> No
         answer = api.ask(method, path)
         assert answer.status_code == 400
         assert "/v2/applications" in answer.text
-        assert api.ask(method, "/v1/apps/1").status_code == 400
+        assert api.ask(method, path.replace("{app}", "1")).status_code == 400
 
 
 def test_an_application_of_one_service(device: Device, cloud: Cloud, registry: Registry) -> None:

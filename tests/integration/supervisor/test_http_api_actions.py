@@ -2,6 +2,7 @@
 locked."""
 
 import time
+from typing import Any
 
 import httpx2
 import pytest
@@ -15,7 +16,7 @@ from tests.integration.supervisor.http_api import FOREVER, KEYED, Api
 def api(device: Device, cloud: Cloud, registry: Registry) -> Api:
     """A device that runs release aaa1 of two services; `main` has the key and a volume."""
     image = registry.push("cat /keep/names; echo $HOSTNAME >> /keep/names; " + FOREVER)
-    services = {
+    services: dict[str, dict[str, Any]] = {
         "main": {"image": image, "labels": KEYED, "composition": {"volumes": ["keep:/keep"]}},
         "web": {"image": registry.push(FOREVER)},
     }
@@ -31,6 +32,13 @@ def service(api: Api, name: str = "main") -> Container:
     found = wait_until(f"{name} runs", lambda: api.device.service(name))
     assert isinstance(found, Container)
     return found
+
+
+def names(container: Container) -> list[bytes]:
+    """What is in the volume: the names of the containers that it had."""
+    output = container.exec_run(["cat", "/keep/names"]).output
+    assert isinstance(output, bytes)
+    return output.split()
 
 
 def test_a_service_is_stopped_and_stays_so_until_it_is_started(api: Api) -> None:
@@ -79,8 +87,7 @@ def test_restarts_make_new_containers_and_keep_volumes(api: Api, cloud: Cloud) -
     assert (answer.status_code, answer.text) == (200, "OK")
     assert service(api) != main
     assert len(api.device.containers()) == 2
-    kept = main.client.containers.get(service(api).id).exec_run(["cat", "/keep/names"]).output
-    assert len(kept.split()) == 4  # each container wrote its name
+    assert len(names(service(api))) == 4  # each container wrote its own
 
 
 def test_a_purge_leaves_empty_volumes(api: Api) -> None:
@@ -91,14 +98,13 @@ def test_a_purge_leaves_empty_volumes(api: Api) -> None:
         )
     ):
         main, web = service(api), service(api, "web")
-        assert main.exec_run(["cat", "/keep/names"]).output.split()
+        assert names(main)
         answer = api.post(path, **how)
         assert answer.status_code == 200, answer.text
         assert answer.text == "OK" if count else answer.json() == {"Data": "OK", "Error": ""}
         assert service(api) != main
         assert service(api, "web") != web
-        names = service(api).exec_run(["cat", "/keep/names"]).output.split()
-        assert len(names) == 1
+        assert len(names(service(api))) == 1
         api.settled()
 
 
@@ -206,21 +212,18 @@ def test_orphaned_volumes_are_removed_and_no_others(
     engine.volumes.create(others, labels=labels(device.app_id + 1))
     engine.volumes.create(strange)
 
-    def names() -> set[str]:
-        found = engine.volumes.list(filters={"name": str(device.app_id)[:-1]})
-        return {str(each.name) for each in found} & {orphan, others, strange, kept}
+    def left() -> set[str]:
+        return {str(each.name) for each in engine.volumes.list()}
 
     kept = f"{device.app_id}_keep"
     try:
         answer = api.get("/v2/cleanup-volumes", key=api.key_of())
         assert answer.json() == {"status": "success"}
-        assert orphan not in names()
-        assert kept in {each.name for each in engine.volumes.list()}
-        assert others in {each.name for each in engine.volumes.list()}
+        assert orphan not in left()
+        assert {kept, others, strange} <= left()
         assert api.get("/v2/cleanup-volumes").json() == {"status": "success"}
-        left = {each.name for each in engine.volumes.list()}
-        assert {kept, strange} <= left
-        assert others not in left
+        assert others not in left()
+        assert {kept, strange} <= left()
     finally:
         engine.volumes.get(strange).remove()
 

@@ -100,7 +100,12 @@ def test_the_key_that_all_had_stays_with_the_first_application(tmp_path: Path) -
 
 def test_a_record_that_is_none_gives_new_keys(tmp_path: Path) -> None:
     async def scenario(store: Store) -> None:
-        for wrong in ({}, {"everything": None, "applications": []}, {"applications": {"x": "y"}}):
+        wrongs: list[dict[str, object]] = [
+            {},
+            {"everything": None, "applications": []},
+            {"applications": {"x": "y"}},
+        ]
+        for wrong in wrongs:
             await store.put("supervisor_keys", wrong)
             ring: KeyRing = await recall_keys(store)
             assert ring.scope_of("") is None

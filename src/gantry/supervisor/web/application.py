@@ -12,6 +12,7 @@ from gantry.supervisor.actions import ActionError
 from gantry.supervisor.cloud import CloudError
 from gantry.supervisor.engine import EngineError
 from gantry.supervisor.host import HostError
+from gantry.supervisor.intervene import InterventionError
 from gantry.supervisor.keys import EVERYTHING, Scope
 from gantry.supervisor.locks import LockedError
 from gantry.supervisor.web import own, v1, v2
@@ -45,6 +46,8 @@ def _answer(endpoint: Endpoint, supervisor: Supervisor) -> Callable[[Request], A
             return failed(423, str(error))
         except ActionError as error:
             return failed(error.status, str(error))
+        except InterventionError as error:
+            return failed(503, str(error))
         except (HostError, EngineError, CloudError) as error:
             _LOG.warning("%s %s: %s", endpoint.method, endpoint.path, error)
             return failed(503, str(error))

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import httpx2
@@ -170,23 +170,19 @@ def test_an_update_is_followed_from_download_to_its_end(
 
 def test_event_streams_are_few_and_end_with_their_reader(api: Api) -> None:
     key = api.key
-    held = []
-    for _ in range(8):
-        one = events(api, key)
-        one.__enter__().until("state", "the state", lambda data: True)
-        held.append(one)
-    refused = api.get("/gantry/v1/events")
-    assert (refused.status_code, refused.json()["status"]) == (503, "failed")
-    assert api.device.get("/ping").text == "OK"
-    for one in held:
-        one.__exit__(None, None, None)
+    url = f"http://127.0.0.1:{api.device.port}/gantry/v1/events"
 
-    def free() -> bool:
-        url = f"http://127.0.0.1:{api.device.port}/gantry/v1/events"
+    def status() -> int:
         with httpx2.stream("GET", url, params={"apikey": key}) as answer:
-            return answer.status_code == 200
+            return answer.status_code
 
-    wait_until("streams are free again", free)
+    with ExitStack() as held:
+        streams = [held.enter_context(events(api, key)) for _ in range(8)]
+        for each in streams:
+            each.until("state", "the state", lambda data: True)
+        assert status() == 503
+        assert api.device.get("/ping").text == "OK"
+    wait_until("streams are free again", lambda: status() == 200)
 
 
 def test_figures_for_prometheus(api: Api) -> None:

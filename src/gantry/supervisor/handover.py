@@ -53,6 +53,11 @@ class HandOvers:
                 self._markers += markers[keep.id]
         return frozenset(complete), min(waits, default=None)
 
+    def fell(self, container: str) -> None:
+        """This one ended: should it be started again, its time begins anew. Between two looks
+        nobody would see it."""
+        self._since.pop(container, None)
+
     async def marked(self) -> None:
         """Return when one of those that are waited for says that it has taken over."""
         while not await asyncio.to_thread(_existing, self._markers):  # noqa: ASYNC110 (files)

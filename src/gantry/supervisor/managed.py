@@ -286,7 +286,12 @@ class Managed:
         if self._target is not None:
             parts = self._parts
             self._hosting.follow(
-                self._target.config, self._poller, parts.cloud, self._metrics, parts.shipper
+                self._target.config,
+                self._poller,
+                parts.cloud,
+                self._metrics,
+                self._reporter,
+                parts.shipper,
             )
 
     def _hold_all(self, force: bool) -> AbstractAsyncContextManager[object]:

@@ -100,12 +100,15 @@ class Poller:
                         trouble.reset()
                         if broken:
                             broken = False
+                            self.away.clear()
                             self._online()
                             self._now.set()
                         if etag is not None and self.instant and not _same(etag, self._etag):
                             self._now.set()
                     broken = True
             except CloudError as error:
+                if error.status is None:
+                    self.away.set()
                 if not broken:
                     _LOG.warning("not told of new releases for now: %s", error)
                 broken = True

@@ -122,6 +122,8 @@ class Reconciler:
                     async for event in events:
                         trouble.reset()
                         self.heard(event)
+                        if event.get("Action") == "die":
+                            self._handovers.fell(str(event["Actor"]["ID"]))
                         self._echoes = list(_ECHOES)
                         self._wake.set()
             except EngineError as error:

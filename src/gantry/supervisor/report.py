@@ -109,6 +109,11 @@ class Reporter:
         self._changed.set()
         self.heard()
 
+    def measure(self) -> None:
+        """What is measured, or whether, changed: it is done now."""
+        self._figures_at = -self._rhythm.figures
+        self._changed.set()
+
     def hurry(self) -> None:
         """The api is back, perhaps from a backup: it is told everything again."""
         self._known = None

@@ -165,7 +165,7 @@ def bring(world: World, desired: DesiredState, before: Any = None) -> list[Step]
 
 
 many = settings(
-    max_examples=300,
+    max_examples=120,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

@@ -17,6 +17,7 @@ from gantry.supervisor.journal import Journal
 from gantry.supervisor.logship import LogShipper
 from gantry.supervisor.metrics import Metrics
 from gantry.supervisor.poll import Poller
+from gantry.supervisor.report import Reporter
 from gantry.supervisor.settings import Settings
 
 
@@ -84,6 +85,7 @@ class Hosting:
         poller: Poller,
         cloud: Cloud,
         metrics: Metrics,
+        reporter: Reporter,
         shipper: LogShipper,
     ) -> None:
         """Follow a target's variables, here and on the host."""
@@ -91,7 +93,9 @@ class Hosting:
         found = self.variables
         poller.instant = found.instant_updates
         cloud.request_seconds = found.request_seconds or POLL_TIMEOUT
-        metrics.enabled = found.hardware_metrics
+        if metrics.enabled != found.hardware_metrics:
+            metrics.enabled = found.hardware_metrics
+            reporter.measure()
         shipper.enabled = found.logs
 
     def report(self) -> dict[str, Any]:

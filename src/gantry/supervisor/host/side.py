@@ -29,7 +29,8 @@ _RESTART_TAKES = 600.0
 
 class HostSide:
     """Follows the variables of the target. `changed` hears that there is something to report;
-    `hold` has the update locks of all applications while it lasts (its argument is `force`)."""
+    `hold` has the update locks of all applications while it lasts (its argument is `force`);
+    `boot_id` tells one boot of the host from another."""
 
     def __init__(
         self,
@@ -40,6 +41,7 @@ class HostSide:
         hold: Hold,
         changed: Callable[[], None],
         device_type: str,
+        boot_id: Callable[[], str] = boot_id,
     ) -> None:
         self._host = host
         self._boot = boot
@@ -47,6 +49,7 @@ class HostSide:
         self._journal = journal
         self._hold = hold
         self._changed = changed
+        self._boot_id = boot_id
         self._is_pi = device_type.startswith("raspberry")
         self._wake = asyncio.Event()
         self._config: Mapping[str, str] | None = None
@@ -86,7 +89,7 @@ class HostSide:
 
     async def run(self) -> None:
         """Hold the host at what the variables say, for ever."""
-        restarts = Restarts(self._store, await asyncio.to_thread(boot_id))
+        restarts = Restarts(self._store, await asyncio.to_thread(self._boot_id))
         trouble = Backoff(5.0, 600.0)
         await self._ask_variant()
         while True:
@@ -120,18 +123,10 @@ class HostSide:
     async def _facts(self) -> HostFacts:
         before = await self._store.get(_BEFORE) or {}
         if self._switched is None:
-            # A service that was off may have come back with a boot: it is switched again.
-            self._switched = frozenset()
-            known = set(await self._store.get(_SWITCHED) or ())
-            off = {
-                name
-                for name, on in (
-                    ("vpn", self.variables.vpn),
-                    ("discovery", self.variables.discovery),
-                )
-                if on is False
-            }
-            self._switched = frozenset(known - off)
+            # What is to be off may have come back with a boot: it is switched again.
+            said = {"vpn": self.variables.vpn, "discovery": self.variables.discovery}
+            known = await self._store.get(_SWITCHED) or ()
+            self._switched = frozenset(name for name in known if said.get(name) is not False)
         return await asyncio.to_thread(self._boot.facts, self._is_pi, before, self._switched)
 
     async def _round(self, restarts: Restarts) -> float | None:

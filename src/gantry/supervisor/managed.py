@@ -43,7 +43,6 @@ from gantry.supervisor.tags import Tags
 from gantry.supervisor.target import TargetState, read_target
 from gantry.supervisor.tls import ssl_context
 from gantry.supervisor.views import Picture
-from gantry.supervisor.watch import Watchers
 
 _LOG = logging.getLogger(__name__)
 
@@ -117,7 +116,10 @@ class Managed:
             self.locks,
             lambda: self._reconciler.wake(),
             lambda asked: store.put("interventions", asked or None),
-            interventions.from_document(await store.get("interventions")),
+            # As with the family, what was stopped by hand runs again after a start.
+            interventions.without_stops(
+                interventions.from_document(await store.get("interventions"))
+            ),
         )
         self._reconciler = Reconciler(
             parts.engine,
@@ -156,7 +158,6 @@ class Managed:
         self._reporter.heard = self.pulse.beat
         self.tags = Tags(parts.cloud, parts.store, self._interval)
         await self.tags.open()
-        self.watchers = Watchers(self.picture, self.locks.all_holders, self.pulse)
         self._scraped = Metrics(parts.settings.data_directory)
         around = Surroundings(
             picture=self.picture,
@@ -360,7 +361,7 @@ class Managed:
             *exposition.of_polls(
                 self._poller.failures, None if answered is None else time.monotonic() - answered
             ),
-            *exposition.of_figures(figures),
+            *exposition.of_figures({**figures, **self._hosting.report()}),
             *exposition.of_applications(self.picture(), holders, scope),
         ]
 
@@ -415,7 +416,7 @@ class Managed:
             "supervisor_version": VERSION,
             "update_pending": bool(update - {"done", "rejected"}),
             "update_downloaded": bool(update & {"downloaded", "applying changes"}),
-            "update_failed": "rejected" in update,
+            "update_failed": "rejected" in update or bool(self.exclusion.holders),
         }
 
     def update(self, force: bool, cancel: bool = False) -> None:

@@ -12,7 +12,6 @@ from gantry.supervisor.locks import Locks
 from gantry.supervisor.pulse import Pulse
 from gantry.supervisor.tags import Tags
 from gantry.supervisor.views import Picture
-from gantry.supervisor.watch import Watchers
 
 
 class Services(Protocol):
@@ -23,7 +22,6 @@ class Services(Protocol):
     locks: Locks
     pulse: Pulse
     tags: Tags
-    watchers: Watchers
 
     @property
     def host(self) -> Host:

@@ -23,8 +23,6 @@ _LOOK_EVERY = 1.0
 _COLLECT = 0.1
 # A comment, after so many seconds of silence, shows that somebody still listens.
 _HEARTBEAT = 15.0
-# Each stream keeps a connection, of which the server has 64.
-STREAMS = 8
 
 
 class Kind(StrEnum):
@@ -80,42 +78,24 @@ def look(picture: Picture, holders: tuple[LockHolder, ...], scope: Scope) -> Loo
     return Look(events)
 
 
-class Watchers:
-    """Those who follow the event stream, and how many more may."""
-
-    def __init__(
-        self,
-        picture: Callable[[], Picture],
-        holders: Callable[[], Awaitable[tuple[LockHolder, ...]]],
-        pulse: Pulse,
-    ) -> None:
-        self._picture = picture
-        self._holders = holders
-        self._pulse = pulse
-        self._streams = 0
-
-    @property
-    def full(self) -> bool:
-        """Whether no other stream may be opened now."""
-        return self._streams >= STREAMS
-
-    async def stream(self, scope: Scope) -> AsyncGenerator[bytes, None]:
-        """What this scope may see, for ever; whoever ends it closes the generator."""
-        before = Look({})
-        told = time.monotonic()
-        self._streams += 1
-        try:
-            with self._pulse.listen() as changed:
-                while True:
-                    now = look(self._picture(), await self._holders(), scope)
-                    changes = [each.encode() for each in now.since(before)]
-                    before = now
-                    if not changes and time.monotonic() - told > _HEARTBEAT:
-                        changes.append(b": still here\n\n")
-                    for each in changes:
-                        yield each
-                        told = time.monotonic()
-                    await changed.wait(_LOOK_EVERY)
-                    await asyncio.sleep(_COLLECT)
-        finally:
-            self._streams -= 1
+async def watch(
+    picture: Callable[[], Picture],
+    holders: Callable[[], Awaitable[tuple[LockHolder, ...]]],
+    scope: Scope,
+    pulse: Pulse,
+) -> AsyncGenerator[bytes, None]:
+    """What this scope may see, for ever; whoever ends it closes the generator."""
+    before = Look({})
+    told = time.monotonic()
+    with pulse.listen() as changed:
+        while True:
+            now = look(picture(), await holders(), scope)
+            changes = [each.encode() for each in now.since(before)]
+            before = now
+            if not changes and time.monotonic() - told > _HEARTBEAT:
+                changes.append(b": still here\n\n")
+            for each in changes:
+                yield each
+                told = time.monotonic()
+            await changed.wait(_LOOK_EVERY)
+            await asyncio.sleep(_COLLECT)

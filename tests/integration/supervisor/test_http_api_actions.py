@@ -61,6 +61,14 @@ def test_a_service_is_stopped_and_stays_so_until_it_is_started(api: Api) -> None
     assert (answer.status_code, answer.text) == (200, "OK")
     main.reload()
     assert main.status == "running"
+    # A stop does not outlive the supervisor.
+    assert api.post("/v2/applications/{app}/stop-service", json=body).status_code == 200
+    api.device.kill()
+    wait_until("it is gone", api.device.has_ended)
+    main.reload()
+    assert main.status == "exited"
+    api.device.start()
+    wait_until("it runs again", api.device.service)
 
 
 def test_a_service_is_named_by_its_image_too(api: Api, cloud: Cloud) -> None:
@@ -243,7 +251,7 @@ def test_tags_are_set_when_the_api_is_back(api: Api, cloud: Cloud) -> None:
     cloud.stop()
     assert api.ask("PATCH", "/v2/device/tags", json={"bench": "four"}).status_code == 202
     refused = api.get("/v2/device/tags")
-    assert (refused.status_code, refused.json()["status"]) == (503, "failed")
+    assert (refused.status_code, refused.json()["status"]) == (500, "failed")
     api.device.kill()
     wait_until("it is gone", api.device.has_ended)
     api.device.start()

@@ -16,7 +16,14 @@ from gantry.supervisor.intervene import InterventionError
 from gantry.supervisor.keys import EVERYTHING, Scope
 from gantry.supervisor.locks import LockedError
 from gantry.supervisor.web import own, v1, v2
-from gantry.supervisor.web.calls import Call, Endpoint, RefusalError, Supervisor, failed
+from gantry.supervisor.web.calls import (
+    Call,
+    Endpoint,
+    RefusalError,
+    StreamSlots,
+    Supervisor,
+    failed,
+)
 
 _LOG = logging.getLogger(__name__)
 
@@ -26,20 +33,24 @@ ENDPOINTS: tuple[Endpoint, ...] = (*v1.ENDPOINTS, *v2.ENDPOINTS, *own.ENDPOINTS)
 
 def application(supervisor: Supervisor) -> Starlette:
     """The HTTP API. Only ping and health are open."""
+    slots = StreamSlots()
     return Starlette(
         routes=[
-            Route(each.path, _answer(each, supervisor), methods=[each.method]) for each in ENDPOINTS
+            Route(each.path, _answer(each, supervisor, slots), methods=[each.method])
+            for each in ENDPOINTS
         ]
     )
 
 
-def _answer(endpoint: Endpoint, supervisor: Supervisor) -> Callable[[Request], Awaitable[Response]]:
+def _answer(
+    endpoint: Endpoint, supervisor: Supervisor, slots: StreamSlots
+) -> Callable[[Request], Awaitable[Response]]:
     async def answer(request: Request) -> Response:
         scope = EVERYTHING if endpoint.is_open else _authenticate(request, supervisor)
         if scope is None:
             return PlainTextResponse("Unauthorized", status_code=401)
         try:
-            return await endpoint.handler(Call(request, supervisor, scope))
+            return await endpoint.handler(Call(request, supervisor, scope, slots))
         except RefusalError as refusal:
             return refusal.response()
         except LockedError as error:

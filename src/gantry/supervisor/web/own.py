@@ -2,14 +2,15 @@
 
 from typing import Any
 
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import PlainTextResponse, Response
 
 from gantry.supervisor.exposition import CONTENT_TYPE, exposition
 from gantry.supervisor.keys import Scope
 from gantry.supervisor.locks import LeaseError, LockHolder
 from gantry.supervisor.views import lock_view
-from gantry.supervisor.watch import STREAMS
+from gantry.supervisor.watch import watch
 from gantry.supervisor.web.calls import Call, Endpoint, RefusalError, success
+from gantry.supervisor.web.streams import Stream
 
 _HOLDER_LENGTH = 100
 _LEASES_EACH = 32
@@ -83,12 +84,13 @@ def _holder(body: dict[str, Any]) -> str:
 
 
 async def events(call: Call) -> Response:
-    watchers = call.device.watchers
-    if watchers.full:
-        raise RefusalError(503, f"{STREAMS} event streams are open already: close one")
+    slots = call.slots.events
+    if slots.full:
+        raise RefusalError(503, f"{slots.number} event streams are open already: close one")
+    device = call.device
+    changes = watch(device.picture, device.locks.all_holders, call.scope, device.pulse)
     headers = {"Cache-Control": "no-store"}
-    stream = watchers.stream(call.scope)
-    return StreamingResponse(stream, headers=headers, media_type="text/event-stream")
+    return Stream(changes, slots, headers=headers, media_type="text/event-stream")
 
 
 async def metrics(call: Call) -> Response:

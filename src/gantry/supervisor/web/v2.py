@@ -1,17 +1,18 @@
 """The family's version 2: applications of many services, and what the device knows of itself."""
 
-import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from gantry.supervisor import VERSION, wire
 from gantry.supervisor.actions import ActionError, Actions
+from gantry.supervisor.cloud import CloudError
 from gantry.supervisor.host import HostRequestError, journal_query
 from gantry.supervisor.tags import TagError, read_tags
 from gantry.supervisor.views import application_state, applications_state, state_status
 from gantry.supervisor.web.calls import Call, Endpoint, RefusalError, failed, flag, success
+from gantry.supervisor.web.streams import Peeked, Stream
 
 _WHICH = (
     "serviceName or imageId parameters were not provided: name the service of the application, "
@@ -99,7 +100,10 @@ async def name(call: Call) -> Response:
 
 
 async def tags(call: Call) -> Response:
-    return success(tags=await call.device.tags.read())
+    try:
+        return success(tags=await call.device.tags.read())
+    except CloudError as error:
+        return failed(500, str(error))
 
 
 async def set_tags(call: Call) -> Response:
@@ -128,21 +132,16 @@ async def journal_logs(call: Call) -> Response:
         query = journal_query(body)
     except HostRequestError as error:
         raise RefusalError(400, str(error)) from error
-    pieces = call.device.host.journal(query)
-    first = asyncio.ensure_future(anext(pieces, b""))
-    await asyncio.wait({first}, timeout=_FIRST_PIECE)
-    if first.done():
-        first.result()  # raises what the host has against it
-    return StreamingResponse(_journal(first, pieces), media_type="text/plain")
-
-
-async def _journal(
-    first: asyncio.Future[bytes], pieces: AsyncGenerator[bytes, None]
-) -> AsyncGenerator[bytes, None]:
-    async with aclosing(pieces):
-        yield await first
-        async for piece in pieces:
-            yield piece
+    if call.slots.journals.full:
+        number = call.slots.journals.number
+        raise RefusalError(503, f"{number} journals are being read already: end one")
+    pieces = Peeked(call.device.host.journal(query))
+    try:
+        await pieces.peek(_FIRST_PIECE)
+    except BaseException:
+        await pieces.aclose()
+        raise
+    return Stream(pieces, call.slots.journals, media_type="text/plain")
 
 
 _APPLICATION = "/v2/applications/{app_id}"

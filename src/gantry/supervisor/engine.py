@@ -109,6 +109,12 @@ class Engine:
         document = await self._json("GET", "/volumes")
         return [str(each["Name"]) for each in document.get("Volumes") or []]
 
+    async def labelled_volumes(self, label: str) -> list[dict[str, Any]]:
+        """Volumes with this label."""
+        parameters = {"filters": json.dumps({"label": [label]})}
+        document = await self._json("GET", "/volumes", parameters)
+        return list(document.get("Volumes") or [])
+
     async def create_network(self, body: Mapping[str, Any]) -> None:
         await self._json("POST", "/networks/create", body=body)
 

@@ -55,6 +55,10 @@ class Interventions:
         """End the stops of these services (all without a list)."""
         await self._change(rules.started(self._asked, app_id, services))
 
+    def in_force(self, desired: DesiredState) -> DesiredState:
+        """The desired state with what was asked, as it was last carried out."""
+        return rules.apply(desired, self._asked)
+
     def is_stopped(self, app: DesiredApp, service: str) -> bool:
         """Whether somebody at the device stopped this service."""
         return any(

@@ -168,6 +168,11 @@ def forced(
     )
 
 
+def without_stops(interventions: Iterable[Intervention]) -> tuple[Intervention, ...]:
+    """Those that end when they are carried out."""
+    return tuple(each for each in interventions if each.action is not Action.STOP)
+
+
 def to_document(interventions: Iterable[Intervention]) -> list[dict[str, Any]]:
     """As JSON, to be remembered over a restart."""
     return [

@@ -5,10 +5,11 @@ import logging
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from gantry.supervisor import VERSION, device, interventions, lockfiles, wire
+from gantry.supervisor import VERSION, device, exposition, interventions, lockfiles, wire
+from gantry.supervisor.actions import Actions, Surroundings
 from gantry.supervisor.cloud import Cloud, TargetAnswer
 from gantry.supervisor.config import DeviceConfig
 from gantry.supervisor.desired import DesiredState, desired_state
@@ -16,28 +17,32 @@ from gantry.supervisor.device import Memory
 from gantry.supervisor.engine import Credentials, Engine, EngineInfo
 from gantry.supervisor.exclusion import Exclusion
 from gantry.supervisor.execute import Executor
+from gantry.supervisor.exposition import Sample
 from gantry.supervisor.fetch import Fetcher
 from gantry.supervisor.handover import HandOvers
 from gantry.supervisor.host import Host
 from gantry.supervisor.host.hosting import Hosting
 from gantry.supervisor.intervene import Interventions
 from gantry.supervisor.journal import Journal
+from gantry.supervisor.keys import Scope
 from gantry.supervisor.locks import Locks, is_overridden
 from gantry.supervisor.logfollow import LogFollowers
 from gantry.supervisor.logship import LogShipper
 from gantry.supervisor.metrics import Metrics, addresses
 from gantry.supervisor.observe import registry_of
 from gantry.supervisor.poll import Poller, poll_interval
+from gantry.supervisor.pulse import Pulse
 from gantry.supervisor.reconcile import Reconciler
 from gantry.supervisor.report import Reporter
 from gantry.supervisor.roomcheck import RoomCheck
 from gantry.supervisor.settings import Settings
 from gantry.supervisor.state import CurrentState
-from gantry.supervisor.status import device_state, overall, report_apps, settled_commits
+from gantry.supervisor.status import device_state, overall, settled_commits
 from gantry.supervisor.store import Store
+from gantry.supervisor.tags import Tags
 from gantry.supervisor.target import TargetState, read_target
 from gantry.supervisor.tls import ssl_context
-from gantry.supervisor.web import same_key
+from gantry.supervisor.views import Picture
 
 _LOG = logging.getLogger(__name__)
 
@@ -75,6 +80,8 @@ class Managed:
         self._chores: set[asyncio.Task[None]] = set()
         self._paused = False
         self._metrics = Metrics(parts.settings.data_directory)
+        self.engine = parts.engine
+        self.pulse = Pulse()
 
     async def open(self) -> None:
         """Take up what was left at the last end: the target is followed before the api answers."""
@@ -109,7 +116,10 @@ class Managed:
             self.locks,
             lambda: self._reconciler.wake(),
             lambda asked: store.put("interventions", asked or None),
-            interventions.from_document(await store.get("interventions")),
+            # As with the family, what was stopped by hand runs again after a start.
+            interventions.without_stops(
+                interventions.from_document(await store.get("interventions"))
+            ),
         )
         self._reconciler = Reconciler(
             parts.engine,
@@ -139,7 +149,31 @@ class Managed:
             parts.cloud, self._interval, self._received, self._online, await self._last_target()
         )
         self._hosting.open(self._poller)
+        await self._offer()
         self._follow_variables()
+
+    async def _offer(self) -> None:
+        """Make what the HTTP API offers; see services.Services."""
+        parts = self._parts
+        self._reporter.heard = self.pulse.beat
+        self.tags = Tags(parts.cloud, parts.store, self._interval)
+        await self.tags.open()
+        self._scraped = Metrics(parts.settings.data_directory)
+        around = Surroundings(
+            picture=self.picture,
+            variables=lambda: self._target.config if self._target else {},
+            interventions=self.interventions,
+            update=self.update,
+            rekey=self._rekey,
+            engine=parts.engine,
+            host=self.host,
+            hold=self._hold_all,
+            keys=self._memory.keys,
+            journal=parts.journal,
+            pulse=self.pulse,
+            instance=parts.settings.instance,
+        )
+        self.actions = Actions(around)
 
     async def _last_target(self) -> str | None:
         """Aim at the last target; its ETag."""
@@ -162,6 +196,7 @@ class Managed:
             "poll": self._poller.run,
             "announcements": self._poller.listen,
             "report": self._reporter.run,
+            "tags": self.tags.run,
             "logs": lambda: self._parts.shipper.run(self._parts.cloud),
             **self._hosting.loops(),
         }
@@ -174,6 +209,7 @@ class Managed:
 
     async def close(self) -> None:
         """Close what `open` opened."""
+        await self.actions.close()
         self._hosting.close()
         await asyncio.gather(*self._chores, return_exceptions=True)
         await self._parts.cloud.close()
@@ -191,9 +227,7 @@ class Managed:
             parts.journal.write(f"Target state not used: {error}", is_error=True)
             return False
         if not self._memory.name_at_init and target.name:
-            self._memory = Memory(
-                self._memory.supervisor_key, self._memory.begun_at_ns, target.name
-            )
+            self._memory = replace(self._memory, name_at_init=target.name)
             await parts.store.put("name_at_init", target.name)
         self._aim(target)
         self._follow_variables()
@@ -204,6 +238,8 @@ class Managed:
 
     def _aim(self, target: TargetState) -> None:
         parts = self._parts
+        if self._memory.keys.provide(app.id for app in target.apps):
+            self._chore(self._memory.keys.save())
         known = device.facts(parts.settings, parts.config, parts.info, self._memory, target.name)
         desired = desired_state(target, known)
         for rejection in desired.rejections:
@@ -297,13 +333,41 @@ class Managed:
         return Credentials(f"d_{config.uuid}", config.device_key or "", registry)
 
     def _apps(self) -> dict[str, Any]:
-        return report_apps(
+        return self.picture().reported()
+
+    def picture(self) -> Picture:
+        """See Services. A service that somebody at the device stopped is as it must be."""
+        return Picture(
+            self._target.apps if self._target else (),
             self._reconciler.current,
-            self._desired,
+            self.interventions.in_force(self._desired),
             self._fetcher.progress(),
             self._executor.doing,
             self._running,
         )
+
+    @property
+    def name(self) -> str:
+        """See Services."""
+        return self._target.name if self._target else self._parts.config.initial_name or ""
+
+    async def samples(self, scope: Scope) -> list[Sample]:
+        """See Services."""
+        figures = await asyncio.to_thread(self._scraped.read)
+        holders = await self.locks.all_holders()
+        answered = self._poller.last_success
+        return [
+            *exposition.of_process(),
+            *exposition.of_polls(
+                self._poller.failures, None if answered is None else time.monotonic() - answered
+            ),
+            *exposition.of_figures({**figures, **self._hosting.report()}),
+            *exposition.of_applications(self.picture(), holders, scope),
+        ]
+
+    def _rekey(self) -> None:
+        if self._target is not None:
+            self._aim(self._target)
 
     def _state(self) -> dict[str, Any]:
         """The device's whole state, as it is reported."""
@@ -319,10 +383,6 @@ class Managed:
     def host(self) -> Host:
         """The doorway to the host."""
         return self._hosting.host
-
-    def accepts_key(self, key: str) -> bool:
-        """The key that containers with the feature get."""
-        return same_key(key, self._memory.supervisor_key)
 
     def complaints(self) -> list[str]:
         """Loops that do not turn. That the api cannot be reached is no fault of the supervisor."""
@@ -356,12 +416,15 @@ class Managed:
             "supervisor_version": VERSION,
             "update_pending": bool(update - {"done", "rejected"}),
             "update_downloaded": bool(update & {"downloaded", "applying changes"}),
-            "update_failed": "rejected" in update,
+            "update_failed": "rejected" in update or bool(self.exclusion.holders),
         }
 
-    def update(self, force: bool) -> None:
-        """Ask for the target, and look at the engine, now; with `force` locks do not count."""
+    def update(self, force: bool, cancel: bool = False) -> None:
+        """Ask for the target, and look at the engine, now; with `force` locks do not count, with
+        `cancel` downloads under way end, and those that are still wanted begin again."""
         if force:
             self.exclusion.force()
+        if cancel:
+            self._chore(self._fetcher.close())
         self._poller.ask_now()
         self._reconciler.wake()

@@ -40,8 +40,9 @@ class Health(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """A container of this supervisor. `restart` is its policy, such as `on-failure:3`, and
-    `depends_on` the services that it needs; both as its labels have them."""
+    """A container of this supervisor. `created` is in seconds since the epoch; `restart` is its
+    policy, such as `on-failure:3`, and `depends_on` the services that it needs, both as its labels
+    have them."""
 
     id: str
     name: str
@@ -54,6 +55,9 @@ class Container:
     health: Health = Health.NONE
     image: str = ""
     service_id: int | None = None
+    image_id: int | None = None
+    release_id: int | None = None
+    created: int = 0
     restart: str = "always"
     depends_on: tuple[str, ...] = ()
 
@@ -128,6 +132,9 @@ def read_container(document: Mapping[str, Any]) -> Container:
         health=Health(health[1]) if health else Health.NONE,
         image=str(document.get("Image", "")),
         service_id=int(service_id) if service_id.isdecimal() else None,
+        image_id=int(parts[1]) if len(parts) == 5 and parts[1].isdecimal() else None,
+        release_id=int(parts[2]) if len(parts) == 5 and parts[2].isdecimal() else None,
+        created=int(document.get("Created") or 0),
         restart=str(labels.get(Label.RESTART) or "always"),
         depends_on=tuple(str(labels.get(Label.DEPENDS_ON) or "").split()),
     )

@@ -185,11 +185,7 @@ def test_who_reads_faster_than_is_sent_waits_for_room() -> None:
                 await shipper.room(100)
         assert shipper.buffer.dropped == 0
         service.open.set()
-        waiting = 0
-        while shipper.buffer.is_crowded:
-            await shipper.room(100)
-            waiting += 1
-            assert waiting < 100
+        await shipper.room(100)
         shipper.add(_line(count + 1))
         await service.has(f"line {count + 1}")
         numbers = [int(each.split()[1].rstrip("x")) for each in service.taken]

@@ -5,7 +5,6 @@ import logging
 import time
 import zlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import suppress
 
 from gantry.supervisor.backoff import Backoff
 from gantry.supervisor.cloud import Cloud, CloudError
@@ -19,11 +18,11 @@ _LOG = logging.getLogger(__name__)
 _FLUSH = 0.1
 _SILENCE = 1.0
 _LIFE = 10.0
-# Who reads a container's log waits so long at most for room: while lines are taken, so that a burst
-# arrives whole; and in an outage, whose end is worth more than its beginning, so that nobody writes
+# Who reads a container's log waits so long at most for room, so that a burst arrives whole. In an
+# outage so much is read a second: its end is worth more than its beginning, and nobody is to write
 # the device's processor full with lines.
 _ROOM = 15.0
-_ROOM_IN_OUTAGE = 1.0
+_PIECE_IN_OUTAGE = 32 * 1024
 # While logs are switched off, this often what came is thrown away.
 _OFF = 5.0
 
@@ -39,6 +38,7 @@ class LogShipper:
         self._closing = False
         self._enabled = True
         self._cooling = False
+        self._read_in_outage = 0
         self._roomy = asyncio.Event()
         self._roomy.set()
 
@@ -53,11 +53,28 @@ class LogShipper:
         self._news.set()
         self._online.set()
 
-    async def room(self) -> None:
-        """Wait until lines are sent about as fast as they come, for a moment at most."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_ROOM_IN_OUTAGE if self._cooling else _ROOM):
+    async def room(self, size: int) -> None:
+        """Who has read so many bytes of logs waits here before reading on."""
+        if not self.buffer.is_crowded:
+            return
+        if self._cooling:
+            self._read_in_outage += size
+            if self._read_in_outage >= _PIECE_IN_OUTAGE:
+                self._read_in_outage = 0
+                await self._wait_for_room()
+            return
+        end = time.monotonic() + _ROOM
+        while time.monotonic() < end and not self._cooling:
+            if await self._wait_for_room():
+                return
+
+    async def _wait_for_room(self) -> bool:
+        try:
+            async with asyncio.timeout(1.0):
                 await self._roomy.wait()
+        except TimeoutError:
+            return False
+        return True
 
     def add(self, line: LogLine) -> None:
         """Send this line after all others."""

@@ -14,6 +14,7 @@ from gantry.supervisor.config import DEFAULT_PORT, ConfigError, ConfigFile, Devi
 from gantry.supervisor.device import recall
 from gantry.supervisor.engine import Engine, EngineError, EngineInfo
 from gantry.supervisor.journal import Journal
+from gantry.supervisor.local_logs import LogRouter
 from gantry.supervisor.logbuffer import system_line
 from gantry.supervisor.logship import LogShipper
 from gantry.supervisor.managed import Managed, Parts
@@ -41,7 +42,8 @@ class App:
         self._store = Store(settings.database_path)
         self._engine = Engine(settings.docker_socket)
         self._shipper = LogShipper(self._confirmed)
-        self._journal = Journal(lambda text, service: self._shipper.add(system_line(text, service)))
+        self._logs = LogRouter(self._shipper.add)
+        self._journal = Journal(lambda text, service: self._logs.add(system_line(text, service)))
         self._managed: Managed | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._positions: dict[str, LogPosition] = {}
@@ -105,6 +107,7 @@ class App:
             cloud=cloud,
             shipper=self._shipper,
             journal=self._journal,
+            logs=self._logs,
         )
         managed = Managed(parts)
         await managed.open()

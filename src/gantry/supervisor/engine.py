@@ -117,6 +117,9 @@ class Engine:
     async def create_volume(self, body: Mapping[str, Any]) -> None:
         await self._json("POST", "/volumes/create", body=body)
 
+    async def remove_volume(self, name: str) -> None:
+        await self._json("DELETE", f"/volumes/{name}", missing_is_fine=True)
+
     async def create_container(self, name: str, body: Mapping[str, Any]) -> str:
         """The id of the new container."""
         document = await self._json("POST", "/containers/create", {"name": name}, body)

@@ -17,6 +17,7 @@ from gantry.supervisor.steps import (
     RemoveContainer,
     RemoveImage,
     RemoveNetwork,
+    RemoveVolume,
     RenameContainer,
     StartContainer,
     Step,
@@ -144,6 +145,8 @@ class Executor:
                 await engine.remove_network(network.id)
             case CreateVolume(volume):
                 await engine.create_volume(volume.body)
+            case RemoveVolume(name):
+                await engine.remove_volume(name)
             case CreateContainer(service):
                 async with self._saying(step, "Installing", "Installed"):
                     await engine.create_container(service.container_name, service.body)
@@ -260,5 +263,7 @@ def _sentence(step: Step) -> str:
             return f"Removing network '{network.name}'"
         case CreateVolume(volume):
             return f"Creating volume '{volume.name}'"
+        case RemoveVolume(name):
+            return f"Removing volume '{name}'"
         case FetchImage(reference) | RemoveImage(reference):
             return f"Handling image '{reference}'"

@@ -16,15 +16,18 @@ from gantry.supervisor.engine import Credentials, Engine, EngineInfo
 from gantry.supervisor.execute import Executor
 from gantry.supervisor.fetch import Fetcher
 from gantry.supervisor.journal import Journal
+from gantry.supervisor.local import LocalMode, LocalModeError
+from gantry.supervisor.local_logs import LogRouter
+from gantry.supervisor.local_target import local_document
 from gantry.supervisor.logfollow import LogFollowers
 from gantry.supervisor.logship import LogShipper
 from gantry.supervisor.metrics import Metrics, addresses
-from gantry.supervisor.observe import registry_of
+from gantry.supervisor.observe import owned_images, registry_of
 from gantry.supervisor.poll import Poller, poll_interval
 from gantry.supervisor.reconcile import Reconciler
 from gantry.supervisor.report import Reporter
 from gantry.supervisor.settings import Settings
-from gantry.supervisor.state import CurrentState
+from gantry.supervisor.state import CurrentState, Owned
 from gantry.supervisor.status import device_state, overall, report_apps, settled_commits
 from gantry.supervisor.store import Store
 from gantry.supervisor.target import TargetState, read_target
@@ -49,6 +52,7 @@ class Parts:
     cloud: Cloud
     shipper: LogShipper
     journal: Journal
+    logs: LogRouter
 
 
 class Managed:
@@ -57,6 +61,7 @@ class Managed:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._memory = parts.memory
+        self._local = LocalMode(parts.store, parts.journal, parts.settings.variant)
         self._target: TargetState | None = None
         self._desired = DesiredState()
         self._running: dict[int, str] = {}
@@ -74,7 +79,7 @@ class Managed:
         self._fetcher = Fetcher(parts.engine, self._credentials, parts.journal, self._fetched)
         positions = await store.log_positions()
         self._followers = LogFollowers(
-            parts.engine, parts.shipper.add, positions, self._memory.begun_at_ns
+            parts.engine, parts.logs.add, positions, self._memory.begun_at_ns
         )
         self._reporter = Reporter(parts.cloud, self._state, self._metrics.read)
         self._executor = Executor(
@@ -86,8 +91,9 @@ class Managed:
             self._executor,
             self._fetcher,
             self._observed,
-            lambda: self._registries,
+            self._owned,
         )
+        await self._local.open()
         running = await store.get("running")
         self._running = {int(app): str(commit) for app, commit in (running or {}).items()}
         self._registries = set(await store.get("registries") or ())
@@ -156,14 +162,18 @@ class Managed:
         return True
 
     def _aim(self, target: TargetState) -> None:
+        """Aim at what the fleet says or, in local mode, at what was given here."""
         parts = self._parts
-        known = device.facts(parts.settings, parts.config, parts.info, self._memory, target.name)
-        desired = desired_state(target, known)
+        self._local.follow(target.config)
+        parts.logs.local = self._local.active
+        if not self._local.active:
+            self._chore(self._local.forget())
+        desired = self._desired_of(self._local.goal(target))
         for rejection in desired.rejections:
             parts.journal.write(
                 f"Release {rejection.commit} cannot be run: {rejection.reason}", is_error=True
             )
-        for app in desired.apps:
+        for app in desired.apps if not self._local.active else ():
             self._registries |= {registry_of(each.image) for each in app.services}
         self._target = target
         if desired != self._desired:
@@ -177,12 +187,22 @@ class Managed:
         if self._paused:
             return
         self._followers.sync(current.containers)
-        settled = settled_commits(current, self._desired) if self._target else {}
+        self._chore(self._local.observed(current))
+        follows = self._target is not None and not self._local.active
+        settled = settled_commits(current, self._desired) if follows else {}
         running = self._running | settled
         if running != self._running:
             self._running = running
             self._chore(self._parts.store.put("running", {str(k): v for k, v in running.items()}))
         self._reporter.changed()
+
+    def _desired_of(self, target: TargetState) -> DesiredState:
+        parts = self._parts
+        known = device.facts(parts.settings, parts.config, parts.info, self._memory, target.name)
+        return desired_state(target, known)
+
+    def _owned(self, current: CurrentState) -> Owned:
+        return self._local.owned(owned_images(current, self._registries))
 
     def _chore(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -231,12 +251,15 @@ class Managed:
         if now - self._addresses_at > _ADDRESSES_FOR:
             self._addresses = addresses()
             self._addresses_at = now
-        apps = self._apps() if self._target and self._reconciler.looked else {}
+        # What a developer tries is not the fleet's: of applications nothing is told, as with the
+        # family.
+        tells = self._target is not None and not self._local.active and self._reconciler.looked
+        apps = self._apps() if tells else {}
         return device_state(apps, self._parts.info.operating_system, self._addresses)
 
     def accepts_key(self, key: str) -> bool:
-        """The key that containers with the feature get."""
-        return same_key(key, self._memory.supervisor_key)
+        """The key that containers with the feature get. In local mode none is needed."""
+        return self._local.active or same_key(key, self._memory.supervisor_key)
 
     def complaints(self) -> list[str]:
         """Loops that do not turn. That the api cannot be reached is no fault of the supervisor."""
@@ -277,3 +300,33 @@ class Managed:
         """Ask for the target, and look at the engine, now."""
         self._poller.ask_now()
         self._reconciler.wake()
+
+    def local_target(self) -> dict[str, Any]:
+        """The target that the device follows, as `GET /v2/local/target-state` shows it."""
+        goal = self._local.goal(self._target or TargetState("", {}, ()))
+        return local_document(goal)
+
+    async def take_local_target(self, document: dict[str, Any]) -> None:
+        """Follow this local target.
+
+        Raises:
+            LocalModeError: local mode is off, or the target cannot be run here.
+        """
+        fleet = self._target
+        target = self._local.read(document, fleet)
+        desired = self._desired_of(target)
+        if desired.rejections:
+            raise LocalModeError(desired.rejections[0].reason)
+        volumes = {each.name for app in desired.apps for each in app.volumes}
+        await self._local.take(target, frozenset(volumes - self._reconciler.current.volumes))
+        if fleet is not None:
+            self._aim(fleet)
+            self._reconciler.wake()
+
+    def device_info(self) -> dict[str, str]:
+        """The `info` of `GET /v2/local/device-info`."""
+        parts = self._parts
+        return {
+            "arch": device.architecture(parts.config, parts.info),
+            "deviceType": parts.config.device_type,
+        }

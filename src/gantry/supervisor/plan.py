@@ -26,6 +26,7 @@ from gantry.supervisor.steps import (
     RemoveContainer,
     RemoveImage,
     RemoveNetwork,
+    RemoveVolume,
     RenameContainer,
     StartContainer,
     Step,
@@ -36,11 +37,14 @@ _GONE = (ContainerState.DEAD, ContainerState.REMOVING)
 
 
 def plan(
-    current: CurrentState, desired: DesiredState, owned_images: frozenset[str]
+    current: CurrentState,
+    desired: DesiredState,
+    owned_images: frozenset[str],
+    owned_volumes: frozenset[str] = frozenset(),
 ) -> tuple[Step, ...]:
     """The next steps; none when the device is at its target.
 
-    `owned_images` are the names of images that this supervisor may remove.
+    `owned_images` and `owned_volumes` are the names of what this supervisor may remove.
     """
     steps: list[Step] = list(_leftovers(current, desired))
     for app in desired.apps:
@@ -54,6 +58,7 @@ def plan(
     if not steps:
         steps += _leftover_networks(current, desired)
         steps += _leftover_images(current, desired, owned_images)
+        steps += _leftover_volumes(current, desired, owned_volumes)
     return tuple(steps)
 
 
@@ -231,3 +236,11 @@ def _leftover_images(
         for reference in image.references:
             if reference in owned_images and reference not in wanted:
                 yield RemoveImage(reference)
+
+
+def _leftover_volumes(
+    current: CurrentState, desired: DesiredState, owned_volumes: frozenset[str]
+) -> Iterator[Step]:
+    wanted = {each.name for app in desired.apps for each in app.volumes}
+    for name in sorted((owned_volumes & current.volumes) - wanted):
+        yield RemoveVolume(name)

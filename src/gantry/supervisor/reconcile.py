@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextlib import aclosing
 
 from gantry.supervisor.backoff import Backoff
@@ -11,9 +11,9 @@ from gantry.supervisor.desired import DesiredState, Label
 from gantry.supervisor.engine import Engine, EngineError
 from gantry.supervisor.execute import Executor
 from gantry.supervisor.fetch import Fetcher
-from gantry.supervisor.observe import observe, owned_images
+from gantry.supervisor.observe import observe
 from gantry.supervisor.plan import plan
-from gantry.supervisor.state import CurrentState
+from gantry.supervisor.state import CurrentState, Owned
 from gantry.supervisor.steps import FetchImage, Step
 
 _LOG = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ _ROUNDS_IN_CIRCLE = 5
 class Reconciler:
     """Holds the engine at the desired state.
 
-    `observed` hears each picture of the engine; `registries` names those whose images are ours.
+    `observed` hears each picture of the engine; `owned` says what of it may be removed.
     """
 
     def __init__(
@@ -40,14 +40,14 @@ class Reconciler:
         executor: Executor,
         fetcher: Fetcher,
         observed: Callable[[CurrentState], None],
-        registries: Callable[[], Collection[str]],
+        owned: Callable[[CurrentState], Owned],
     ) -> None:
         self._engine = engine
         self._instance = instance
         self._executor = executor
         self._fetcher = fetcher
         self._observed = observed
-        self._registries = registries
+        self._owned = owned
         self._desired: DesiredState | None = None
         self._wake = asyncio.Event()
         self._echoes: list[float] = []
@@ -120,7 +120,8 @@ class Reconciler:
         desired = self._desired
         if desired is None:
             return _LOOK_EVERY
-        steps = plan(self.current, desired, owned_images(self.current, self._registries()))
+        owned = self._owned(self.current)
+        steps = plan(self.current, desired, owned.images, owned.volumes)
         waits = [_LOOK_EVERY]
         wait = await self._fetcher.want(step for step in steps if isinstance(step, FetchImage))
         if wait is not None:

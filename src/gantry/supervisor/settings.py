@@ -15,7 +15,8 @@ class Settings:
 
     `instance` marks what this supervisor made in the engine (label `io.gantry.instance`), so that
     it never touches what others made there. `runtime_directory` and `host_docker_socket` are paths
-    of the host, not of the supervisor's container: applications get them mounted.
+    of the host, not of the supervisor's container: applications get them mounted. `variant` is the
+    host's: what belongs to development is refused on others.
     """
 
     config_path: Path
@@ -26,6 +27,7 @@ class Settings:
     listen_port: int | None
     instance: str
     runtime_directory: str
+    variant: str = "production"
 
     @property
     def database_path(self) -> Path:
@@ -54,4 +56,5 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         listen_port=int(port) if port else None,
         instance=environment.get("GANTRY_INSTANCE", "device"),
         runtime_directory=environment.get("HOST_RUNTIME_DIRECTORY", "/tmp/balena-supervisor"),  # noqa: S108
+        variant=environment.get("HOST_VARIANT", "production"),
     )

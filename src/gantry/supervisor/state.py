@@ -75,6 +75,14 @@ class EngineNetwork:
 
 
 @dataclass(frozen=True, slots=True)
+class Owned:
+    """What the planner may remove once nothing wants it: names of images and of volumes."""
+
+    images: frozenset[str] = field(default_factory=frozenset)
+    volumes: frozenset[str] = field(default_factory=frozenset)
+
+
+@dataclass(frozen=True, slots=True)
 class CurrentState:
     """All that the planner looks at."""
 

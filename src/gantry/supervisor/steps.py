@@ -52,6 +52,17 @@ class CreateVolume:
 
 
 @dataclass(frozen=True, slots=True)
+class RemoveVolume:
+    """Remove a volume with all that is in it: of local mode only, never of a fleet's release."""
+
+    name: str
+
+    @property
+    def lane(self) -> str:
+        return f"volume {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
 class CreateContainer:
     service: DesiredService
 
@@ -115,6 +126,7 @@ Step = (
     | CreateNetwork
     | RemoveNetwork
     | CreateVolume
+    | RemoveVolume
     | CreateContainer
     | StartContainer
     | RenameContainer

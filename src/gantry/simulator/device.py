@@ -156,7 +156,7 @@ class SimulatedDevice:
             os_version=OS_VERSION,
             api_url=str(self._config.api_endpoint),
             device_key="",
-            supervisor_key="",
+            supervisor_keys={},
             supervisor_port=self._config.listen_port,
             bridge_address="",
             docker_socket="",

@@ -14,11 +14,13 @@ from gantry.supervisor.config import DEFAULT_PORT, ConfigError, ConfigFile, Devi
 from gantry.supervisor.device import recall
 from gantry.supervisor.engine import Engine, EngineError, EngineInfo
 from gantry.supervisor.journal import Journal
+from gantry.supervisor.keys import KeyRing, Scope
 from gantry.supervisor.local_logs import LogRouter
 from gantry.supervisor.logbuffer import system_line
 from gantry.supervisor.logship import LogShipper
 from gantry.supervisor.managed import Managed, Parts
 from gantry.supervisor.provision import RETRY, provision
+from gantry.supervisor.services import Services
 from gantry.supervisor.settings import Settings
 from gantry.supervisor.store import LogPosition, Store
 from gantry.supervisor.tls import ssl_context
@@ -45,6 +47,7 @@ class App:
         self._logs = LogRouter(self._shipper.add)
         self._journal = Journal(lambda text, service: self._logs.add(system_line(text, service)))
         self._managed: Managed | None = None
+        self._keys: KeyRing | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._positions: dict[str, LogPosition] = {}
         self._saved_at = 0.0
@@ -94,6 +97,7 @@ class App:
     async def _live(self) -> None:
         """Become a device of the fleet, and then be one."""
         memory = await recall(self._store)
+        self._keys = memory.keys
         info = await self._host()
         config = await self._provision(info)
         cloud = Cloud(config, ssl_context(config.root_ca))
@@ -188,24 +192,21 @@ class App:
             saved, self._positions = self._positions, {}
             await self._store.save_log_positions(saved, self._managed.followed())
 
-    def accepts_key(self, key: str) -> bool:
+    def scope_of(self, key: str) -> Scope | None:
         """See web.Supervisor."""
-        return self._managed is not None and self._managed.accepts_key(key)
+        return self._keys.scope_of(key) if self._keys is not None else None
+
+    def asks_no_key(self) -> bool:
+        """See web.Supervisor."""
+        return self._managed is not None and self._managed.asks_no_key()
 
     def complaints(self) -> list[str]:
         """See web.Supervisor. A device that waits for its config.json is healthy."""
         return [] if self._managed is None else self._managed.complaints()
 
-    def device(self) -> dict[str, Any]:
+    def services(self) -> Services | None:
         """See web.Supervisor."""
-        return {} if self._managed is None else self._managed.device()
-
-    def update(self, force: bool) -> bool:
-        """See web.Supervisor."""
-        if self._managed is None:
-            return False
-        self._managed.update(force)
-        return True
+        return self._managed
 
 
 async def _keep_going(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:

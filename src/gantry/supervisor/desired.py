@@ -76,6 +76,9 @@ class DesiredService:
     connections: tuple[Connection, ...] = ()
     depends_on: tuple[Dependency, ...] = ()
     running: bool = True
+    # Ids of containers that are not this service's any more, whatever they look like: somebody at
+    # the device asked for new ones.
+    outdated: frozenset[str] = frozenset()
 
     @property
     def container_name(self) -> str:
@@ -108,6 +111,8 @@ class DesiredApp:
     services: tuple[DesiredService, ...] = ()
     networks: tuple[DesiredNetwork, ...] = ()
     volumes: tuple[DesiredVolume, ...] = ()
+    # Names of volumes to be removed, content and all, before they are made anew.
+    purge: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

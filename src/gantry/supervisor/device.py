@@ -1,12 +1,12 @@
 """What the supervisor knows of its device, put together from config.json, engine and memory."""
 
-import secrets
 from dataclasses import dataclass
 
 from gantry.contracts.device_types import UnknownDeviceTypeError, device_type
 from gantry.supervisor.config import DeviceConfig
 from gantry.supervisor.engine import EngineInfo
 from gantry.supervisor.environment import DeviceFacts
+from gantry.supervisor.keys import KeyRing, recall_keys
 from gantry.supervisor.settings import Settings
 from gantry.supervisor.store import Store
 
@@ -18,19 +18,15 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "aarch64", "armv7l": "armv7hf", 
 class Memory:
     """What the store keeps of the device itself."""
 
-    supervisor_key: str
+    keys: KeyRing
     begun_at_ns: int
     name_at_init: str
 
 
 async def recall(store: Store) -> Memory:
     """The device's memory; what is missing is made."""
-    key = await store.get("supervisor_key")
-    if not isinstance(key, str):
-        key = secrets.token_hex(16)
-        await store.put("supervisor_key", key)
     return Memory(
-        supervisor_key=key,
+        keys=await recall_keys(store),
         begun_at_ns=int(await store.get("begun_at_ns") or 0),
         name_at_init=str(await store.get("name_at_init") or ""),
     )
@@ -56,7 +52,7 @@ def facts(
         os_version=info.operating_system,
         api_url=config.api_endpoint or "",
         device_key=config.device_key or "",
-        supervisor_key=memory.supervisor_key,
+        supervisor_keys=memory.keys.applications,
         supervisor_port=settings.listen_port or config.listen_port,
         bridge_address=info.bridge_address,
         docker_socket=settings.host_docker_socket,

@@ -26,7 +26,8 @@ class DeviceFacts:
     """What a container may know of its device.
 
     `name_at_init` is the device's name when it was first heard; `bridge_address` the host's address
-    as containers on the engine's bridges reach it.
+    as containers on the engine's bridges reach it; `supervisor_keys` those of the HTTP API, by the
+    application's id.
     """
 
     uuid: str
@@ -36,7 +37,7 @@ class DeviceFacts:
     os_version: str
     api_url: str
     device_key: str
-    supervisor_key: str
+    supervisor_keys: Mapping[int, str]
     supervisor_port: int
     bridge_address: str
     docker_socket: str
@@ -85,7 +86,7 @@ def service_environment(
             "SUPERVISOR_HOST": host,
             "SUPERVISOR_PORT": str(device.supervisor_port),
             "SUPERVISOR_ADDRESS": f"http://{host}:{device.supervisor_port}",
-            "SUPERVISOR_API_KEY": device.supervisor_key,
+            "SUPERVISOR_API_KEY": device.supervisor_keys.get(service.app_id, ""),
         }
     if Feature.BALENA_API in features:
         ours |= {"API_URL": device.api_url, "API_KEY": device.device_key}

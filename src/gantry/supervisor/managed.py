@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gantry.supervisor import VERSION, device, wire
@@ -16,9 +16,9 @@ from gantry.supervisor.engine import Credentials, Engine, EngineInfo
 from gantry.supervisor.execute import Executor
 from gantry.supervisor.fetch import Fetcher
 from gantry.supervisor.journal import Journal
-from gantry.supervisor.local import LocalMode, LocalModeError
+from gantry.supervisor.local import LocalMode
 from gantry.supervisor.local_logs import LogRouter
-from gantry.supervisor.local_target import local_document
+from gantry.supervisor.local_service import LocalService
 from gantry.supervisor.logfollow import LogFollowers
 from gantry.supervisor.logship import LogShipper
 from gantry.supervisor.metrics import Metrics, addresses
@@ -31,7 +31,6 @@ from gantry.supervisor.state import CurrentState, Owned
 from gantry.supervisor.status import device_state, overall, report_apps, settled_commits
 from gantry.supervisor.store import Store
 from gantry.supervisor.target import TargetState, read_target
-from gantry.supervisor.web import same_key
 
 _LOG = logging.getLogger(__name__)
 
@@ -151,9 +150,7 @@ class Managed:
             parts.journal.write(f"Target state not used: {error}", is_error=True)
             return False
         if not self._memory.name_at_init and target.name:
-            self._memory = Memory(
-                self._memory.supervisor_key, self._memory.begun_at_ns, target.name
-            )
+            self._memory = replace(self._memory, name_at_init=target.name)
             await parts.store.put("name_at_init", target.name)
         self._aim(target)
         await parts.store.put("target", answer.document)
@@ -168,7 +165,10 @@ class Managed:
         parts.logs.local = self._local.active
         if not self._local.active:
             self._chore(self._local.forget())
-        desired = self._desired_of(self._local.goal(target))
+        goal = self._local.goal(target)
+        if self._memory.keys.provide(app.id for app in (*target.apps, *goal.apps)):
+            self._chore(self._memory.keys.save())
+        desired = self._desired_of(goal)
         for rejection in desired.rejections:
             parts.journal.write(
                 f"Release {rejection.commit} cannot be run: {rejection.reason}", is_error=True
@@ -257,10 +257,6 @@ class Managed:
         apps = self._apps() if tells else {}
         return device_state(apps, self._parts.info.operating_system, self._addresses)
 
-    def accepts_key(self, key: str) -> bool:
-        """The key that containers with the feature get. In local mode none is needed."""
-        return self._local.active or same_key(key, self._memory.supervisor_key)
-
     def complaints(self) -> list[str]:
         """Loops that do not turn. That the api cannot be reached is no fault of the supervisor."""
         now = time.monotonic()
@@ -301,32 +297,25 @@ class Managed:
         self._poller.ask_now()
         self._reconciler.wake()
 
-    def local_target(self) -> dict[str, Any]:
-        """The target that the device follows, as `GET /v2/local/target-state` shows it."""
-        goal = self._local.goal(self._target or TargetState("", {}, ()))
-        return local_document(goal)
+    def local(self) -> LocalService:
+        """See services.Services."""
+        parts = self._parts
+        kind = parts.config.device_type
+        return LocalService(
+            mode=self._local,
+            router=parts.logs,
+            info={"arch": device.architecture(parts.config, parts.info), "deviceType": kind},
+            fleet=lambda: self._target,
+            desired=self._desired_of,
+            current=lambda: self._reconciler.current,
+            follow=self._follow_local,
+        )
 
-    async def take_local_target(self, document: dict[str, Any]) -> None:
-        """Follow this local target.
-
-        Raises:
-            LocalModeError: local mode is off, or the target cannot be run here.
-        """
-        fleet = self._target
-        target = self._local.read(document, fleet)
-        desired = self._desired_of(target)
-        if desired.rejections:
-            raise LocalModeError(desired.rejections[0].reason)
-        volumes = {each.name for app in desired.apps for each in app.volumes}
-        await self._local.take(target, frozenset(volumes - self._reconciler.current.volumes))
-        if fleet is not None:
-            self._aim(fleet)
+    def _follow_local(self) -> None:
+        if self._target is not None:
+            self._aim(self._target)
             self._reconciler.wake()
 
-    def device_info(self) -> dict[str, str]:
-        """The `info` of `GET /v2/local/device-info`."""
-        parts = self._parts
-        return {
-            "arch": device.architecture(parts.config, parts.info),
-            "deviceType": parts.config.device_type,
-        }
+    def asks_no_key(self) -> bool:
+        """See web.Supervisor."""
+        return self._local.active

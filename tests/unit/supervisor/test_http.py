@@ -9,29 +9,33 @@ import httpx2
 import pytest
 
 from gantry.supervisor import httpserver, web
+from gantry.supervisor.keys import EVERYTHING, Scope
 
 
 class Stub:
     """A supervisor that is as the test wants it."""
 
-    wrong: list[str]
-    forced: list[bool]
-
     def __init__(self) -> None:
-        self.wrong, self.forced = [], []
+        self.wrong: list[str] = []
+        self.forced: list[bool] = []
 
-    def accepts_key(self, key: str) -> bool:
-        return web.same_key(key, "right")
+    def scope_of(self, key: str) -> Scope | None:
+        return EVERYTHING if key == "right" else None
+
+    def asks_no_key(self) -> bool:
+        return False
 
     def complaints(self) -> list[str]:
         return self.wrong
 
+    def services(self) -> "Stub":
+        return self
+
     def device(self) -> dict[str, Any]:
         return {"status": "Idle"}
 
-    def update(self, force: bool) -> bool:
+    def update(self, force: bool) -> None:
         self.forced.append(force)
-        return True
 
 
 Scenario = Callable[[Stub, httpx2.AsyncClient, int], Awaitable[None]]
@@ -91,13 +95,18 @@ def test_everything_else_needs_a_key(query: str, header: str | None, status: int
 def test_bodies() -> None:
     async def scenario(stub: Stub, client: httpx2.AsyncClient, _port: int) -> None:
         async def many() -> Any:
-            for _ in range(20):
-                yield b" " * 10_000
+            for _ in range(11):
+                yield b" " * 1024**2
 
         url = "/v1/update?apikey=right"
-        for content in (b'{"force": true}', b"not json", b"[]", b""):
+        for content in (b'{"force": true}', b'{"force": "1"}', b"{}", b""):
             assert (await client.post(url, content=content)).status_code == 204
-        assert stub.forced == [True, False, False, False]
+        assert (await client.post(url, data={"force": "true"})).status_code == 204
+        assert stub.forced == [True, True, False, False, True]
+        for content in (b"not json", b"[]", b'"force"', b"[" * 100_000):
+            answer = await client.post(url, content=content)
+            assert answer.status_code == 400
+            assert answer.json()["status"] == "failed"
         assert (await client.post(url, content=many())).status_code == 413
 
     run(scenario)

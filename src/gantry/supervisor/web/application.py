@@ -1,0 +1,58 @@
+"""Every table of endpoints as one application, and who may come in."""
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from gantry.supervisor.keys import EVERYTHING, Scope
+from gantry.supervisor.web import local, v1
+from gantry.supervisor.web.calls import Call, Endpoint, RefusalError, Supervisor, failed
+
+_LOG = logging.getLogger(__name__)
+
+# A module of endpoints is added here: its table, and nothing else.
+ENDPOINTS: tuple[Endpoint, ...] = (*v1.ENDPOINTS, *local.ENDPOINTS)
+
+
+def application(supervisor: Supervisor) -> Starlette:
+    """The HTTP API. Only ping and health are open."""
+    return Starlette(
+        routes=[
+            Route(each.path, _answer(each, supervisor), methods=[each.method]) for each in ENDPOINTS
+        ]
+    )
+
+
+def _answer(endpoint: Endpoint, supervisor: Supervisor) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(request: Request) -> Response:
+        scope = EVERYTHING if endpoint.is_open else _authenticate(request, supervisor)
+        if scope is None:
+            return PlainTextResponse("Unauthorized", status_code=401)
+        try:
+            return await endpoint.handler(Call(request, supervisor, scope))
+        except RefusalError as refusal:
+            return refusal.response()
+        except Exception:
+            _LOG.exception("%s %s failed", endpoint.method, endpoint.path)
+            return failed(500, "the supervisor failed; its log says how")
+
+    return answer
+
+
+def _authenticate(request: Request, supervisor: Supervisor) -> Scope | None:
+    """What the caller may do; None for somebody without a key."""
+    if supervisor.asks_no_key():
+        return EVERYTHING
+    return supervisor.scope_of(_given_key(request))
+
+
+def _given_key(request: Request) -> str:
+    """From `?apikey=`, or an Authorization header with Bearer or ApiKey."""
+    if "apikey" in request.query_params:
+        return request.query_params["apikey"]
+    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+    return key.strip() if scheme.lower() in ("bearer", "apikey") else ""

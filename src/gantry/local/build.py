@@ -76,13 +76,24 @@ def _follow(words: Sequence[str], environment: dict[str, str], say: Say) -> str:
     with process:
         try:
             for line in process.stdout or ():
-                if line.strip():
+                if line.strip() and not _is_advice(line):
                     last = line.strip()
                     say(line.rstrip())
         except BaseException:
             process.terminate()
             raise
     return last
+
+
+def _is_advice(line: str) -> bool:
+    """Whether docker says, on a few lines, that it would rather build with BuildKit."""
+    return line.strip().startswith(
+        (
+            "DEPRECATED: The legacy builder",
+            "BuildKit is currently disabled",
+            "environment-variable.",
+        )
+    )
 
 
 def _lacks_buildkit() -> bool:

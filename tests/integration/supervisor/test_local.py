@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tarfile
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,7 +20,7 @@ import docker
 import httpx2
 import pytest
 
-from tests.integration.supervisor.conftest import Cloud, Device, Registry, wait_until
+from tests.integration.supervisor.conftest import Cloud, Device, Registry, free_port, wait_until
 
 FLEET_SCRIPT = "echo fleet runs; while true; do sleep 1; done"
 RUN = """trap 'exit 0' TERM
@@ -53,10 +54,15 @@ class TcpEngine:
         with suppress(OSError):
             while True:
                 caller, _ = self._server.accept()
-                engine = socket.socket(socket.AF_UNIX)
-                engine.connect("/var/run/docker.sock")
-                for one, other in ((caller, engine), (engine, caller)):
-                    threading.Thread(target=self._pump, args=(one, other), daemon=True).start()
+                threading.Thread(target=self._carry, args=(caller,), daemon=True).start()
+
+    def _carry(self, caller: socket.socket) -> None:
+        with caller, socket.socket(socket.AF_UNIX) as engine:
+            engine.connect("/var/run/docker.sock")
+            back = threading.Thread(target=self._pump, args=(engine, caller), daemon=True)
+            back.start()
+            self._pump(caller, engine)
+            back.join()
 
     @staticmethod
     def _pump(one: socket.socket, other: socket.socket) -> None:
@@ -67,10 +73,49 @@ class TcpEngine:
             other.shutdown(socket.SHUT_WR)
 
 
+class SecondEngine:
+    """An engine of the device's own, on a port as a development device has it."""
+
+    def __init__(self, home: Path) -> None:
+        self.bridge = f"gantry{secrets.token_hex(3)}"
+        self._ip("link", "add", self.bridge, "type", "bridge")
+        address = f"10.203.{secrets.randbelow(254) + 1}.1/24"
+        self._ip("addr", "add", address, "dev", self.bridge)
+        self._ip("link", "set", self.bridge, "up")
+        self.socket = str(home / "docker.sock")
+        self.port = free_port()
+        words = ["dockerd", "--host", f"unix://{self.socket}"]
+        words += ["--host", f"tcp://127.0.0.1:{self.port}", "--bridge", self.bridge]
+        words += ["--iptables=false", "--log-level=error", "--pidfile", str(home / "pid")]
+        words += ["--data-root", str(home / "data"), "--exec-root", str(home / "exec")]
+        self.process = subprocess.Popen(words)
+        wait_until("the second engine", self._answers)
+        self.client = docker.DockerClient(base_url=f"unix://{self.socket}")
+
+    @staticmethod
+    def _ip(*words: str) -> None:
+        subprocess.run(["ip", *words], check=True)
+
+    def _answers(self) -> bool:
+        assert self.process.poll() is None, "the second engine has ended"
+        words = ["docker", "--host", f"unix://{self.socket}", "version"]
+        return subprocess.run(words, capture_output=True).returncode == 0
+
+    def close(self) -> None:
+        for each in self.client.containers.list(all=True, ignore_removed=True):
+            each.remove(force=True)
+        self.client.close()
+        self.process.terminate()
+        self.process.wait(60)
+        self._ip("link", "delete", self.bridge)
+
+
 class Push:
     """A running `gantry push`."""
 
-    def __init__(self, device: Device, engine: TcpEngine, tree: Path, *options: str) -> None:
+    def __init__(
+        self, device: Device, engine: TcpEngine | SecondEngine, tree: Path, *options: str
+    ) -> None:
         home = device.home / "cli"
         home.mkdir(exist_ok=True)
         words = ["push", "127.0.0.1", "--source", str(tree), "--engine-port", str(engine.port)]
@@ -85,11 +130,13 @@ class Push:
             text=True,
         )
         assert self.process.stdout is not None
-        threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True).start()
+        self._reader = threading.Thread(target=self._read, args=(self.process.stdout,))
+        self._reader.start()
 
     def _read(self, pipe: IO[str]) -> None:
-        for line in pipe:
-            self.output += line
+        with pipe:
+            for line in pipe:
+                self.output += line
 
     def says(self, text: str, seconds: float = 180.0) -> None:
         """Wait for a text in what it prints."""
@@ -101,7 +148,9 @@ class Push:
         assert text in self.output, self.output
 
     def ends(self, seconds: float = 60.0) -> int:
-        return self.process.wait(seconds)
+        code = self.process.wait(seconds)
+        self._reader.join(10)
+        return code
 
     def interrupt(self) -> int:
         self.process.send_signal(signal.SIGINT)
@@ -113,6 +162,22 @@ def tcp_engine() -> Iterator[TcpEngine]:
     one = TcpEngine()
     yield one
     one.close()
+
+
+@pytest.fixture
+def second_engine(
+    device: Device, engine: docker.DockerClient, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[SecondEngine]:
+    """The device's engine from now on."""
+    # Not tmp_path: the path of a socket has its limit.
+    with tempfile.TemporaryDirectory(prefix="gantry-engine-") as home:
+        one = SecondEngine(Path(home))
+        monkeypatch.setenv("DOCKER_SOCKET", one.socket)
+        device.engine = one.client
+        yield one
+        device.clean_up()
+        device.engine = engine
+        one.close()
 
 
 @pytest.fixture
@@ -392,6 +457,7 @@ def test_a_push_and_live_sync(
         assert device.service(service).id == mended.id  # type: ignore[union-attr]
     finally:
         push.process.kill()
+        push.ends()
         print(push.output)
 
     assert len(local_images(engine, service)) == 1, "images that were replaced are still here"
@@ -414,18 +480,22 @@ def test_a_build_on_this_machine(
     cloud: Cloud,
     registry: Registry,
     engine: docker.DockerClient,
-    tcp_engine: TcpEngine,
+    second_engine: SecondEngine,
     service: str,
     tree: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Both engines are one here; that an image is sent at all is seen where it is not there."""
+    """The device has an engine of its own, which knows nothing of what is built here."""
     begin(device, cloud, registry, monkeypatch)
     local_mode(cloud, device, True)
-    push = Push(device, tcp_engine, tree, "--build-here", "--detached")
+    push = Push(device, second_engine, tree, "--build-here", "--detached")
     assert push.ends(240) == 0, push.output
+    assert "sending gantry-local/" in push.output
     assert "running:" in push.output
-    assert device.service(service) is not None
+    container = device.service(service)
+    assert container is not None
+    assert read(container, "/app/installed.txt") == "one"
+    assert not local_images(engine, service), "this machine keeps a name of what was sent"
     local_mode(cloud, device, False)
     wait_until("the fleet's release back", device.service)
-    wait_until("the local image gone", lambda: not local_images(engine, service))
+    wait_until("the local image gone", lambda: not local_images(device.engine, service))

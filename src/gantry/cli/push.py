@@ -14,7 +14,7 @@ from gantry.client import session
 from gantry.client.api_client import open_fleet
 from gantry.client.errors import ClientError
 from gantry.local import device_api, engine
-from gantry.local.device_api import DeviceApi
+from gantry.local.device_api import DeviceApi, bracketed
 from gantry.local.engine import LocalEngine
 from gantry.local.errors import LocalError
 from gantry.local.images import Images, RegistryAccess
@@ -64,7 +64,7 @@ def push(
         closing.callback(api.close)
         device = api.device_type()
         say(f"{address} is a {device.name}")
-        remote = LocalEngine(f"tcp://{address}:{engine_port}", address)
+        remote = LocalEngine(f"tcp://{bracketed(address)}:{engine_port}", address)
         closing.callback(remote.close)
         here = LocalEngine(None, "this machine") if build_here else None
         if here is not None:

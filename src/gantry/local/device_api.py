@@ -36,7 +36,7 @@ class DeviceApi:
     """A client of one supervisor."""
 
     def __init__(self, host: str, port: int = PORT) -> None:
-        self._url = f"http://{_bracketed(host)}:{port}"
+        self._url = f"http://{bracketed(host)}:{port}"
         self._client = httpx2.Client(
             base_url=self._url, timeout=httpx2.Timeout(30.0, connect=10.0), trust_env=False
         )
@@ -139,5 +139,6 @@ def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _bracketed(host: str) -> str:
+def bracketed(host: str) -> str:
+    """A host for a URL."""
     return f"[{host}]" if ":" in host and not host.startswith("[") else host

@@ -14,6 +14,7 @@ import docker
 import requests
 from docker.errors import DockerException, NotFound
 
+from gantry.local.device_api import bracketed
 from gantry.local.errors import DeviceUnreachableError, LocalError
 
 SSH_PORT = 22222
@@ -71,7 +72,7 @@ class EngineRoad:
     """
 
     def __init__(self, host: str, port: int, places: Places) -> None:
-        self._address = f"tcp://{host}:{port}"
+        self._address = f"tcp://{bracketed(host)}:{port}"
         self._helper = f"gantry_sync_{secrets.token_hex(4)}"
         try:
             self._client = docker.DockerClient(base_url=self._address, timeout=60)

@@ -10,6 +10,7 @@ from typing import Any
 
 from gantry.supervisor import wire
 from gantry.supervisor.journal import Journal
+from gantry.supervisor.local_logs import LogRouter
 from gantry.supervisor.local_target import images_of, local_document, read_local
 from gantry.supervisor.state import CurrentState, Owned
 from gantry.supervisor.store import Store
@@ -36,16 +37,22 @@ class Made:
 
 
 class LocalMode:
-    """Whether it is on, and the local target. `variant` is the host's."""
+    """Whether it is on, and the local target. `variant` is the host's; `router` sends lines where
+    the mode wants them."""
 
-    def __init__(self, store: Store, journal: Journal, variant: str) -> None:
+    def __init__(self, store: Store, journal: Journal, router: LogRouter, variant: str) -> None:
         self._store = store
         self._journal = journal
+        self._router = router
         self._variant = variant
         self._target: TargetState | None = None
         self._made = Made()
         self._refused = False
-        self.active = False
+
+    @property
+    def active(self) -> bool:
+        """Whether it is on."""
+        return self._router.local
 
     async def open(self) -> None:
         """Recall the last local target, and what is to be removed."""
@@ -66,13 +73,13 @@ class LocalMode:
                 is_error=True,
             )
         self._refused = wanted and not allowed
-        if self.active != (wanted and allowed):
-            self.active = wanted and allowed
-            self._journal.write(
-                "Local mode is on: the fleet's release is not followed"
-                if self.active
-                else "Local mode is off: the fleet's release is followed again"
-            )
+        # The fleet hears of both ends, so it is said while lines go there.
+        if wanted and allowed and not self.active:
+            self._journal.write("Local mode is on: the fleet's release is not followed")
+            self._router.local = True
+        elif self.active and not (wanted and allowed):
+            self._router.local = False
+            self._journal.write("Local mode is off: the fleet's release is followed again")
 
     async def forget(self) -> None:
         """Local mode has ended: its target is none any more."""

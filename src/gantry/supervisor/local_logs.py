@@ -1,7 +1,7 @@
 """Where log lines go: to the fleet's log service, and to those who listen on the device.
 
-In local mode they go to listeners alone (`GET /v2/local/logs`): what a developer tries is not the
-fleet's.
+In local mode they go to listeners alone (`GET /v2/local/logs`), for what a developer tries is not
+the fleet's; else to the fleet alone, for a listener's key may be that of one application.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ BEHIND = 2_000
 
 
 class LogRouter:
-    """Takes every line. `ship` sends it to the fleet, but not while `local` is set."""
+    """Takes every line. `ship` sends it to the fleet; while `local` is set, listeners get it."""
 
     def __init__(self, ship: Callable[[LogLine], None]) -> None:
         self._ship = ship
@@ -23,10 +23,11 @@ class LogRouter:
 
     def add(self, line: LogLine) -> None:
         """Pass on a line."""
-        for listener in self._listeners:
-            listener.add(line)
         if not self.local:
             self._ship(line)
+            return
+        for listener in self._listeners:
+            listener.add(line)
 
     async def listen(self) -> AsyncGenerator[bytes, None]:
         """Lines of JSON from now on, for ever, with the fields that the log service gets.

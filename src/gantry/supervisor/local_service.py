@@ -1,7 +1,7 @@
 """What the HTTP API may ask of local mode."""
 
 from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gantry.supervisor.desired import DesiredState
@@ -26,9 +26,10 @@ class LocalService:
     current: Callable[[], CurrentState]
     follow: Callable[[], None]
 
-    def target(self) -> dict[str, Any]:
-        """The target that the device follows."""
-        return local_document(self.mode.goal(self.fleet() or TargetState("", {}, ())))
+    def target(self, shows: Callable[[int], bool]) -> dict[str, Any]:
+        """The target that the device follows, of the applications (ids) that may be shown."""
+        goal = self.mode.goal(self.fleet() or TargetState("", {}, ()))
+        return local_document(replace(goal, apps=tuple(a for a in goal.apps if shows(a.id))))
 
     async def take(self, document: Mapping[str, Any]) -> None:
         """Follow this local target from now on.

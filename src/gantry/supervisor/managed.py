@@ -60,7 +60,8 @@ class Managed:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._memory = parts.memory
-        self._local = LocalMode(parts.store, parts.journal, parts.settings.variant)
+        self._local = LocalMode(parts.store, parts.journal, parts.logs, parts.settings.variant)
+        self._told: dict[str, Any] = {}
         self._target: TargetState | None = None
         self._desired = DesiredState()
         self._running: dict[int, str] = {}
@@ -162,7 +163,6 @@ class Managed:
         """Aim at what the fleet says or, in local mode, at what was given here."""
         parts = self._parts
         self._local.follow(target.config)
-        parts.logs.local = self._local.active
         if not self._local.active:
             self._chore(self._local.forget())
         goal = self._local.goal(target)
@@ -251,11 +251,11 @@ class Managed:
         if now - self._addresses_at > _ADDRESSES_FOR:
             self._addresses = addresses()
             self._addresses_at = now
-        # What a developer tries is not the fleet's: of applications nothing is told, as with the
-        # family.
-        tells = self._target is not None and not self._local.active and self._reconciler.looked
-        apps = self._apps() if tells else {}
-        return device_state(apps, self._parts.info.operating_system, self._addresses)
+        # What a developer tries is not the fleet's: of applications nothing new is told, as with
+        # the family.
+        if self._target is not None and self._reconciler.looked and not self._local.active:
+            self._told = self._apps()
+        return device_state(self._told, self._parts.info.operating_system, self._addresses)
 
     def complaints(self) -> list[str]:
         """Loops that do not turn. That the api cannot be reached is no fault of the supervisor."""

@@ -105,7 +105,8 @@ def with_mode(path: Path, work: Work, variant: str = "development") -> None:
         store = Store(path / "database")
         await store.open()
         said: list[str] = []
-        mode = LocalMode(store, Journal(lambda text, _service: said.append(text)), variant)
+        journal = Journal(lambda text, _service: said.append(text))
+        mode = LocalMode(store, journal, LogRouter(lambda _line: None), variant)
         await mode.open()
         await work(mode, said)
         await store.close()
@@ -167,15 +168,15 @@ def test_lines_go_to_the_fleet_or_to_listeners_alone() -> None:
     async def run() -> None:
         shipped: list[LogLine] = []
         router = LogRouter(shipped.append)
-        router.add(system_line("before"))
         lines = router.listen()
         assert json.loads(await anext(lines))["message"] == "Streaming logs"
-        router.add(system_line("heard"))
+        router.add(system_line("shipped"))
         router.local = True
-        router.add(system_line("heard alone"))
+        router.add(system_line("heard"))
+        router.add(system_line("heard too"))
         heard = (await anext(lines)).decode().splitlines()
-        assert [json.loads(each)["message"] for each in heard] == ["heard", "heard alone"]
-        assert [json.loads(each.encoded)["message"] for each in shipped] == ["before", "heard"]
+        assert [json.loads(each)["message"] for each in heard] == ["heard", "heard too"]
+        assert [json.loads(each.encoded)["message"] for each in shipped] == ["shipped"]
 
         for number in range(BEHIND + 3):
             router.add(system_line(str(number)))

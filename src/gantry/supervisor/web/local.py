@@ -7,7 +7,7 @@ from gantry.supervisor.web.calls import Call, Endpoint, RefusalError, success
 
 
 async def target(call: Call) -> Response:
-    return success(state=call.device.local().target())
+    return success(state=call.device.local().target(call.scope.covers))
 
 
 async def set_target(call: Call) -> Response:

@@ -6,6 +6,7 @@ supervisor anew.
 
 import secrets
 import subprocess
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -49,11 +50,12 @@ class Road(Protocol):
 
 
 class SshRoad:
-    """By SSH, as root."""
+    """By SSH, as root. `options` are ssh's, beside those of the user's own settings."""
 
-    def __init__(self, host: str, port: int = SSH_PORT) -> None:
+    def __init__(self, host: str, port: int = SSH_PORT, options: Sequence[str] = ()) -> None:
         self._host = host
-        self._words = ["ssh", "-p", str(port), "-o", "ConnectTimeout=10", f"root@{host}"]
+        timeout = ["-o", "ConnectTimeout=10"]
+        self._words = ["ssh", "-p", str(port), *timeout, *options, f"root@{host}"]
 
     def run(self, script: str, content: bytes = b"") -> str:
         return _run([*self._words, script], content, f"ssh to {self._host}")

@@ -39,8 +39,8 @@ class SecondEngine:
         return subprocess.run(words, capture_output=True).returncode == 0
 
     def close(self) -> None:
-        for each in self.client.containers.list(all=True, ignore_removed=True):
-            each.remove(force=True)
+        for container in self.client.containers.list(all=True, ignore_removed=True):
+            container.remove(force=True)
         self.client.close()
         self.process.terminate()
         self.process.wait(60)

@@ -114,6 +114,7 @@ def test_its_container_has_what_it_needs_and_no_more(device):
         "/mnt/boot": ("/mnt/boot", True),
         "/var/run/docker.sock": ("/var/run/docker.sock", True),
         "/data": ("/mnt/data/supervisor", True),
+        "/run/gantry/host": ("/run/gantry/host", False),
     }
     host = found["HostConfig"]
     assert (host["NetworkMode"], host["Privileged"]) == ("host", False)
@@ -128,6 +129,40 @@ def test_its_container_has_what_it_needs_and_no_more(device):
     assert int(device.file(f"/proc/{pid}/oom_score_adj").content_string) == score
     assert device.file("/mnt/data/supervisor").mode == 0o700
     assert device.file("/etc/gantry/supervisor.json").mode == 0o600
+
+
+ASK = """
+import asyncio, json
+from pathlib import Path
+from gantry.supervisor.config import ConfigFile
+from gantry.supervisor.host import JournalQuery
+from gantry.supervisor.host.device import DeviceHost
+from gantry.supervisor.host.door import Door
+door = Door(Path("/run/gantry/host/door.sock"))
+host = DeviceHost(door, ConfigFile(Path("/mnt/boot/config.json")))
+async def ask():
+    await host.blink()
+    lines = b"".join([piece async for piece in host.journal(JournalQuery(
+        unit="gantry-supervisor.service", format="cat"))])
+    return {**await host.host_config(), **await host.facts(), "journal": lines.decode()}
+print(json.dumps(asyncio.run(ask())))
+"""
+
+
+def test_its_host_answers_at_the_door_and_nobody_else_comes_in(device):
+    answer = json.loads(device.check_output("docker exec gantry_supervisor python3 -c %s", ASK))
+    name = device.check_output("hostname")
+    assert answer["network"] == {"hostname": name}
+    assert (answer["hostname"], answer["variant"]) == (name, "production")
+    assert "registered as device 1" in answer["journal"]
+    socket, folder = device.file("/run/gantry/host/door.sock"), device.file("/run/gantry/host")
+    assert (socket.user, socket.mode) == ("root", 0o600)
+    assert (folder.user, folder.mode) == ("root", 0o700)
+    # Whoever asked is told; nothing is left of it.
+    assert wait_for(
+        lambda: not device.check_output("systemctl list-units -q --plain 'gantry-host@*'")
+    )
+    assert device.check_output("systemctl is-system-running") == "running"
 
 
 def test_the_archive_was_loaded_once(device):

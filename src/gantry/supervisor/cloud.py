@@ -84,6 +84,7 @@ class Cloud:
         self._logs = config.logs_endpoint or config.api_endpoint
         self._config = config
         self._is_shared = client is not None
+        self.request_seconds = POLL_TIMEOUT
         self._client = client or http_client(context, connections=8)
 
     async def close(self) -> None:
@@ -118,7 +119,9 @@ class Cloud:
         """
         headers = self._bearer() | ({"If-None-Match": etag} if etag else {})
         url = f"{self._api}/device/v3/{self._config.uuid}/state"
-        async with self._exchange("GET", url, headers=headers, timeout=POLL_TIMEOUT) as answer:
+        async with self._exchange(
+            "GET", url, headers=headers, timeout=self.request_seconds
+        ) as answer:
             if answer.status_code == 304:
                 return None
             document = wire.parse(await _whole(answer), "the target state")
@@ -132,6 +135,36 @@ class Cloud:
         """
         body = {str(self._config.uuid): dict(state)}
         url = f"{self._api}/device/v3/state"
+        async with self._exchange("PATCH", url, headers=self._bearer(), json=body):
+            return
+
+    async def tags(self) -> list[dict[str, Any]]:
+        """The tags of this device: `id`, `name` and `value` of each.
+
+        Raises:
+            CloudError: no answer, or a refusal.
+        """
+        device = f"device/uuid eq '{self._config.uuid}'"
+        if self._config.device_id is not None:
+            device = f"device eq {self._config.device_id}"
+        query = {"$select": "id,tag_key,value", "$filter": device}
+        url = f"{self._api}/v7/device_tag"
+        async with self._exchange("GET", url, headers=self._bearer(), params=query) as answer:
+            document = wire.parse(await _whole(answer), "answer of /v7/device_tag")
+        found = [wire.mapping(each, "device_tag") for each in document.get("d") or ()]
+        return [
+            {"id": each.get("id"), "name": each.get("tag_key"), "value": each.get("value")}
+            for each in found
+        ]
+
+    async def set_tags(self, tags: Mapping[str, str]) -> None:
+        """`PATCH /device/v3/tags`.
+
+        Raises:
+            CloudError: no answer, or a refusal.
+        """
+        body = {str(self._config.uuid): dict(tags)}
+        url = f"{self._api}/device/v3/tags"
         async with self._exchange("PATCH", url, headers=self._bearer(), json=body):
             return
 

@@ -9,6 +9,7 @@ import binascii
 import contextlib
 import json
 import os
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -142,6 +143,9 @@ class ConfigFile:
     name at each point where power may be lost; tests stop the world there.
     """
 
+    # One for all: they may be of the same file.
+    _turn = threading.Lock()
+
     def __init__(self, path: Path, checkpoint: Callable[[str], None] | None = None) -> None:
         self.path = path
         self._checkpoint = checkpoint or (lambda _name: None)
@@ -163,6 +167,20 @@ class ConfigFile:
             with contextlib.suppress(ConfigError):
                 return self._read(self._temporary)
             raise error
+
+    def update(self, changes: Mapping[str, Any]) -> bool:
+        """Set these keys and keep all others; None removes one. Whether that changed anything.
+
+        Raises:
+            ConfigError: as `read` and `write`.
+        """
+        with self._turn:
+            config = self.read()
+            wanted = config.changed(changes)
+            if wanted.document == config.document:
+                return False
+            self.write(wanted)
+            return True
 
     @staticmethod
     def _read(path: Path) -> DeviceConfig:

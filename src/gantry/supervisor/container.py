@@ -17,6 +17,7 @@ from gantry.supervisor.environment import (
     service_environment,
 )
 from gantry.supervisor.features import feature_binds, wanted_features
+from gantry.supervisor.strategy import Strategy, read_strategy
 from gantry.supervisor.target import TargetService
 
 # What an application of one Dockerfile gets, as with the family: the whole machine.
@@ -50,6 +51,16 @@ class Wanted:
     connections: tuple[Connection, ...]
     networks: tuple[str, ...]
     volumes: tuple[str, ...]
+    strategy: Strategy = Strategy.DOWNLOAD_THEN_KILL
+    handover_seconds: float = 60.0
+    notices: tuple[str, ...] = ()
+
+    @property
+    def restarts(self) -> str:
+        """The restart policy as docker-compose.yml has it, such as `on-failure:3`."""
+        policy = self.body["HostConfig"]["RestartPolicy"]
+        times = policy.get("MaximumRetryCount")
+        return f"{policy['Name']}:{times}" if times else str(policy["Name"])
 
     def config_hash(self) -> str:
         """Equal for containers that would do the same; see VOLATILE for what does not count."""
@@ -102,6 +113,7 @@ def container(
         host_config["PortBindings"] = bindings
     if first is not None:
         body["NetworkingConfig"] = {"EndpointsConfig": {first: endpoints[first]}}
+    strategy, handover_seconds, notices = read_strategy(labels)
     return Wanted(
         body=body,
         connections=tuple(
@@ -109,6 +121,9 @@ def container(
         ),
         networks=tuple(endpoints),
         volumes=tuple(volume_names),
+        strategy=strategy,
+        handover_seconds=handover_seconds,
+        notices=notices,
     )
 
 

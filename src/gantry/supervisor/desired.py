@@ -10,6 +10,7 @@ from gantry.supervisor import container, wire
 from gantry.supervisor.compose import CompositionError
 from gantry.supervisor.container import Connection
 from gantry.supervisor.environment import DeviceFacts, ServiceFacts
+from gantry.supervisor.strategy import Strategy
 from gantry.supervisor.target import TargetApp, TargetRelease, TargetService, TargetState
 
 
@@ -24,6 +25,9 @@ class Label:
     INSTANCE = "io.gantry.instance"
     RELEASE = "io.gantry.release"
     CONFIG_HASH = "io.gantry.config-hash"
+    # For the end of a container whose release nobody knows any more: services, with spaces between.
+    DEPENDS_ON = "io.gantry.depends-on"
+    RESTART = "io.gantry.restart"
 
 
 class Condition(StrEnum):
@@ -79,6 +83,8 @@ class DesiredService:
     # Ids of containers that are not this service's any more, whatever they look like: somebody at
     # the device asked for new ones.
     outdated: frozenset[str] = frozenset()
+    strategy: Strategy = Strategy.DOWNLOAD_THEN_KILL
+    handover_seconds: float = 60.0
 
     @property
     def container_name(self) -> str:
@@ -88,10 +94,9 @@ class DesiredService:
         return "_".join(str(part) for part in parts)
 
     @property
-    def restart(self) -> Mapping[str, Any]:
-        """The engine's RestartPolicy."""
-        policy: Mapping[str, Any] = self.body["HostConfig"]["RestartPolicy"]
-        return policy
+    def restarts(self) -> str:
+        """The restart policy as docker-compose.yml has it, such as `on-failure:3`."""
+        return str(self.body["Labels"][Label.RESTART])
 
     @property
     def stop_seconds(self) -> int | None:
@@ -113,6 +118,8 @@ class DesiredApp:
     volumes: tuple[DesiredVolume, ...] = ()
     # Names of volumes to be removed, content and all, before they are made anew.
     purge: frozenset[str] = frozenset()
+    # What of the release is not understood and left out, for its developer.
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +158,7 @@ def _app(app: TargetApp, device: DeviceFacts) -> DesiredApp:
     if release is None:
         return DesiredApp(app.uuid, app.id, app.name, None)
     services = []
+    notices: list[str] = []
     defined: set[str] = set()
     volume_names: set[str] = {f"{app.id}_{name}" for name in release.volumes}
     for service in release.services:
@@ -160,6 +168,7 @@ def _app(app: TargetApp, device: DeviceFacts) -> DesiredApp:
         except (CompositionError, wire.WireError) as error:
             raise CompositionError(f"service {service.name}: {error}") from error
         services.append(one)
+        notices += [f"service {service.name}: {each}" for each in wanted.notices]
         volume_names |= set(wanted.volumes)
         defined |= set(wanted.networks)
     return DesiredApp(
@@ -170,6 +179,7 @@ def _app(app: TargetApp, device: DeviceFacts) -> DesiredApp:
         services=_without_cycles(tuple(services)),
         networks=tuple(_network(app, release, name, device) for name in sorted(defined)),
         volumes=tuple(_volume(app, release, name, device) for name in sorted(volume_names)),
+        notices=tuple(notices),
     )
 
 
@@ -183,6 +193,7 @@ def _service(
     facts = ServiceFacts(app.id, app.uuid, app.name, release.commit, service.name)
     wanted = container.container(service, facts, device, legacy)
     config_hash = wanted.config_hash()
+    depends_on = _dependencies(service, {each.name for each in release.services})
     labels = {
         Label.SUPERVISED: "",
         Label.APP_ID: str(app.id),
@@ -192,6 +203,8 @@ def _service(
         Label.INSTANCE: device.instance,
         Label.RELEASE: release.commit,
         Label.CONFIG_HASH: config_hash,
+        Label.DEPENDS_ON: " ".join(each.service for each in depends_on),
+        Label.RESTART: wanted.restarts,
     }
     body = {**wanted.body, "Labels": {**wanted.body["Labels"], **labels}}
     desired = DesiredService(
@@ -205,8 +218,10 @@ def _service(
         config_hash=config_hash,
         body=body,
         connections=wanted.connections,
-        depends_on=_dependencies(service, {each.name for each in release.services}),
+        depends_on=depends_on,
         running=service.running,
+        strategy=wanted.strategy,
+        handover_seconds=wanted.handover_seconds,
     )
     return desired, wanted
 

@@ -93,6 +93,11 @@ class Engine:
         found: list[dict[str, Any]] = await self._json("GET", "/images/json", {"digests": "1"})
         return found
 
+    async def layers(self, image: str) -> tuple[str, ...]:
+        """The layers of an image that is here, lowest first."""
+        document = await self._json("GET", f"/images/{image}/json")
+        return tuple((document.get("RootFS") or {}).get("Layers") or ())
+
     async def networks(self, label: str) -> list[dict[str, Any]]:
         """Networks with this label."""
         filters = json.dumps({"label": [label]})
@@ -103,6 +108,12 @@ class Engine:
         """Names of all volumes."""
         document = await self._json("GET", "/volumes")
         return [str(each["Name"]) for each in document.get("Volumes") or []]
+
+    async def labelled_volumes(self, label: str) -> list[dict[str, Any]]:
+        """Volumes with this label."""
+        parameters = {"filters": json.dumps({"label": [label]})}
+        document = await self._json("GET", "/volumes", parameters)
+        return list(document.get("Volumes") or [])
 
     async def create_network(self, body: Mapping[str, Any]) -> None:
         await self._json("POST", "/networks/create", body=body)

@@ -7,8 +7,11 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from gantry.supervisor.backoff import Backoff
+from gantry.supervisor.desired import DesiredService
 from gantry.supervisor.engine import Engine, EngineError
 from gantry.supervisor.journal import Journal
+from gantry.supervisor.room import is_full
+from gantry.supervisor.state import Container
 from gantry.supervisor.steps import (
     CreateContainer,
     CreateNetwork,
@@ -19,6 +22,7 @@ from gantry.supervisor.steps import (
     RemoveNetwork,
     RemoveVolume,
     RenameContainer,
+    ReviveContainer,
     StartContainer,
     Step,
     StopContainer,
@@ -48,6 +52,8 @@ class Executor:
     """The only one who changes the engine.
 
     `drain` waits until a stopped container's log has been read, for it goes with the container.
+    `prepare` makes ready what a service's new container finds, `free` gives back the lock of a
+    service that is about to start.
     """
 
     def __init__(
@@ -56,13 +62,18 @@ class Executor:
         journal: Journal,
         drain: Callable[[str], Awaitable[None]],
         changed: Callable[[], None],
+        prepare: Callable[[int, str], Awaitable[None]],
     ) -> None:
         self._engine = engine
         self._journal = journal
         self._drain = drain
         self._changed = changed
+        self._prepare = prepare
+        self.free: Callable[[int, str], Awaitable[None]] = _nothing
         self._attempts: dict[str, _Attempts] = {}
         self.doing: dict[tuple[int, str], str] = {}
+        # Whether the disk was too full for the last container that was to be made.
+        self.short_of_room = False
 
     async def run(self, steps: Iterable[Step], still_wanted: Callable[[], bool]) -> Outcome:
         """Carry out these steps, lane by lane side by side; none begins once they are not wanted.
@@ -88,7 +99,7 @@ class Executor:
         self, steps: list[Step], still_wanted: Callable[[], bool]
     ) -> tuple[int, float | None]:
         for done, step in enumerate(steps):
-            if not still_wanted():
+            if not still_wanted() and not _is_amid(steps, done):
                 return done, None
             key = _key(step)
             wait = self._wait(key)
@@ -98,13 +109,14 @@ class Executor:
                 await self._carry_out(step)
             except EngineError as error:
                 delay = self._failed(key)
+                self.short_of_room |= is_full(str(error))
                 self._journal.write(
                     f"{_sentence(step)} failed: {error}; next try in {delay:.0f} s",
                     _service_id(step),
                     is_error=True,
                 )
                 return done, delay
-            if isinstance(step, StartContainer):
+            if isinstance(step, StartContainer | ReviveContainer):
                 # A service that ends soon after each start is started less and less often.
                 self._failed(key)
             else:
@@ -147,13 +159,21 @@ class Executor:
                 await engine.create_volume(volume.body)
             case RemoveVolume(name):
                 await engine.remove_volume(name)
+                self._journal.write(f"Purged volume '{name}'")
             case CreateContainer(service):
                 async with self._saying(step, "Installing", "Installed"):
+                    await self._prepare(service.app_id, service.service)
                     await engine.create_container(service.container_name, service.body)
+                    self.short_of_room = False
+                    await self._connect(service)
             case StartContainer(service):
                 async with self._saying(step, "Starting", "Started"):
-                    await self._connect(step)
+                    await self._connect(service)
+                    await self.free(service.app_id, service.service)
                     await engine.start_container(service.container_name)
+            case ReviveContainer(container):
+                async with self._saying(step, "Starting", "Started"):
+                    await engine.start_container(container.id)
             case RenameContainer(container, service):
                 await engine.rename_container(container.id, service.container_name)
             case StopContainer(container):
@@ -168,9 +188,8 @@ class Executor:
             case FetchImage():
                 raise RuntimeError("downloads are the fetcher's")
 
-    async def _connect(self, step: StartContainer) -> None:
+    async def _connect(self, service: DesiredService) -> None:
         """Attach a container to its further networks; it may have been left half attached."""
-        service = step.service
         if not service.connections:
             return
         document = await self._engine.inspect_container(service.container_name)
@@ -182,9 +201,16 @@ class Executor:
                 )
 
     def _saying(
-        self, step: CreateContainer | StartContainer | StopContainer, doing: str, done: str
+        self,
+        step: CreateContainer | StartContainer | StopContainer | ReviveContainer,
+        doing: str,
+        done: str,
     ) -> "_Saying":
-        subject = step.container if isinstance(step, StopContainer) else step.service
+        subject: Container | DesiredService
+        if isinstance(step, StopContainer | ReviveContainer):
+            subject = step.container
+        else:
+            subject = step.service
         return _Saying(self, (subject.app_id, subject.service), subject.service_id, doing, done)
 
     def begin(self, service: tuple[int, str], doing: str, service_id: int | None) -> None:
@@ -218,6 +244,17 @@ class _Saying:
         self.executor.end(self.service, self.done if kind is None else None, self.service_id)
 
 
+async def _nothing(_app_id: int, _service: str) -> None:
+    """Nobody's lock is held."""
+
+
+def _is_amid(steps: list[Step], done: int) -> bool:
+    """Whether this lane has stopped a service and not yet started it again: no safe point to end
+    at, for whatever is wanted next may take long to come."""
+    stopped = any(isinstance(each, StopContainer) for each in steps[:done])
+    return stopped and any(isinstance(each, StartContainer) for each in steps[done:])
+
+
 def _only_ends(steps: Iterable[Step]) -> bool:
     return all(isinstance(step, StopContainer | RemoveContainer) for step in steps)
 
@@ -226,7 +263,7 @@ def _key(step: Step) -> str:
     match step:
         case CreateContainer(service) | StartContainer(service):
             subject = service.container_name
-        case StopContainer(container) | RemoveContainer(container):
+        case StopContainer(container) | RemoveContainer(container) | ReviveContainer(container):
             subject = container.id
         case RenameContainer(container, service):
             subject = f"{container.id} {service.container_name}"
@@ -239,7 +276,7 @@ def _service_id(step: Step) -> int | None:
     match step:
         case CreateContainer(service) | StartContainer(service) | RenameContainer(_, service):
             return service.service_id
-        case StopContainer(container) | RemoveContainer(container):
+        case StopContainer(container) | RemoveContainer(container) | ReviveContainer(container):
             return container.service_id
         case _:
             return None
@@ -251,6 +288,10 @@ def _sentence(step: Step) -> str:
             return f"Installing service '{service.service}'"
         case StartContainer(service):
             return f"Starting service '{service.service}'"
+        case ReviveContainer(container):
+            return f"Starting service '{container.service}'"
+        case RemoveVolume(name):
+            return f"Purging volume '{name}'"
         case RenameContainer(_, service):
             return f"Updating service '{service.service}'"
         case StopContainer(container):
@@ -263,7 +304,5 @@ def _sentence(step: Step) -> str:
             return f"Removing network '{network.name}'"
         case CreateVolume(volume):
             return f"Creating volume '{volume.name}'"
-        case RemoveVolume(name):
-            return f"Removing volume '{name}'"
         case FetchImage(reference) | RemoveImage(reference):
             return f"Handling image '{reference}'"

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 
@@ -11,6 +11,7 @@ from gantry.supervisor.backoff import Backoff
 from gantry.supervisor.engine import Credentials, Engine, EngineError
 from gantry.supervisor.journal import Journal
 from gantry.supervisor.progress import PullProgress
+from gantry.supervisor.room import NoRoomError, is_full
 from gantry.supervisor.steps import FetchImage
 
 _LOG = logging.getLogger(__name__)
@@ -19,17 +20,20 @@ _AT_ONCE = 2
 
 @dataclass(slots=True)
 class Download:
-    """One image on its way. `percent` is None while it waits for its turn or its next try."""
+    """One image on its way. `percent` is None while it waits for its turn or its next try; the disk
+    was too full for it at the last one when it is `short_of_room`."""
 
     step: FetchImage
     backoff: Backoff = field(default_factory=lambda: Backoff(2.0, 300.0))
     percent: int | None = None
     not_before: float = 0.0
+    short_of_room: bool = False
     task: asyncio.Task[None] | None = None
 
 
 class Fetcher:
-    """Keeps the wanted downloads going. `changed` is called when one moves or ends."""
+    """Keeps the wanted downloads going. `changed` is called when one moves or ends; `check_room`
+    raises NoRoomError for an image that cannot fit on the disk."""
 
     def __init__(
         self,
@@ -37,17 +41,30 @@ class Fetcher:
         credentials: Callable[[str], Credentials | None],
         journal: Journal,
         changed: Callable[[bool], None],
+        check_room: Callable[[str], Awaitable[None]],
     ) -> None:
         self._engine = engine
         self._credentials = credentials
         self._journal = journal
         self._changed = changed
+        self._check_room = check_room
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._downloads: dict[str, Download] = {}
 
     def progress(self) -> dict[str, int | None]:
         """Percent by image reference, of all that are wanted and not here yet."""
         return {name: each.percent for name, each in self._downloads.items()}
+
+    @property
+    def short_of_room(self) -> bool:
+        """Whether the disk is too full for something that is wanted."""
+        return any(each.short_of_room for each in self._downloads.values())
+
+    def has_room(self) -> None:
+        """Something was removed: what found the disk too full is tried at once."""
+        for each in self._downloads.values():
+            if each.short_of_room:
+                each.not_before = 0.0
 
     async def want(self, steps: Iterable[FetchImage]) -> float | None:
         """Download exactly these; others are given up. Seconds until a failed one is tried again,
@@ -88,13 +105,16 @@ class Fetcher:
         step = download.step
         try:
             async with self._turns:
+                await self._check_room(step.reference)
+                download.short_of_room = False
                 self._journal.write(f"Downloading image '{step.reference}'", step.service_id)
                 await self._pull(download)
             self._journal.write(f"Downloaded image '{step.reference}'", step.service_id)
             download.percent = 100
             # Should the engine not know it by this name now, it is not fetched in a circle.
             download.not_before = time.monotonic() + download.backoff.next()
-        except EngineError as error:
+        except (EngineError, NoRoomError) as error:
+            download.short_of_room = isinstance(error, NoRoomError) or is_full(str(error))
             download.percent = None
             wait = download.backoff.next()
             download.not_before = time.monotonic() + wait

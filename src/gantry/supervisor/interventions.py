@@ -27,8 +27,8 @@ class Intervention:
     """Something that was asked of an application or of some of its services.
 
     A stop holds for the container names in `names` until others are wanted. A restart holds while
-    one of `containers` (ids) is there, a purge also while one of `volumes` is. With `force` locks of
-    the application do not count.
+    one of `containers` (ids) is there, a purge also while one of `volumes` is. With `force` the
+    application's locks do not count.
     """
 
     action: Action
@@ -166,6 +166,11 @@ def forced(
         for each in interventions
         if each.force and not is_carried_out(each, desired, current)
     )
+
+
+def without_stops(interventions: Iterable[Intervention]) -> tuple[Intervention, ...]:
+    """Those that end when they are carried out."""
+    return tuple(each for each in interventions if each.action is not Action.STOP)
 
 
 def to_document(interventions: Iterable[Intervention]) -> list[dict[str, Any]]:

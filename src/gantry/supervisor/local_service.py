@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from gantry.supervisor import wire
 from gantry.supervisor.desired import DesiredState
 from gantry.supervisor.local import LocalMode, LocalModeError
 from gantry.supervisor.local_logs import LogRouter
@@ -15,7 +16,7 @@ from gantry.supervisor.target import TargetState
 @dataclass(frozen=True, slots=True)
 class LocalService:
     """`fleet` gives the fleet's target, `desired` what a target means here, `current` what is in
-    the engine; `follow` hears that there is another local target. `info` is that of
+    the engine; `follow` hears that there is another local target, and whether locks count. `info` is that of
     `GET /v2/local/device-info`."""
 
     mode: LocalMode
@@ -24,7 +25,7 @@ class LocalService:
     fleet: Callable[[], TargetState | None]
     desired: Callable[[TargetState], DesiredState]
     current: Callable[[], CurrentState]
-    follow: Callable[[], None]
+    follow: Callable[[bool], None]
 
     def target(self, shows: Callable[[int], bool]) -> dict[str, Any]:
         """The target that the device follows, of the applications (ids) that may be shown."""
@@ -43,7 +44,7 @@ class LocalService:
             raise LocalModeError(desired.rejections[0].reason)
         volumes = frozenset(each.name for app in desired.apps for each in app.volumes)
         await self.mode.take(target, volumes - self.current().volumes)
-        self.follow()
+        self.follow(wire.flag(document.get("force")))
 
     def logs(self) -> AsyncGenerator[bytes, None]:
         """Lines of JSON from now on, for ever."""

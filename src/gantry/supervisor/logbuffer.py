@@ -110,6 +110,17 @@ class LogBuffer:
         """Whether as much is unconfirmed as one request may carry."""
         return self._sent_bytes >= REQUEST_LIMIT
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether so much waits that who reads faster than is sent should pause."""
+        return self._waiting_bytes > self._capacity // 2
+
+    def discard(self) -> None:
+        """What waits is not to be sent, and nobody misses it; its positions count as confirmed."""
+        while self._waiting:
+            self._drop(self._waiting.popleft())
+        self._dropped = 0
+
     def take(self) -> bytes:
         """What may be sent now; it counts as sent and unconfirmed. Empty when nothing may."""
         pieces: list[bytes] = []

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 
@@ -100,6 +100,9 @@ class LogFollowers:
         self._positions = dict(positions)
         self._origin = LogPosition(origin_ns, 0)
         self._followers: dict[str, _Follower] = {}
+        # Waits until there is room for more lines: those of a container that are not read yet are
+        # held by the engine.
+        self.room: Callable[[], Awaitable[None]] | None = None
 
     def containers(self) -> frozenset[str]:
         """Ids of the containers that are followed."""
@@ -178,6 +181,8 @@ class LogFollowers:
                         passed_over += 1
                         continue
                     self._pass_on(follower, is_stderr, time_ns, message)
+                if self.room is not None:
+                    await self.room()
 
     def _pass_on(self, follower: _Follower, is_stderr: bool, time_ns: int, message: str) -> None:
         before = follower.position

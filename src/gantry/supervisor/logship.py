@@ -5,6 +5,7 @@ import logging
 import time
 import zlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import suppress
 
 from gantry.supervisor.backoff import Backoff
 from gantry.supervisor.cloud import Cloud, CloudError
@@ -18,6 +19,11 @@ _LOG = logging.getLogger(__name__)
 _FLUSH = 0.1
 _SILENCE = 1.0
 _LIFE = 10.0
+# Who reads a container's log waits so long at most for room: an end of an outage is worth more than
+# all of its beginning, and nobody may write the device's processor full with lines.
+_ROOM = 1.0
+# While logs are switched off, this often what came is thrown away.
+_OFF = 5.0
 
 
 class LogShipper:
@@ -29,10 +35,32 @@ class LogShipper:
         self._news = asyncio.Event()
         self._online = asyncio.Event()
         self._closing = False
+        self._enabled = True
+        self._roomy = asyncio.Event()
+        self._roomy.set()
+
+    @property
+    def enabled(self) -> bool:
+        """Whether lines are sent; else they are thrown away, and are not sent later either."""
+        return self._enabled
+
+    @enabled.setter
+    def enabled(self, enabled: bool) -> None:
+        self._enabled = enabled
+        self._news.set()
+        self._online.set()
+
+    async def room(self) -> None:
+        """Wait until lines are sent about as fast as they come, for a moment at most."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_ROOM):
+                await self._roomy.wait()
 
     def add(self, line: LogLine) -> None:
         """Send this line after all others."""
         self.buffer.append(line)
+        if self.buffer.is_crowded:
+            self._roomy.clear()
         self._news.set()
 
     def hurry(self) -> None:
@@ -49,6 +77,9 @@ class LogShipper:
         """Send until `finish` is called."""
         cooldown = Backoff(5.0, 300.0)
         while not (self._closing and not self.buffer):
+            if not self._enabled:
+                await self._throw_away()
+                continue
             if not self.buffer:
                 self._news.clear()
                 await self._news.wait()
@@ -66,6 +97,15 @@ class LogShipper:
                 cooldown.reset()
                 await self._confirmed(self.buffer.confirm())
 
+    async def _throw_away(self) -> None:
+        self.buffer.discard()
+        self._roomy.set()
+        await self._confirmed(self.buffer.confirm())
+        if not self._closing:
+            self._news.clear()
+            await self._news.wait()
+            await asyncio.sleep(0 if self._enabled or self._closing else _OFF)
+
     async def _cool_down(self, delay: float, error: CloudError) -> None:
         _LOG.warning("logs are held back: %s; next try in %.0f s", error, delay)
         try:
@@ -81,8 +121,10 @@ class LogShipper:
         compressor = zlib.compressobj(level=6, wbits=16 + 12, memLevel=5)
         end = time.monotonic() + _LIFE
         while piece := self.buffer.take():
+            if not self.buffer.is_crowded:
+                self._roomy.set()
             yield compressor.compress(piece) + compressor.flush(zlib.Z_SYNC_FLUSH)
-            if self.buffer.request_is_full or time.monotonic() > end:
+            if self.buffer.request_is_full or not self._enabled or time.monotonic() > end:
                 break
             await self._more()
         yield compressor.flush()

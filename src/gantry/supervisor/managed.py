@@ -4,33 +4,48 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gantry.supervisor import VERSION, device, wire
+from gantry.supervisor import VERSION, device, exposition, interventions, lockfiles, wire
+from gantry.supervisor.actions import Actions, Surroundings
 from gantry.supervisor.cloud import Cloud, TargetAnswer
 from gantry.supervisor.config import DeviceConfig
 from gantry.supervisor.desired import DesiredState, desired_state
 from gantry.supervisor.device import Memory
 from gantry.supervisor.engine import Credentials, Engine, EngineInfo
+from gantry.supervisor.exclusion import Exclusion
 from gantry.supervisor.execute import Executor
+from gantry.supervisor.exposition import Sample
 from gantry.supervisor.fetch import Fetcher
+from gantry.supervisor.handover import HandOvers
+from gantry.supervisor.host import Host
+from gantry.supervisor.host.hosting import Hosting
+from gantry.supervisor.intervene import Interventions
 from gantry.supervisor.journal import Journal
+from gantry.supervisor.keys import Scope
 from gantry.supervisor.local import LocalMode
 from gantry.supervisor.local_logs import LogRouter
 from gantry.supervisor.local_service import LocalService
+from gantry.supervisor.locks import Locks, is_overridden
 from gantry.supervisor.logfollow import LogFollowers
 from gantry.supervisor.logship import LogShipper
 from gantry.supervisor.metrics import Metrics, addresses
-from gantry.supervisor.observe import owned_images, registry_of
+from gantry.supervisor.observe import registry_of
 from gantry.supervisor.poll import Poller, poll_interval
+from gantry.supervisor.pulse import Pulse
 from gantry.supervisor.reconcile import Reconciler
 from gantry.supervisor.report import Reporter
+from gantry.supervisor.roomcheck import RoomCheck
 from gantry.supervisor.settings import Settings
-from gantry.supervisor.state import CurrentState, Owned
-from gantry.supervisor.status import device_state, overall, report_apps, settled_commits
+from gantry.supervisor.state import CurrentState
+from gantry.supervisor.status import device_state, overall, settled_commits
 from gantry.supervisor.store import Store
+from gantry.supervisor.tags import Tags
 from gantry.supervisor.target import TargetState, read_target
+from gantry.supervisor.tls import ssl_context
+from gantry.supervisor.views import Picture
 
 _LOG = logging.getLogger(__name__)
 
@@ -71,19 +86,46 @@ class Managed:
         self._chores: set[asyncio.Task[None]] = set()
         self._paused = False
         self._metrics = Metrics(parts.settings.data_directory)
+        self.engine = parts.engine
+        self.pulse = Pulse()
 
     async def open(self) -> None:
         """Take up what was left at the last end: the target is followed before the api answers."""
         parts = self._parts
         store = parts.store
-        self._fetcher = Fetcher(parts.engine, self._credentials, parts.journal, self._fetched)
+        room = RoomCheck(
+            parts.engine,
+            self._credentials,
+            lambda: ssl_context(parts.config.root_ca),
+            parts.settings.data_directory,
+            parts.info.architecture,
+        )
+        self._fetcher = Fetcher(parts.engine, self._credentials, parts.journal, self._fetched, room)
         positions = await store.log_positions()
         self._followers = LogFollowers(
             parts.engine, parts.logs.add, positions, self._memory.begun_at_ns
         )
+        self._followers.room = parts.shipper.room
         self._reporter = Reporter(parts.cloud, self._state, self._metrics.read)
         self._executor = Executor(
-            parts.engine, parts.journal, self._followers.drain, self._reporter.changed
+            parts.engine,
+            parts.journal,
+            self._followers.drain,
+            self._reporter.changed,
+            self._prepare,
+        )
+        self.locks = Locks(parts.settings.runtime_path, store)
+        await self.locks.open()
+        self._handovers = HandOvers(parts.settings.runtime_path)
+        self.exclusion = Exclusion(self.locks, parts.journal)
+        self.interventions = Interventions(
+            self.locks,
+            lambda: self._reconciler.wake(),
+            lambda asked: store.put("interventions", asked or None),
+            # As with the family, what was stopped by hand runs again after a start.
+            interventions.without_stops(
+                interventions.from_document(await store.get("interventions"))
+            ),
         )
         self._reconciler = Reconciler(
             parts.engine,
@@ -91,8 +133,20 @@ class Managed:
             self._executor,
             self._fetcher,
             self._observed,
-            self._owned,
+            lambda: self._registries,
+            self.exclusion,
+            self._handovers,
+            self.interventions,
         )
+        self._hosting = Hosting(
+            parts.settings,
+            parts.config,
+            store,
+            parts.journal,
+            self._hold_all,
+            self._reporter.changed,
+        )
+        self._reconciler.owned = self._local.owned
         await self._local.open()
         running = await store.get("running")
         self._running = {int(app): str(commit) for app, commit in (running or {}).items()}
@@ -102,6 +156,32 @@ class Managed:
         self._poller = Poller(
             parts.cloud, self._interval, self._received, self._online, await self._last_target()
         )
+        self._hosting.open(self._poller)
+        await self._offer()
+        self._follow_variables()
+
+    async def _offer(self) -> None:
+        """Make what the HTTP API offers; see services.Services."""
+        parts = self._parts
+        self._reporter.heard = self.pulse.beat
+        self.tags = Tags(parts.cloud, parts.store, self._interval)
+        await self.tags.open()
+        self._scraped = Metrics(parts.settings.data_directory)
+        around = Surroundings(
+            picture=self.picture,
+            variables=lambda: self._target.config if self._target else {},
+            interventions=self.interventions,
+            update=self.update,
+            rekey=self._rekey,
+            engine=parts.engine,
+            host=self.host,
+            hold=self._hold_all,
+            keys=self._memory.keys,
+            journal=parts.journal,
+            pulse=self.pulse,
+            instance=parts.settings.instance,
+        )
+        self.actions = Actions(around)
 
     async def _last_target(self) -> str | None:
         """Aim at the last target; its ETag."""
@@ -124,7 +204,9 @@ class Managed:
             "poll": self._poller.run,
             "announcements": self._poller.listen,
             "report": self._reporter.run,
+            "tags": self.tags.run,
             "logs": lambda: self._parts.shipper.run(self._parts.cloud),
+            **self._hosting.loops(),
         }
 
     async def pause(self) -> None:
@@ -135,6 +217,8 @@ class Managed:
 
     async def close(self) -> None:
         """Close what `open` opened."""
+        await self.actions.close()
+        self._hosting.close()
         await asyncio.gather(*self._chores, return_exceptions=True)
         await self._parts.cloud.close()
 
@@ -154,6 +238,7 @@ class Managed:
             self._memory = replace(self._memory, name_at_init=target.name)
             await parts.store.put("name_at_init", target.name)
         self._aim(target)
+        self._follow_variables()
         await parts.store.put("target", answer.document)
         await parts.store.put("target_etag", answer.etag)
         await parts.store.put("registries", sorted(self._registries))
@@ -176,12 +261,28 @@ class Managed:
         for app in desired.apps if not self._local.active else ():
             self._registries |= {registry_of(each.image) for each in app.services}
         self._target = target
+        self.locks.override = is_overridden(target.config)
         if desired != self._desired:
+            self._say(desired)
             self._desired = desired
             self._reconciler.aim(desired)
         elif self._reconciler.idle:
             self._reconciler.aim(desired)
         self._reporter.changed()
+
+    def _say(self, desired: DesiredState) -> None:
+        """What of a new release is left out."""
+        before = {each for app in self._desired.apps for each in app.notices}
+        for app in desired.apps:
+            for notice in app.notices:
+                if notice not in before:
+                    self._parts.journal.write(f"Release {app.commit}: {notice}", is_error=True)
+
+    async def _prepare(self, app_id: int, service: str) -> None:
+        """Make ready what a new container finds in its runtime directory."""
+        services = self._parts.settings.runtime_path / "services"
+        await asyncio.to_thread(lockfiles.prepare, services, app_id, service)
+        await asyncio.to_thread(self._handovers.clear, app_id, service)
 
     def _observed(self, current: CurrentState) -> None:
         if self._paused:
@@ -201,8 +302,22 @@ class Managed:
         known = device.facts(parts.settings, parts.config, parts.info, self._memory, target.name)
         return desired_state(target, known)
 
-    def _owned(self, current: CurrentState) -> Owned:
-        return self._local.owned(owned_images(current, self._registries))
+    def _follow_variables(self) -> None:
+        if self._target is not None:
+            parts = self._parts
+            self._hosting.follow(
+                self._target.config,
+                self._poller,
+                parts.cloud,
+                self._metrics,
+                self._reporter,
+                parts.shipper,
+            )
+
+    def _hold_all(self, force: bool) -> AbstractAsyncContextManager[object]:
+        """The update locks of every application that is here or is to be."""
+        here = {each.app_id for each in self._reconciler.current.containers}
+        return self.locks.hold(here | {each.id for each in self._desired.apps}, force)
 
     def _chore(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -237,13 +352,41 @@ class Managed:
         return Credentials(f"d_{config.uuid}", config.device_key or "", registry)
 
     def _apps(self) -> dict[str, Any]:
-        return report_apps(
+        return self.picture().reported()
+
+    def picture(self) -> Picture:
+        """See Services. A service that somebody at the device stopped is as it must be."""
+        return Picture(
+            self._target.apps if self._target else (),
             self._reconciler.current,
-            self._desired,
+            self.interventions.in_force(self._desired),
             self._fetcher.progress(),
             self._executor.doing,
             self._running,
         )
+
+    @property
+    def name(self) -> str:
+        """See Services."""
+        return self._target.name if self._target else self._parts.config.initial_name or ""
+
+    async def samples(self, scope: Scope) -> list[Sample]:
+        """See Services."""
+        figures = await asyncio.to_thread(self._scraped.read)
+        holders = await self.locks.all_holders()
+        answered = self._poller.last_success
+        return [
+            *exposition.of_process(),
+            *exposition.of_polls(
+                self._poller.failures, None if answered is None else time.monotonic() - answered
+            ),
+            *exposition.of_figures({**figures, **self._hosting.report()}),
+            *exposition.of_applications(self.picture(), holders, scope),
+        ]
+
+    def _rekey(self) -> None:
+        if self._target is not None:
+            self._aim(self._target)
 
     def _state(self) -> dict[str, Any]:
         """The device's whole state, as it is reported."""
@@ -255,7 +398,13 @@ class Managed:
         # the family.
         if self._target is not None and self._reconciler.looked and not self._local.active:
             self._told = self._apps()
-        return device_state(self._told, self._parts.info.operating_system, self._addresses)
+        state = device_state(self._told, self._parts.info.operating_system, self._addresses)
+        return state | self._hosting.report()
+
+    @property
+    def host(self) -> Host:
+        """The doorway to the host."""
+        return self._hosting.host
 
     def complaints(self) -> list[str]:
         """Loops that do not turn. That the api cannot be reached is no fault of the supervisor."""
@@ -289,11 +438,16 @@ class Managed:
             "supervisor_version": VERSION,
             "update_pending": bool(update - {"done", "rejected"}),
             "update_downloaded": bool(update & {"downloaded", "applying changes"}),
-            "update_failed": "rejected" in update,
+            "update_failed": "rejected" in update or bool(self.exclusion.holders),
         }
 
-    def update(self, _force: bool) -> None:
-        """Ask for the target, and look at the engine, now."""
+    def update(self, force: bool, cancel: bool = False) -> None:
+        """Ask for the target, and look at the engine, now; with `force` locks do not count, with
+        `cancel` downloads under way end, and those that are still wanted begin again."""
+        if force:
+            self.exclusion.force()
+        if cancel:
+            self._chore(self._fetcher.close())
         self._poller.ask_now()
         self._reconciler.wake()
 
@@ -311,7 +465,9 @@ class Managed:
             follow=self._follow_local,
         )
 
-    def _follow_local(self) -> None:
+    def _follow_local(self, force: bool) -> None:
+        if force:
+            self.exclusion.force()
         if self._target is not None:
             self._aim(self._target)
             self._reconciler.wake()

@@ -14,6 +14,10 @@ _SIOCGIFADDR = 0x8915  # linux/sockios.h
 _NOT_OURS = ("lo", "docker", "br-", "veth", "supervisor", "balena", "resin", "tun", "tap")
 # Changes smaller than these are not worth a report: percent, degrees, megabytes.
 BUCKETS: Mapping[str, int] = {"cpu_usage": 20, "cpu_temp": 5, "memory_usage": 10}
+_FIGURES = (
+    *("cpu_usage", "cpu_temp", "cpu_id", "memory_usage", "memory_total"),
+    *("storage_usage", "storage_total", "storage_block_device"),
+)
 
 
 class Metrics:
@@ -21,12 +25,16 @@ class Metrics:
 
     def __init__(self, data_directory: Path) -> None:
         self._data_directory = data_directory
+        self.enabled = True
         self._busy = 0
         self._total = 0
 
-    def read(self) -> dict[str, int | str]:
-        """All that could be read: cpu_usage (%), cpu_temp (°C), memory_* and storage_* (MB)."""
-        found: dict[str, int | str] = {}
+    def read(self) -> dict[str, int | str | None]:
+        """All that could be read: cpu_usage (%), cpu_temp (°C), memory_* and storage_* (MB). Where
+        they are not to be told, None for each: what the api knows is then no longer so."""
+        if not self.enabled:
+            return dict.fromkeys(_FIGURES)
+        found: dict[str, int | str | None] = {}
         with suppress(OSError, ValueError):
             found["cpu_usage"] = self._cpu()
         with suppress(OSError, ValueError):
@@ -59,7 +67,21 @@ class Metrics:
         return {
             "storage_total": total // _MEGABYTE,
             "storage_usage": (total - free) // _MEGABYTE,
+            **_block_device(self._data_directory),
         }
+
+
+def _block_device(directory: Path) -> dict[str, str]:
+    """The device that a directory is on, from /proc/self/mountinfo (proc(5)): the last mount that
+    is above it; what is no device file has none to tell."""
+    here, found, length = str(directory.resolve()), "", -1
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        before, _, after = line.partition(" - ")
+        point = before.split()[4]
+        above = here == point or here.startswith(point.rstrip("/") + "/")
+        if above and len(point) >= length:
+            found, length = after.split()[1], len(point)
+    return {"storage_block_device": found} if found.startswith("/dev/") else {}
 
 
 def _memory() -> dict[str, int | str]:

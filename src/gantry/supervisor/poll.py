@@ -46,6 +46,8 @@ class Poller:
         self._online = online
         self._etag = etag
         self._now = asyncio.Event()
+        self.away = asyncio.Event()  # set while the api does not answer at all
+        self.instant = True  # whether an announcement leads to a poll
         self.last_attempt = time.monotonic()
         self.last_success: float | None = None
         self.failures = 0
@@ -65,6 +67,8 @@ class Poller:
                 trouble = Backoff(_FIRST_RETRY, max(1.0, self._interval()))
             except CloudError as error:
                 self.failures += 1
+                if error.status is None:
+                    self.away.set()
                 delay = max(trouble.next(), error.retry_after or 0.0)
                 _LOG.warning("no target: %s; next try in %.0f s", error, delay)
             try:
@@ -77,6 +81,7 @@ class Poller:
         self.last_attempt = time.monotonic()
         answer = await self._cloud.target(self._etag)
         self.last_success = time.monotonic()
+        self.away.clear()
         if self.failures:
             _LOG.info("the api answers again")
             self.failures = 0
@@ -95,12 +100,15 @@ class Poller:
                         trouble.reset()
                         if broken:
                             broken = False
+                            self.away.clear()
                             self._online()
                             self._now.set()
-                        if etag is not None and not _same(etag, self._etag):
+                        if etag is not None and self.instant and not _same(etag, self._etag):
                             self._now.set()
                     broken = True
             except CloudError as error:
+                if error.status is None:
+                    self.away.set()
                 if not broken:
                     _LOG.warning("not told of new releases for now: %s", error)
                 broken = True

@@ -3,18 +3,24 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
-from contextlib import aclosing
+from collections.abc import Callable, Collection, Mapping
+from contextlib import aclosing, suppress
+from dataclasses import replace
+from typing import Any
 
+from gantry.supervisor import exclusion
 from gantry.supervisor.backoff import Backoff
 from gantry.supervisor.desired import DesiredState, Label
 from gantry.supervisor.engine import Engine, EngineError
+from gantry.supervisor.exclusion import Exclusion
 from gantry.supervisor.execute import Executor
 from gantry.supervisor.fetch import Fetcher
-from gantry.supervisor.observe import observe
+from gantry.supervisor.handover import HandOvers
+from gantry.supervisor.intervene import Interventions
+from gantry.supervisor.observe import observe, owned_images
 from gantry.supervisor.plan import plan
 from gantry.supervisor.state import CurrentState, Owned
-from gantry.supervisor.steps import FetchImage, Step
+from gantry.supervisor.steps import FetchImage, RemoveImage, Step
 
 _LOG = logging.getLogger(__name__)
 
@@ -30,7 +36,8 @@ _ROUNDS_IN_CIRCLE = 5
 class Reconciler:
     """Holds the engine at the desired state.
 
-    `observed` hears each picture of the engine; `owned` says what of it may be removed.
+    `observed` hears each picture of the engine; `registries` names those whose images are ours.
+    `interventions` are what somebody at the device asked for, `exclusion` has the locks.
     """
 
     def __init__(
@@ -40,14 +47,21 @@ class Reconciler:
         executor: Executor,
         fetcher: Fetcher,
         observed: Callable[[CurrentState], None],
-        owned: Callable[[CurrentState], Owned],
+        registries: Callable[[], Collection[str]],
+        exclusion: Exclusion,
+        handovers: HandOvers,
+        interventions: Interventions,
     ) -> None:
         self._engine = engine
         self._instance = instance
         self._executor = executor
         self._fetcher = fetcher
         self._observed = observed
-        self._owned = owned
+        self._registries = registries
+        self._exclusion = exclusion
+        self._handovers = handovers
+        self._interventions = interventions
+        executor.free = exclusion.free
         self._desired: DesiredState | None = None
         self._wake = asyncio.Event()
         self._echoes: list[float] = []
@@ -56,6 +70,11 @@ class Reconciler:
         self.current = CurrentState()
         self.busy_since: float | None = None
         self.looked = False
+        # Who hears the engine's events, and who names images that are kept though not wanted now.
+        self.heard: Callable[[Mapping[str, Any]], None] = lambda _event: None
+        self.kept_images: Callable[[], frozenset[str]] = frozenset
+        # What may be removed, of images of the fleet's registries and beside them.
+        self.owned: Callable[[frozenset[str]], Owned] = Owned
 
     @property
     def idle(self) -> bool:
@@ -73,6 +92,12 @@ class Reconciler:
 
     async def run(self) -> None:
         """Reconcile for ever."""
+        try:
+            await self._run()
+        finally:
+            await self._exclusion.release()
+
+    async def _run(self) -> None:
         trouble = Backoff(1.0, 60.0)
         while True:
             self._wake.clear()
@@ -86,6 +111,7 @@ class Reconciler:
             finally:
                 self.busy_since = None
             if delay > 0:
+                await self._exclusion.release()
                 await self._sleep(min(delay, self._echoes.pop(0)) if self._echoes else delay)
 
     async def follow_events(self) -> None:
@@ -95,8 +121,11 @@ class Reconciler:
         while True:
             try:
                 async with aclosing(self._engine.events(label, _EVENTS)) as events:
-                    async for _event in events:
+                    async for event in events:
                         trouble.reset()
+                        self.heard(event)
+                        if event.get("Action") == "die":
+                            self._handovers.fell(str(event["Actor"]["ID"]))
                         self._echoes = list(_ECHOES)
                         self._wake.set()
             except EngineError as error:
@@ -104,38 +133,69 @@ class Reconciler:
             await asyncio.sleep(trouble.next())
 
     async def _sleep(self, delay: float) -> None:
+        watch = asyncio.create_task(self._watch()) if self._handovers.is_waiting else None
         try:
             async with asyncio.timeout(delay):
                 await self._wake.wait()
         except TimeoutError:
             return
+        finally:
+            if watch is not None:
+                watch.cancel()
+                with suppress(asyncio.CancelledError):
+                    await watch
         # Events come in swarms: one look serves them all.
         await asyncio.sleep(0.1)
+
+    async def _watch(self) -> None:
+        await self._handovers.marked()
+        self._wake.set()
 
     async def _round(self) -> float:
         """One look and what follows from it; how long to wait for the next, in seconds."""
         self.current = await observe(self._engine, self._instance)
         self.looked = True
         self._observed(self.current)
-        desired = self._desired
-        if desired is None:
+        aim = self._desired
+        if aim is None:
             return _LOOK_EVERY
-        owned = self._owned(self.current)
-        steps = plan(self.current, desired, owned.images, owned.volumes)
-        waits = [_LOOK_EVERY]
-        wait = await self._fetcher.want(step for step in steps if isinstance(step, FetchImage))
-        if wait is not None:
-            waits.append(wait)
-        others = tuple(step for step in steps if not isinstance(step, FetchImage))
-        if others:
-            outcome = await self._executor.run(others, lambda: self._desired is desired)
-            if outcome.done and not self._in_circle(others):
-                return 0.0
-            waits.append(outcome.wait if outcome.wait is not None else 5.0)
-        else:
-            self._executor.forget_old_attempts()
+        desired = await self._interventions.applied(aim, self.current)
+        handed_over, handing = await self._handovers.look(self.current, desired)
+        self.current = replace(self.current, handed_over=handed_over)
+        owned = self.owned(owned_images(self.current, self._registries()) - self.kept_images())
+        short_of_room = self._fetcher.short_of_room or self._executor.short_of_room
+        steps = plan(self.current, desired, owned.images, short_of_room, owned.volumes)
+        waits = [_LOOK_EVERY] if handing is None else [_LOOK_EVERY, handing]
+        forced = self._interventions.forced(aim, self.current)
+        permitted = await self._exclusion.permitted(steps, self.current, forced)
+        if len(permitted) < len(steps):
+            waits.append(exclusion.LOOK_EVERY)
+        waits += await self._carry_out(permitted, aim)
         self._observed(self.current)
         return min(waits)
+
+    async def _carry_out(self, steps: tuple[Step, ...], aim: DesiredState) -> list[float]:
+        """Have these steps carried out; for how long there is nothing to do then, in seconds."""
+        fetches = tuple(step for step in steps if isinstance(step, FetchImage))
+        others = tuple(step for step in steps if not isinstance(step, FetchImage))
+        makes_room = any(isinstance(step, RemoveImage) for step in others)
+        waits = [] if makes_room else await self._fetch(fetches)
+        outcome = await self._executor.run(others, lambda: self._desired is aim)
+        if makes_room:
+            if outcome.done:
+                self._fetcher.has_room()
+            waits = await self._fetch(fetches)
+        if not others:
+            self._executor.forget_old_attempts()
+        elif outcome.done and not self._in_circle(others):
+            return [0.0]
+        else:
+            waits.append(outcome.wait if outcome.wait is not None else 5.0)
+        return waits
+
+    async def _fetch(self, steps: tuple[FetchImage, ...]) -> list[float]:
+        wait = await self._fetcher.want(steps)
+        return [] if wait is None else [wait]
 
     def _in_circle(self, steps: tuple[Step, ...]) -> bool:
         self._same = self._same + 1 if steps == self._last_steps else 0

@@ -102,9 +102,16 @@ class Reporter:
         self._figures_at = -rhythm.figures
         self._pace = Pace(_BURST, rhythm.pace, time.monotonic)
         self._sent_at = -rhythm.pace
+        self.heard: Callable[[], None] = lambda: None
 
     def changed(self) -> None:
-        """Something about the device changed."""
+        """Something about the device changed; `heard` is told too, and does not wait for a pace."""
+        self._changed.set()
+        self.heard()
+
+    def measure(self) -> None:
+        """What is measured, or whether, changed: it is done now."""
+        self._figures_at = -self._rhythm.figures
         self._changed.set()
 
     def hurry(self) -> None:

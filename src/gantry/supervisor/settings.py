@@ -15,8 +15,9 @@ class Settings:
 
     `instance` marks what this supervisor made in the engine (label `io.gantry.instance`), so that
     it never touches what others made there. `runtime_directory` and `host_docker_socket` are paths
-    of the host, not of the supervisor's container: applications get them mounted. `variant` is the
-    host's: what belongs to development is refused on others.
+    of the host, not of the supervisor's container: applications get them mounted. `runtime_path` is
+    where the supervisor sees the former. `host_door` is the socket on which the host answers,
+    `variant` the host's: what belongs to development is refused on others.
     """
 
     config_path: Path
@@ -27,6 +28,8 @@ class Settings:
     listen_port: int | None
     instance: str
     runtime_directory: str
+    runtime_path: Path
+    host_door: Path
     variant: str = "production"
 
     @property
@@ -44,6 +47,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     mount_point = Path(environment.get("CONFIG_MOUNT_POINT", "/mnt/boot"))
     # The family has had both the directory and the file under this name.
     config_path = mount_point if mount_point.suffix == ".json" else mount_point / "config.json"
+    runtime = environment.get("HOST_RUNTIME_DIRECTORY", "/tmp/balena-supervisor")  # noqa: S108
     port = environment.get("LISTEN_PORT")
     if port and not (port.isdecimal() and 0 < int(port) < 65536):
         raise SettingsError(f"LISTEN_PORT is {port!r}: give a port between 1 and 65535")
@@ -55,6 +59,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         listen_address=environment.get("LISTEN_ADDRESS", "0.0.0.0"),  # noqa: S104 (keys guard it)
         listen_port=int(port) if port else None,
         instance=environment.get("GANTRY_INSTANCE", "device"),
-        runtime_directory=environment.get("HOST_RUNTIME_DIRECTORY", "/tmp/balena-supervisor"),  # noqa: S108
+        runtime_directory=runtime,
+        runtime_path=Path(environment.get("RUNTIME_DIRECTORY", runtime)),
+        host_door=Path(environment.get("HOST_DOOR", "/run/gantry/host/door.sock")),
         variant=environment.get("HOST_VARIANT", "production"),
     )

@@ -40,7 +40,9 @@ class Health(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """A container of this supervisor."""
+    """A container of this supervisor. `created` is in seconds since the epoch; `restart` is its
+    policy, such as `on-failure:3`, and `depends_on` the services that it needs, both as its labels
+    have them."""
 
     id: str
     name: str
@@ -53,6 +55,16 @@ class Container:
     health: Health = Health.NONE
     image: str = ""
     service_id: int | None = None
+    image_id: int | None = None
+    release_id: int | None = None
+    created: int = 0
+    restart: str = "always"
+    depends_on: tuple[str, ...] = ()
+
+    @property
+    def can_start(self) -> bool:
+        """Whether it only has to be started."""
+        return self.state in (ContainerState.CREATED, ContainerState.EXITED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +96,14 @@ class Owned:
 
 @dataclass(frozen=True, slots=True)
 class CurrentState:
-    """All that the planner looks at."""
+    """All that the planner looks at. `handed_over` are ids of containers to which an older one of
+    their service has handed over, or for which its time to do so is over."""
 
     containers: tuple[Container, ...] = ()
     images: tuple[EngineImage, ...] = ()
     networks: tuple[EngineNetwork, ...] = ()
     volumes: frozenset[str] = field(default_factory=frozenset)
+    handed_over: frozenset[str] = field(default_factory=frozenset)
 
     def of_service(self, app_id: int, service: str) -> tuple[Container, ...]:
         """The containers of one service."""
@@ -126,6 +140,11 @@ def read_container(document: Mapping[str, Any]) -> Container:
         health=Health(health[1]) if health else Health.NONE,
         image=str(document.get("Image", "")),
         service_id=int(service_id) if service_id.isdecimal() else None,
+        image_id=int(parts[1]) if len(parts) == 5 and parts[1].isdecimal() else None,
+        release_id=int(parts[2]) if len(parts) == 5 and parts[2].isdecimal() else None,
+        created=int(document.get("Created") or 0),
+        restart=str(labels.get(Label.RESTART) or "always"),
+        depends_on=tuple(str(labels.get(Label.DEPENDS_ON) or "").split()),
     )
 
 

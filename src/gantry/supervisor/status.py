@@ -35,6 +35,11 @@ _STATUS = {
 }
 
 
+def container_status(container: Container, doing: Mapping[tuple[int, str], str]) -> str:
+    """What a container does, in the family's words."""
+    return doing.get((container.app_id, container.service)) or _STATUS[container.state]
+
+
 def report_apps(
     current: CurrentState,
     desired: DesiredState,

@@ -53,7 +53,7 @@ class CreateVolume:
 
 @dataclass(frozen=True, slots=True)
 class RemoveVolume:
-    """Remove a volume with all that is in it: of local mode only, never of a fleet's release."""
+    """Remove a volume with all that is in it: of a purge, or of local mode."""
 
     name: str
 
@@ -78,6 +78,17 @@ class StartContainer:
     @property
     def lane(self) -> str:
         return f"service {self.service.app_id} {self.service.service}"
+
+
+@dataclass(frozen=True, slots=True)
+class ReviveContainer:
+    """Start a container of an older release, which an update that is no longer wanted stopped."""
+
+    container: Container
+
+    @property
+    def lane(self) -> str:
+        return f"service {self.container.app_id} {self.container.service}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +140,7 @@ Step = (
     | RemoveVolume
     | CreateContainer
     | StartContainer
+    | ReviveContainer
     | RenameContainer
     | StopContainer
     | RemoveContainer

@@ -72,6 +72,8 @@ class Cloud:
         self.status: int | None = None  # answer every request of a device with this instead
         self.retry_after: str | None = None
         self.streams = True
+        self.tags: dict[str, str] = {}
+        self.tag_changes: list[dict[str, str]] = []
         self.after_register: Callable[[], None] = lambda: None
         self._server: uvicorn.Server | None = None
 
@@ -126,6 +128,8 @@ class Cloud:
             Route("/device/v3/{uuid}/events", self._events),
             Route("/device/v3/state", self._report, methods=["PATCH"]),
             Route("/device/v2/{uuid}/log-stream", self._logs, methods=["POST"]),
+            Route("/device/v3/tags", self._set_tags, methods=["PATCH"]),
+            Route("/v7/device_tag", self._tags),
         ]
 
     def _refusal(self, request: Request) -> Response | None:
@@ -185,6 +189,24 @@ class Cloud:
             return refusal
         self.reports.append(await request.json())
         return Response(status_code=200)
+
+    async def _set_tags(self, request: Request) -> Response:
+        if refusal := self._refusal(request):
+            return refusal
+        changes = next(iter((await request.json()).values()))
+        self.tag_changes.append(changes)
+        self.tags |= changes
+        return Response(status_code=200)
+
+    async def _tags(self, request: Request) -> Response:
+        if refusal := self._refusal(request):
+            return refusal
+        assert request.query_params["$filter"] == "device eq 77"
+        found = [
+            {"id": number + 1, "tag_key": key, "value": value}
+            for number, (key, value) in enumerate(self.tags.items())
+        ]
+        return JSONResponse({"d": found})
 
     async def _logs(self, request: Request) -> Response:
         if refusal := self._refusal(request):
@@ -249,6 +271,7 @@ class Device:
         self.boot = home / "boot"
         self.boot.mkdir()
         self.process: subprocess.Popen[bytes] | None = None
+        self.environment: dict[str, str] = {}
         self.write_config(
             {
                 "applicationId": str(self.app_id),
@@ -280,6 +303,7 @@ class Device:
             "GANTRY_INSTANCE": self.instance,
             "PYTHONPATH": str(ROOT / "src"),
             "PYTHONWARNINGS": "error",
+            **self.environment,
         }
         with (self.home / "log").open("ab") as log:
             self.process = subprocess.Popen(

@@ -153,3 +153,13 @@ def test_a_conflict_says_what_to_do(tmp_path: Path) -> None:
     api.devices["known"] = "another key"
     with pytest.raises(CloudError, match="remove uuid from config"):
         asyncio.run(provision(ConfigFile(path), lambda _config: api))
+
+
+def test_an_update_sets_removes_and_keeps_keys(tmp_path: Path) -> None:
+    file = ConfigFile(tmp_path / "config.json")
+    file.path.write_text('{"uuid": "abc", "hostname": "old", "unknown": [1]}')
+    assert file.update({"hostname": None, "persistentLogging": True})
+    assert file.read().document == {"uuid": "abc", "unknown": [1], "persistentLogging": True}
+    written = file.path.stat().st_ino
+    assert not file.update({"persistentLogging": True, "hostname": None})
+    assert file.path.stat().st_ino == written

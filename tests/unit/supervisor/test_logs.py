@@ -1,12 +1,25 @@
 """Log lines: decoding, positions, the bounded buffer."""
 
+import asyncio
 import json
 import struct
+import time
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import cast
 
 import pytest
 
-from gantry.supervisor.logbuffer import LINE_LIMIT, LogBuffer, container_line, system_line
+from gantry.supervisor.cloud import Cloud
+from gantry.supervisor.logbuffer import (
+    LINE_LIMIT,
+    LogBuffer,
+    LogLine,
+    container_line,
+    system_line,
+)
 from gantry.supervisor.logfollow import LogDecoder, parse_timestamp
+from gantry.supervisor.logship import LogShipper
 from gantry.supervisor.store import LogPosition
 
 STAMP = "2026-01-02T03:04:05.000000007Z"
@@ -112,3 +125,92 @@ def test_long_lines_are_cut_and_odd_ones_are_sent() -> None:
     assert "serviceId" not in fields
     odd = system_line("half \ud800 pair", 4)
     assert json.loads(odd.encoded)["message"] == "half ? pair"
+
+
+class Service:
+    """A log service that takes nothing until it is told to: a real one is slow when it likes."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.open = asyncio.Event()
+        self.taken: list[str] = []
+
+    async def send_logs(self, pieces: AsyncIterator[bytes]) -> None:
+        inflate = zlib.decompressobj(wbits=31)
+        async for piece in pieces:
+            self.asked.set()
+            await self.open.wait()
+            self.taken += messages(inflate.decompress(piece))
+
+    async def has(self, message: str) -> None:
+        """Wait until it has taken a line."""
+        while True:
+            if message in self.taken:
+                return
+            await asyncio.sleep(0.02)
+
+
+async def _ship(work: Callable[[LogShipper, Service], Awaitable[None]]) -> dict[str, LogPosition]:
+    confirmed: dict[str, LogPosition] = {}
+
+    async def confirm(positions: Mapping[str, LogPosition]) -> None:
+        confirmed.update(positions)
+
+    shipper, service = LogShipper(confirm), Service()
+    shipping = asyncio.create_task(shipper.run(cast(Cloud, service)))
+    try:
+        async with asyncio.timeout(60):
+            await work(shipper, service)
+    finally:
+        shipping.cancel()
+        await asyncio.gather(shipping, return_exceptions=True)
+    return confirmed
+
+
+def _line(number: int, size: int = 0) -> LogLine:
+    position = LogPosition(number, 1)
+    return container_line(f"line {number}" + "x" * size, "c" * 64, position, "main", 1, False)
+
+
+def test_who_reads_faster_than_is_sent_waits_for_room() -> None:
+    async def work(shipper: LogShipper, service: Service) -> None:
+        shipper.add(_line(1))
+        await service.asked.wait()  # a request is under way, and takes no more
+        count = 1
+        while not shipper.buffer.is_crowded:
+            await shipper.room()  # at once: there is some
+            count += 1
+            shipper.add(_line(count, 5000))
+        begun = time.monotonic()
+        await shipper.room()
+        assert time.monotonic() - begun > 0.5  # it waited, and not for ever
+        assert shipper.buffer.dropped == 0
+        service.open.set()
+        waiting = 0
+        while shipper.buffer.is_crowded:
+            await shipper.room()
+            waiting += 1
+            assert waiting < 100
+        shipper.add(_line(count + 1))
+        await service.has(f"line {count + 1}")
+        numbers = [int(each.split()[1].rstrip("x")) for each in service.taken]
+        assert numbers == list(range(1, count + 2))
+
+    asyncio.run(_ship(work))
+
+
+def test_logs_that_are_switched_off_are_thrown_away_and_count_as_told() -> None:
+    async def work(shipper: LogShipper, service: Service) -> None:
+        service.open.set()
+        shipper.enabled = False
+        for number in range(1, 4):
+            shipper.add(_line(number))
+        await asyncio.sleep(0.1)
+        assert not shipper.buffer
+        shipper.enabled = True
+        shipper.add(_line(4))
+        await service.has("line 4")
+        assert service.taken == ["line 4"]
+
+    # A restarted supervisor does not begin with what was not to be told.
+    assert asyncio.run(_ship(work))["c" * 64].timestamp_ns >= 3

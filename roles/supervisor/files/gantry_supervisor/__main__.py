@@ -1,4 +1,4 @@
-"""`python3 -m gantry_supervisor run|clear|update|configure|remove`"""
+"""`python3 -m gantry_supervisor run|clear|door|update|configure|remove`"""
 
 import argparse
 import json
@@ -11,6 +11,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("run", help="run the container: the unit gantry-supervisor")
     commands.add_parser("clear", help="remove the container that it left, if it was killed")
+    commands.add_parser("door", help="answer the supervisor on file descriptor 0")
     update = commands.add_parser("update", help="another supervisor, with a way back")
     update.add_argument("image", nargs="?", default="", help="its name with registry and tag")
     update.add_argument("--version", default="", help="a version of the fleet's, in place of image")
@@ -36,6 +37,10 @@ def main(arguments: Sequence[str]) -> int:
         from gantry_supervisor import run
 
         return run.clear()
+    if options.command == "door":
+        from gantry_supervisor import door
+
+        return door.main()
     if options.command == "update":
         if bool(options.image) == bool(options.version):
             parser.error("give an image or --version=…")

@@ -15,6 +15,7 @@ from gantry_supervisor.engine import Engine, EngineError
 from gantry_supervisor.files import FileError
 from gantry_supervisor.settings import CONTAINER
 
+DOOR = "gantry-host.socket"
 LOCKS = Path("/tmp/balena-supervisor")  # noqa: S108 - the supervisor's, on the host
 
 
@@ -37,6 +38,8 @@ def _disable() -> None:
     subprocess.run(
         ["systemctl", "disable", "--quiet", *now, UNIT], check=False, capture_output=True
     )
+    if booted:
+        subprocess.run(["systemctl", "stop", DOOR], check=False, capture_output=True)
 
 
 def _remove(engine: Engine, purge: bool, volumes: bool) -> list[str]:

@@ -185,6 +185,7 @@ class Watch:
             chosen = chosen.changed(source="")
         body = container.body(self._image, self._role, chosen, container.bounding_set())
         settings.STORE.mkdir(mode=0o700, parents=True, exist_ok=True)
+        settings.DOOR.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._engine.ask("POST", f"/containers/create?name={CONTAINER}", body)
         start: Callable[[], None] | None = self._start
         while True:

@@ -25,6 +25,8 @@ PRELOAD = DATA / "preload"
 # The folder that is /data in the container, and its copy while an update is tried.
 STORE = DATA / "supervisor"
 STORE_BEFORE = DATA / "supervisor.before-update"
+# Where the socket is on which the host answers the supervisor, here and in its container.
+DOOR = RUN / "host"
 CONTAINER = "gantry_supervisor"
 DEFAULT_PORT = 48484
 # A change of any of these has the supervisor started anew. Not of what it writes itself.

@@ -136,4 +136,43 @@ _CONFIGURATION = {
         "description": "Milliseconds between two looks for a new target: 600000 to 86400000.",
         "default": POLL_INTERVAL_MS,
     },
+    **{
+        f"BALENA_{name}": {"type": kind, "description": description, "default": default}
+        for name, kind, default, description in (
+            ("HOST_DISCOVERABILITY", "boolean", True, "Whether local networks hear of it (mDNS)."),
+            (
+                "SUPERVISOR_API_REQUEST_TIMEOUT",
+                "integer",
+                59000,
+                "Milliseconds that it waits for a target.",
+            ),
+            (
+                "SUPERVISOR_CONNECTIVITY_CHECK",
+                "boolean",
+                True,
+                "Whether the network is looked for while the api is away.",
+            ),
+            (
+                "SUPERVISOR_HARDWARE_METRICS",
+                "boolean",
+                True,
+                "Whether processor, memory, storage and temperature are told.",
+            ),
+            (
+                "SUPERVISOR_INSTANT_UPDATE_TRIGGER",
+                "boolean",
+                True,
+                "Whether news is fetched when it is announced, and not at the next look.",
+            ),
+            ("SUPERVISOR_LOG_CONTROL", "boolean", True, "Whether logs are sent."),
+            ("SUPERVISOR_OVERRIDE_LOCK", "boolean", False, "Whether update locks do not count."),
+            (
+                "SUPERVISOR_PERSISTENT_LOGGING",
+                "boolean",
+                False,
+                "Whether the host's journal outlives a restart.",
+            ),
+            ("SUPERVISOR_VPN_CONTROL", "boolean", True, "Whether it has a tunnel to its fleet."),
+        )
+    },
 }

@@ -47,7 +47,8 @@ class VpnStatus:
 
 class Host(Protocol):
     """The one doorway to the host. Every method raises HostAwayError where nobody answers, and
-    HostError where the host refuses. Update locks are the caller's affair."""
+    HostError where the host refuses. Whether update locks permit a restart is the caller's to ask;
+    `set_host_config` asks itself."""
 
     async def reboot(self) -> None:
         """Have the host restarted. Returns once the host has taken it on, which is a moment before
@@ -70,6 +71,7 @@ class Host(Protocol):
 
         Raises:
             HostRequestError: the body is not in order; nothing was changed.
+            LockedError: an application has an update lock, and `force` is not set.
         """
 
     def journal(self, query: JournalQuery) -> AsyncGenerator[bytes, None]:

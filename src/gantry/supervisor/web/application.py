@@ -8,34 +8,65 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from gantry.supervisor.actions import ActionError
+from gantry.supervisor.cloud import CloudError
+from gantry.supervisor.engine import EngineError
+from gantry.supervisor.host import HostError
+from gantry.supervisor.intervene import InterventionError
 from gantry.supervisor.keys import EVERYTHING, Scope
-from gantry.supervisor.web import local, v1
-from gantry.supervisor.web.calls import Call, Endpoint, RefusalError, Supervisor, failed
+from gantry.supervisor.locks import LockedError
+from gantry.supervisor.web import local, own, v1, v2
+from gantry.supervisor.web.calls import (
+    Call,
+    Endpoint,
+    RefusalError,
+    StreamSlots,
+    Supervisor,
+    failed,
+)
 
 _LOG = logging.getLogger(__name__)
 
 # A module of endpoints is added here: its table, and nothing else.
-ENDPOINTS: tuple[Endpoint, ...] = (*v1.ENDPOINTS, *local.ENDPOINTS)
+ENDPOINTS: tuple[Endpoint, ...] = (
+    *v1.ENDPOINTS,
+    *v2.ENDPOINTS,
+    *local.ENDPOINTS,
+    *own.ENDPOINTS,
+)
 
 
 def application(supervisor: Supervisor) -> Starlette:
     """The HTTP API. Only ping and health are open."""
+    slots = StreamSlots()
     return Starlette(
         routes=[
-            Route(each.path, _answer(each, supervisor), methods=[each.method]) for each in ENDPOINTS
+            Route(each.path, _answer(each, supervisor, slots), methods=[each.method])
+            for each in ENDPOINTS
         ]
     )
 
 
-def _answer(endpoint: Endpoint, supervisor: Supervisor) -> Callable[[Request], Awaitable[Response]]:
+def _answer(
+    endpoint: Endpoint, supervisor: Supervisor, slots: StreamSlots
+) -> Callable[[Request], Awaitable[Response]]:
     async def answer(request: Request) -> Response:
         scope = EVERYTHING if endpoint.is_open else _authenticate(request, supervisor)
         if scope is None:
             return PlainTextResponse("Unauthorized", status_code=401)
         try:
-            return await endpoint.handler(Call(request, supervisor, scope))
+            return await endpoint.handler(Call(request, supervisor, scope, slots))
         except RefusalError as refusal:
             return refusal.response()
+        except LockedError as error:
+            return failed(423, str(error))
+        except ActionError as error:
+            return failed(error.status, str(error))
+        except InterventionError as error:
+            return failed(503, str(error))
+        except (HostError, EngineError, CloudError) as error:
+            _LOG.warning("%s %s: %s", endpoint.method, endpoint.path, error)
+            return failed(503, str(error))
         except Exception:
             _LOG.exception("%s %s failed", endpoint.method, endpoint.path)
             return failed(500, "the supervisor failed; its log says how")

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from gantry.supervisor import wire
 from gantry.supervisor.keys import Scope
 from gantry.supervisor.services import Services
+from gantry.supervisor.web.streams import Slots
 
 _LOG = logging.getLogger(__name__)
 BODY_LIMIT = 10 * 1024**2
@@ -61,12 +62,23 @@ def success(**more: Any) -> JSONResponse:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamSlots:
+    """How many may follow something at once. Together they are fewer than the connections that the
+    server allows one address, so that the health check always has one."""
+
+    events: Slots = field(default_factory=lambda: Slots(8))
+    journals: Slots = field(default_factory=lambda: Slots(4))
+    local_logs: Slots = field(default_factory=lambda: Slots(3))
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """A request whose key is right."""
 
     request: Request
     supervisor: Supervisor
     scope: Scope
+    slots: StreamSlots
 
     @property
     def device(self) -> Services:

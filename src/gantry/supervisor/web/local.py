@@ -1,9 +1,10 @@
 """The family's endpoints of local mode, under `/v2/local`."""
 
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from gantry.supervisor.local import LocalModeError
 from gantry.supervisor.web.calls import Call, Endpoint, RefusalError, success
+from gantry.supervisor.web.streams import Stream
 
 
 async def target(call: Call) -> Response:
@@ -24,7 +25,10 @@ async def device_info(call: Call) -> Response:
 
 
 async def logs(call: Call) -> Response:
-    return StreamingResponse(call.device.local().logs(), media_type="application/x-ndjson")
+    slots = call.slots.local_logs
+    if slots.full:
+        raise RefusalError(503, f"{slots.number} follow the log already: end one")
+    return Stream(call.device.local().logs(), slots, media_type="application/x-ndjson")
 
 
 ENDPOINTS = (

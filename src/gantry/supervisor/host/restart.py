@@ -1,0 +1,83 @@
+"""A restart of the host that new settings need: remembered until it has been, and not for ever.
+
+It belongs to one boot: who has restarted since, for whatever reason, has the settings.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+# So many restarts for the same content of config.txt: something else changes it at each boot.
+MOST = 3
+_NEEDED, _TRIES = "host_restart", "host_restarts"
+
+
+class Facts(Protocol):
+    """What is remembered over a restart: the store."""
+
+    async def get(self, name: str) -> Any: ...
+
+    async def put(self, name: str, value: Any) -> None: ...
+
+
+def boot_id() -> str:
+    """Another one at each boot; containers see their host's (random(4))."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """A restart that has not been yet, and the settings that need it."""
+
+    reasons: tuple[str, ...]
+    # Whether it was tried so often that it would not help.
+    in_vain: bool
+
+
+class Restarts:
+    """The memory of restarts. `boot` is this boot's id."""
+
+    def __init__(self, facts: Facts, boot: str) -> None:
+        self._facts = facts
+        self._boot = boot
+
+    async def need(self, reasons: Iterable[str], content: str) -> None:
+        """A restart is needed, for this content of config.txt."""
+        known = await self.needed()
+        every = sorted({*reasons, *(known.reasons if known else ())})
+        digest = hashlib.sha256(content.encode("utf-8", "surrogateescape")).hexdigest()
+        document = {"boot": self._boot, "reasons": every, "digest": digest}
+        await self._facts.put(_NEEDED, document)
+
+    async def needed(self) -> Needed | None:
+        """The restart that is needed; None when there is none."""
+        document = await self._facts.get(_NEEDED)
+        if not isinstance(document, dict) or document.get("boot") != self._boot:
+            return None
+        tries = await self._facts.get(_TRIES) or {}
+        in_vain = tries.get("digest") == document["digest"] and int(tries.get("count", 0)) >= MOST
+        return Needed(tuple(document["reasons"]), in_vain)
+
+    async def begin(self) -> None:
+        """The restart is about to be. It counts before it is: afterwards nobody could."""
+        document = await self._facts.get(_NEEDED) or {}
+        tries = await self._facts.get(_TRIES) or {}
+        same = tries.get("digest") == document.get("digest")
+        count = int(tries.get("count", 0)) + 1 if same else 1
+        await self._facts.put(_TRIES, {"digest": document.get("digest"), "count": count})
+
+    async def not_begun(self) -> None:
+        """It was refused: it does not count."""
+        tries = await self._facts.get(_TRIES) or {}
+        if int(tries.get("count", 0)) > 1:
+            await self._facts.put(_TRIES, {**tries, "count": int(tries["count"]) - 1})
+        else:
+            await self._facts.put(_TRIES, None)
+
+    async def settled(self) -> None:
+        """The settings are as they must be, and were at the last start: nothing is in vain."""
+        if await self.needed() is None and await self._facts.get(_TRIES) is not None:
+            await self._facts.put(_TRIES, None)
+            await self._facts.put(_NEEDED, None)

@@ -1,0 +1,171 @@
+"""How the services of an application become what they must be, once all images are there. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gantry.supervisor.desired import DesiredApp, DesiredService
+from gantry.supervisor.matching import best, is_finished, is_ready, must_start
+from gantry.supervisor.ordering import end, first_to_stop
+from gantry.supervisor.state import Container, CurrentState
+from gantry.supervisor.steps import (
+    CreateContainer,
+    RenameContainer,
+    StartContainer,
+    Step,
+    StopContainer,
+)
+from gantry.supervisor.strategy import Strategy
+
+
+@dataclass(frozen=True, slots=True)
+class _Situation:
+    """A service and its containers: the one to keep, if there is one, and the others."""
+
+    service: DesiredService
+    keep: Container | None
+    others: tuple[Container, ...]
+    ready: bool
+
+    @property
+    def blocking(self) -> tuple[Container, ...]:
+        """Those that have the name that the new one needs."""
+        name = self.service.container_name
+        if self.keep is not None and self.keep.name == name:
+            return ()
+        return tuple(each for each in self.others if each.name == name)
+
+    @property
+    def old_up(self) -> tuple[Container, ...]:
+        return tuple(each for each in self.others if each.state.is_up)
+
+    @property
+    def has_taken_over(self) -> bool:
+        """Whether the one to keep does the service's work: old ones are only in its way."""
+        keep = self.keep
+        return keep is not None and (keep.state.is_up or is_finished(keep, self.service.restarts))
+
+    @property
+    def hands_over(self) -> bool:
+        """Whether old and new have to run side by side now."""
+        return (
+            self.service.strategy is Strategy.HAND_OVER
+            and self.service.running
+            and bool(self.old_up)
+            and not any(each.state.is_up for each in self.blocking)
+        )
+
+
+def service_steps(app: DesiredApp, current: CurrentState) -> Iterator[Step]:
+    """The next steps of all services, and the end of those that are no longer wanted."""
+    situations = [_situation(each, app, current) for each in app.services]
+    wanted = {each.service for each in app.services}
+    leftovers = [e for e in current.containers if e.app_id == app.id and e.service not in wanted]
+    going = {each.service for each in leftovers if each.state.is_up}
+    stopping = [*leftovers, *_due(situations, going)]
+    first = first_to_stop(stopping)
+    waiting = frozenset(e.id for e in stopping if e.state.is_up and e.id not in first)
+    due = frozenset(each.id for each in stopping)
+    for each in leftovers:
+        if each.id not in waiting:
+            yield from end(each)
+    for situation in situations:
+        yield from _service(situation, due, waiting, current)
+
+
+def _situation(service: DesiredService, app: DesiredApp, current: CurrentState) -> _Situation:
+    mine = current.of_service(app.id, service.service)
+    keep = best(mine, service)
+    return _Situation(
+        service,
+        keep,
+        tuple(each for each in mine if each is not keep),
+        all(is_ready(each, app, current) for each in service.depends_on),
+    )
+
+
+def _due(situations: list[_Situation], going: set[str]) -> list[Container]:
+    """Containers whose service goes down now, because it is replaced or must not run; the services
+    in `going` are no longer wanted.
+
+    A service whose dependencies are not ready runs on as it was, unless what it has depended on is
+    about to go down itself: then it goes first.
+    """
+    found: list[Container] = []
+    down = set(going)
+    for each in situations:
+        service, keep = each.service, each.keep
+        if not service.running:
+            mine = [*each.old_up, *([keep] if keep is not None and keep.state.is_up else [])]
+        elif each.has_taken_over or each.hands_over:
+            mine = []
+        elif each.ready or any(name in down for it in each.old_up for name in it.depends_on):
+            mine = list(each.old_up)
+        else:
+            mine = []
+        if mine:
+            found += mine
+            down.add(service.service)
+    return found
+
+
+def _service(
+    situation: _Situation, due: frozenset[str], waiting: frozenset[str], current: CurrentState
+) -> Iterator[Step]:
+    service, keep = situation.service, situation.keep
+    if situation.hands_over and not situation.has_taken_over:
+        yield from _begin_hand_over(situation)
+        return
+    others = situation.others
+    if situation.hands_over and keep is not None and _is_awaited(keep, current):
+        others = tuple(each for each in others if not each.state.is_up)
+    elif _must_wait(situation, due):
+        return
+    blocking = situation.blocking
+    if any(each.id in waiting for each in blocking):
+        return
+    for each in blocking:
+        yield from end(each)
+    if keep is None and service.running:
+        yield CreateContainer(service)
+    for each in others:
+        if each not in blocking and each.id not in waiting:
+            yield from end(each)
+    if any(each.id in waiting for each in others):
+        return
+    if keep is not None and keep.name != service.container_name:
+        yield RenameContainer(keep, service)
+    if not service.running:
+        if keep is not None and keep.state.is_up and keep.id not in waiting:
+            yield StopContainer(keep)
+    elif situation.ready and (keep is None or must_start(keep, service)):
+        yield StartContainer(service)
+
+
+def _must_wait(situation: _Situation, due: frozenset[str]) -> bool:
+    """Whether the old one runs on until those that it depends on are up."""
+    return (
+        situation.service.running
+        and not situation.has_taken_over
+        and not situation.ready
+        and not any(each.id in due for each in situation.others)
+    )
+
+
+def _is_awaited(keep: Container, current: CurrentState) -> bool:
+    """Whether the new container has not yet said that it has taken over."""
+    return keep.state.is_up and keep.id not in current.handed_over
+
+
+def _begin_hand_over(situation: _Situation) -> Iterator[Step]:
+    """The new container starts beside the old one."""
+    if not situation.ready:
+        return
+    for each in situation.others:
+        if not each.state.is_up:
+            yield from end(each)
+    if situation.keep is None:
+        yield CreateContainer(situation.service)
+    elif situation.keep.name != situation.service.container_name:
+        yield RenameContainer(situation.keep, situation.service)
+    if situation.keep is None or must_start(situation.keep, situation.service):
+        yield StartContainer(situation.service)

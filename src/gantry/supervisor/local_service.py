@@ -16,8 +16,8 @@ from gantry.supervisor.target import TargetState
 @dataclass(frozen=True, slots=True)
 class LocalService:
     """`fleet` gives the fleet's target, `desired` what a target means here, `current` what is in
-    the engine; `follow` hears that there is another local target, and whether locks count. `info` is that of
-    `GET /v2/local/device-info`."""
+    the engine; `follow` hears that there is another local target, and whether locks do not count.
+    `info` is that of `GET /v2/local/device-info`."""
 
     mode: LocalMode
     router: LogRouter

@@ -235,6 +235,8 @@ def test_the_api_of_local_mode(
 
     # Without local mode: a key is needed, and nothing can be set.
     assert device.get("/v2/local/target-state").status_code == 401
+    shown = device.get("/v2/local/target-state", headers=key).json()["state"]["local"]["apps"]
+    assert set(shown) == {str(device.app_id)}
     refused = httpx2.post(url, json={"local": {"apps": {}}}, headers=key)
     assert refused.status_code == 400
     assert refused.json() == {

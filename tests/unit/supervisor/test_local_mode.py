@@ -149,7 +149,7 @@ def test_it_is_remembered_until_it_ends(tmp_path: Path) -> None:
         owned = mode.owned(frozenset())
         assert owned == Owned(frozenset(("gantry-local/main:1",)), frozenset(("1_data",)))
         steps = plan(current, DesiredState(), owned.images, owned_volumes=owned.volumes)
-        assert steps == (RemoveImage("gantry-local/main:1"), RemoveVolume("1_data"))
+        assert set(steps) == {RemoveImage("gantry-local/main:1"), RemoveVolume("1_data")}
         await mode.observed(current)
         assert mode.owned(frozenset()) == owned
         await mode.observed(CurrentState())

@@ -1,4 +1,4 @@
-"""`gantry device`: virtual devices on this machine."""
+"""`gantry device`: virtual devices on this machine, and the supervisor of real ones."""
 
 import json
 import subprocess
@@ -16,15 +16,17 @@ from rich.table import Table
 
 from gantry.builder.bases import BaseError
 from gantry.cli.context import complete_stack
-from gantry.client.errors import ClientError, NotFoundError
+from gantry.client.errors import ClientError, NotFoundError, UsageError
 from gantry.contracts.device_types import Architecture
 from gantry.deployment import provisioning, ssh_config, virtual_device
 from gantry.deployment.images import BUILD_TIMEOUT_SECONDS, ImageError, build_image
 from gantry.deployment.progress import line_printer
 from gantry.deployment.virtual_device import DeviceError, DeviceSpec, UnknownDeviceError
+from gantry.local import device_roads, supervisor_sync
 
 app = typer.Typer(
-    help="Virtual devices: containers on this machine that stand in for a Pi.",
+    help="Virtual devices: containers on this machine that stand in for a Pi. "
+    "`sync` works on real devices.",
     no_args_is_help=True,
 )
 
@@ -175,6 +177,38 @@ def refresh(name: Name) -> None:
     """Start a device's supervisor anew, with its mounted source as it is now."""
     with engine() as client:
         virtual_device.refresh(name, client, line_printer())
+
+
+@app.command()
+def sync(
+    address: Annotated[str, typer.Argument(help="The device's address or name in the network.")],
+    back: Annotated[
+        bool, typer.Option("--back", help="The shipped supervisor again, instead.")
+    ] = False,
+    ssh: Annotated[
+        bool, typer.Option("--ssh", help="By SSH, as root; else by the device's engine.")
+    ] = False,
+    ssh_port: Annotated[int, typer.Option(help="Of SSH.")] = device_roads.SSH_PORT,
+    engine_port: Annotated[int, typer.Option(help="Of the device's engine.")] = 2377,
+    source: Annotated[
+        Path | None, typer.Option(help="Another checkout's src/gantry than this one's.")
+    ] = None,
+) -> None:
+    """Run this checkout's supervisor on a real device; --back ends that."""
+    root = source or Path(__file__).parents[1]
+    if not (root / "supervisor" / "__main__.py").is_file():
+        raise UsageError(f"{root} holds no supervisor: give a checkout's src/gantry")
+    places = device_roads.Places()
+    road: device_roads.Road = (
+        device_roads.SshRoad(address, ssh_port)
+        if ssh
+        else device_roads.EngineRoad(address, engine_port, places)
+    )
+    with closing(road):
+        if back:
+            supervisor_sync.back(road, places, line_printer())
+        else:
+            supervisor_sync.sync(root, road, places, line_printer())
 
 
 @app.command()

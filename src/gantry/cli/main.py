@@ -99,6 +99,15 @@ def _device() -> typer.Typer:
     return found
 
 
+def _push() -> typer.Typer:
+    from gantry.cli import push
+
+    found = typer.Typer(pretty_exceptions_enable=False, context_settings=HELP)
+    push.register(found)
+    found.callback()(lambda: None)
+    return found
+
+
 def _simulate() -> typer.Typer:
     from gantry.cli import simulate
 
@@ -136,6 +145,13 @@ lazy.mount(
     "device",
     "Virtual devices: containers on this machine that stand in for a Pi.",
     _device,
+    "This machine",
+)
+lazy.mount(
+    app,
+    "push",
+    "Run a tree on a device in local mode; changed files follow.",
+    _push,
     "This machine",
 )
 lazy.mount(

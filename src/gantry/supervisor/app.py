@@ -15,6 +15,7 @@ from gantry.supervisor.device import recall
 from gantry.supervisor.engine import Engine, EngineError, EngineInfo
 from gantry.supervisor.journal import Journal
 from gantry.supervisor.keys import KeyRing, Scope
+from gantry.supervisor.local_logs import LogRouter
 from gantry.supervisor.logbuffer import system_line
 from gantry.supervisor.logship import LogShipper
 from gantry.supervisor.managed import Managed, Parts
@@ -43,7 +44,8 @@ class App:
         self._store = Store(settings.database_path)
         self._engine = Engine(settings.docker_socket)
         self._shipper = LogShipper(self._confirmed)
-        self._journal = Journal(lambda text, service: self._shipper.add(system_line(text, service)))
+        self._logs = LogRouter(self._shipper.add)
+        self._journal = Journal(lambda text, service: self._logs.add(system_line(text, service)))
         self._managed: Managed | None = None
         self._keys: KeyRing | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -109,6 +111,7 @@ class App:
             cloud=cloud,
             shipper=self._shipper,
             journal=self._journal,
+            logs=self._logs,
         )
         managed = Managed(parts)
         await managed.open()
@@ -195,7 +198,7 @@ class App:
 
     def asks_no_key(self) -> bool:
         """See web.Supervisor."""
-        return False
+        return self._managed is not None and self._managed.asks_no_key()
 
     def complaints(self) -> list[str]:
         """See web.Supervisor. A device that waits for its config.json is healthy."""

@@ -25,6 +25,9 @@ from gantry.supervisor.host.hosting import Hosting
 from gantry.supervisor.intervene import Interventions
 from gantry.supervisor.journal import Journal
 from gantry.supervisor.keys import Scope
+from gantry.supervisor.local import LocalMode
+from gantry.supervisor.local_logs import LogRouter
+from gantry.supervisor.local_service import LocalService
 from gantry.supervisor.locks import Locks, is_overridden
 from gantry.supervisor.logfollow import LogFollowers
 from gantry.supervisor.logship import LogShipper
@@ -63,6 +66,7 @@ class Parts:
     cloud: Cloud
     shipper: LogShipper
     journal: Journal
+    logs: LogRouter
 
 
 class Managed:
@@ -71,6 +75,8 @@ class Managed:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._memory = parts.memory
+        self._local = LocalMode(parts.store, parts.journal, parts.logs, parts.settings.variant)
+        self._told: dict[str, Any] = {}
         self._target: TargetState | None = None
         self._desired = DesiredState()
         self._running: dict[int, str] = {}
@@ -97,7 +103,7 @@ class Managed:
         self._fetcher = Fetcher(parts.engine, self._credentials, parts.journal, self._fetched, room)
         positions = await store.log_positions()
         self._followers = LogFollowers(
-            parts.engine, parts.shipper.add, positions, self._memory.begun_at_ns
+            parts.engine, parts.logs.add, positions, self._memory.begun_at_ns
         )
         self._followers.room = parts.shipper.room
         self._reporter = Reporter(parts.cloud, self._state, self._metrics.read)
@@ -141,6 +147,8 @@ class Managed:
             self._hold_all,
             self._reporter.changed,
         )
+        self._reconciler.owned = self._local.owned
+        await self._local.open()
         running = await store.get("running")
         self._running = {int(app): str(commit) for app, commit in (running or {}).items()}
         self._registries = set(await store.get("registries") or ())
@@ -238,16 +246,20 @@ class Managed:
         return True
 
     def _aim(self, target: TargetState) -> None:
+        """Aim at what the fleet says or, in local mode, at what was given here."""
         parts = self._parts
-        if self._memory.keys.provide(app.id for app in target.apps):
+        self._local.follow(target.config)
+        if not self._local.active:
+            self._chore(self._local.forget())
+        goal = self._local.goal(target)
+        if self._memory.keys.provide(app.id for app in (*target.apps, *goal.apps)):
             self._chore(self._memory.keys.save())
-        known = device.facts(parts.settings, parts.config, parts.info, self._memory, target.name)
-        desired = desired_state(target, known)
+        desired = self._desired_of(goal)
         for rejection in desired.rejections:
             parts.journal.write(
                 f"Release {rejection.commit} cannot be run: {rejection.reason}", is_error=True
             )
-        for app in desired.apps:
+        for app in desired.apps if not self._local.active else ():
             self._registries |= {registry_of(each.image) for each in app.services}
         self._target = target
         self.locks.override = is_overridden(target.config)
@@ -282,12 +294,19 @@ class Managed:
         if self._paused:
             return
         self._followers.sync(current.containers)
-        settled = settled_commits(current, self._desired) if self._target else {}
+        self._chore(self._local.observed(current))
+        follows = self._target is not None and not self._local.active
+        settled = settled_commits(current, self._desired) if follows else {}
         running = self._running | settled
         if running != self._running:
             self._running = running
             self._chore(self._parts.store.put("running", {str(k): v for k, v in running.items()}))
         self._reporter.changed()
+
+    def _desired_of(self, target: TargetState) -> DesiredState:
+        parts = self._parts
+        known = device.facts(parts.settings, parts.config, parts.info, self._memory, target.name)
+        return desired_state(target, known)
 
     def _follow_variables(self) -> None:
         if self._target is not None:
@@ -381,8 +400,11 @@ class Managed:
         if now - self._addresses_at > _ADDRESSES_FOR:
             self._addresses = addresses()
             self._addresses_at = now
-        apps = self._apps() if self._target and self._reconciler.looked else {}
-        state = device_state(apps, self._parts.info.operating_system, self._addresses)
+        # What a developer tries is not the fleet's: of applications nothing new is told, as with
+        # the family.
+        if self._target is not None and self._reconciler.looked and not self._local.active:
+            self._told = self._apps()
+        state = device_state(self._told, self._parts.info.operating_system, self._addresses)
         return state | self._hosting.report()
 
     @property
@@ -434,3 +456,28 @@ class Managed:
             self._chore(self._fetcher.close())
         self._poller.ask_now()
         self._reconciler.wake()
+
+    def local(self) -> LocalService:
+        """See services.Services."""
+        parts = self._parts
+        kind = parts.config.device_type
+        return LocalService(
+            mode=self._local,
+            router=parts.logs,
+            info={"arch": device.architecture(parts.config, parts.info), "deviceType": kind},
+            fleet=lambda: self._target,
+            desired=self._desired_of,
+            current=lambda: self._reconciler.current,
+            follow=self._follow_local,
+        )
+
+    def _follow_local(self, force: bool) -> None:
+        if force:
+            self.exclusion.force()
+        if self._target is not None:
+            self._aim(self._target)
+            self._reconciler.wake()
+
+    def asks_no_key(self) -> bool:
+        """See web.Supervisor."""
+        return self._local.active

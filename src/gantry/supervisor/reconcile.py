@@ -18,7 +18,7 @@ from gantry.supervisor.handover import HandOvers
 from gantry.supervisor.intervene import Interventions
 from gantry.supervisor.observe import observe, owned_images
 from gantry.supervisor.plan import plan
-from gantry.supervisor.state import CurrentState
+from gantry.supervisor.state import CurrentState, Owned
 from gantry.supervisor.steps import FetchImage, RemoveImage, Step
 
 _LOG = logging.getLogger(__name__)
@@ -72,6 +72,8 @@ class Reconciler:
         # Who hears the engine's events, and who names images that are kept though not wanted now.
         self.heard: Callable[[Mapping[str, Any]], None] = lambda _event: None
         self.kept_images: Callable[[], frozenset[str]] = frozenset
+        # What may be removed, of images of the fleet's registries and beside them.
+        self.owned: Callable[[frozenset[str]], Owned] = Owned
 
     @property
     def idle(self) -> bool:
@@ -162,9 +164,9 @@ class Reconciler:
         desired = await self._interventions.applied(aim, self.current)
         handed_over, handing = await self._handovers.look(self.current, desired)
         self.current = replace(self.current, handed_over=handed_over)
-        owned = owned_images(self.current, self._registries()) - self.kept_images()
+        owned = self.owned(owned_images(self.current, self._registries()) - self.kept_images())
         short_of_room = self._fetcher.short_of_room or self._executor.short_of_room
-        steps = plan(self.current, desired, owned, short_of_room=short_of_room)
+        steps = plan(self.current, desired, owned.images, owned.volumes, short_of_room)
         waits = [_LOOK_EVERY] if handing is None else [_LOOK_EVERY, handing]
         forced = self._interventions.forced(aim, self.current)
         permitted = await self._exclusion.permitted(steps, self.current, forced)

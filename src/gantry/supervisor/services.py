@@ -8,6 +8,7 @@ from gantry.supervisor.engine import Engine
 from gantry.supervisor.exposition import Sample
 from gantry.supervisor.host import Host
 from gantry.supervisor.keys import Scope
+from gantry.supervisor.local_service import LocalService
 from gantry.supervisor.locks import Locks
 from gantry.supervisor.pulse import Pulse
 from gantry.supervisor.tags import Tags
@@ -39,3 +40,6 @@ class Services(Protocol):
 
     async def samples(self, scope: Scope) -> Iterable[Sample]:
         """The device's figures, of as much as this scope may see."""
+
+    def local(self) -> LocalService:
+        """Local mode."""

@@ -16,7 +16,8 @@ class Settings:
     `instance` marks what this supervisor made in the engine (label `io.gantry.instance`), so that
     it never touches what others made there. `runtime_directory` and `host_docker_socket` are paths
     of the host, not of the supervisor's container: applications get them mounted. `runtime_path` is
-    where the supervisor sees the former. `host_door` is the socket on which the host answers.
+    where the supervisor sees the former. `host_door` is the socket on which the host answers,
+    `variant` the host's: what belongs to development is refused on others.
     """
 
     config_path: Path
@@ -29,6 +30,7 @@ class Settings:
     runtime_directory: str
     runtime_path: Path
     host_door: Path
+    variant: str = "production"
 
     @property
     def database_path(self) -> Path:
@@ -60,4 +62,5 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         runtime_directory=runtime,
         runtime_path=Path(environment.get("RUNTIME_DIRECTORY", runtime)),
         host_door=Path(environment.get("HOST_DOOR", "/run/gantry/host/door.sock")),
+        variant=environment.get("HOST_VARIANT", "production"),
     )

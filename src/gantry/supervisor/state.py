@@ -87,6 +87,14 @@ class EngineNetwork:
 
 
 @dataclass(frozen=True, slots=True)
+class Owned:
+    """What the planner may remove once nothing wants it: names of images and of volumes."""
+
+    images: frozenset[str] = field(default_factory=frozenset)
+    volumes: frozenset[str] = field(default_factory=frozenset)
+
+
+@dataclass(frozen=True, slots=True)
 class CurrentState:
     """All that the planner looks at. `handed_over` are ids of containers to which an older one of
     their service has handed over, or for which its time to do so is over."""

@@ -53,7 +53,7 @@ class CreateVolume:
 
 @dataclass(frozen=True, slots=True)
 class RemoveVolume:
-    """Remove a volume with all that is in it: somebody asked for a purge."""
+    """Remove a volume with all that is in it: of a purge, or of local mode."""
 
     name: str
 

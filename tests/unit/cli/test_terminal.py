@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from gantry.cli.log_follow import LogLine
-from gantry.cli.logs import _print_line
+from gantry.cli.logs import print_line
 from gantry.cli.output import coloured, table_of
 
 HOSTILE = "a\x1b[2J\x1b]52;c;aGk=\x07\x1b]0;t\x1b\\\x9b31m\x1bc\x07\x08b"
@@ -14,7 +14,7 @@ HOSTILE = "a\x1b[2J\x1b]52;c;aGk=\x07\x1b]0;t\x1b\\\x9b31m\x1bc\x07\x08b"
 
 def printed(line: LogLine) -> str:
     out = Console(file=io.StringIO(), force_terminal=True, color_system="standard", width=200)
-    _print_line(out, line, {})
+    print_line(out, line, {})
     assert isinstance(out.file, io.StringIO)
     return out.file.getvalue()
 

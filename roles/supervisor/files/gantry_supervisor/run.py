@@ -10,6 +10,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from gantry_supervisor import container, health, images, settings, trial
@@ -177,7 +178,12 @@ class Watch:
         Raises:
             EndError: it ended, was not healthy in its trial, or its settings changed.
         """
-        body = container.body(self._image, self._role, settings.choice(), container.bounding_set())
+        chosen = settings.choice()
+        if chosen.source and not Path(chosen.source).is_dir():
+            # After a factory reset, say: an empty folder over the package would run nothing.
+            say(f"{chosen.source}, the source in {settings.CHOICE}, is not there: not used")
+            chosen = chosen.changed(source="")
+        body = container.body(self._image, self._role, chosen, container.bounding_set())
         settings.STORE.mkdir(mode=0o700, parents=True, exist_ok=True)
         settings.DOOR.mkdir(mode=0o700, parents=True, exist_ok=True)
         settings.RUNTIME.mkdir(mode=0o755, exist_ok=True)

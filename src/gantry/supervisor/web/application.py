@@ -15,7 +15,7 @@ from gantry.supervisor.host import HostError
 from gantry.supervisor.intervene import InterventionError
 from gantry.supervisor.keys import EVERYTHING, Scope
 from gantry.supervisor.locks import LockedError
-from gantry.supervisor.web import own, v1, v2
+from gantry.supervisor.web import local, own, v1, v2
 from gantry.supervisor.web.calls import (
     Call,
     Endpoint,
@@ -28,7 +28,12 @@ from gantry.supervisor.web.calls import (
 _LOG = logging.getLogger(__name__)
 
 # A module of endpoints is added here: its table, and nothing else.
-ENDPOINTS: tuple[Endpoint, ...] = (*v1.ENDPOINTS, *v2.ENDPOINTS, *own.ENDPOINTS)
+ENDPOINTS: tuple[Endpoint, ...] = (
+    *v1.ENDPOINTS,
+    *v2.ENDPOINTS,
+    *local.ENDPOINTS,
+    *own.ENDPOINTS,
+)
 
 
 def application(supervisor: Supervisor) -> Starlette:

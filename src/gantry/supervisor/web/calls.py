@@ -68,6 +68,7 @@ class StreamSlots:
 
     events: Slots = field(default_factory=lambda: Slots(8))
     journals: Slots = field(default_factory=lambda: Slots(4))
+    local_logs: Slots = field(default_factory=lambda: Slots(3))
 
 
 @dataclass(frozen=True, slots=True)

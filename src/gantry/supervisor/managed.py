@@ -23,6 +23,7 @@ from gantry.supervisor.observe import registry_of
 from gantry.supervisor.poll import Poller, poll_interval
 from gantry.supervisor.reconcile import Reconciler
 from gantry.supervisor.report import Reporter
+from gantry.supervisor.rollback import Rollback
 from gantry.supervisor.settings import Settings
 from gantry.supervisor.state import CurrentState
 from gantry.supervisor.status import device_state, overall, report_apps, settled_commits
@@ -88,6 +89,12 @@ class Managed:
             self._observed,
             lambda: self._registries,
         )
+        self._rollback = Rollback(
+            store, parts.journal, self._aim_again, self._reconciler.wake, self._chore
+        )
+        await self._rollback.load()
+        self._reconciler.heard = self._rollback.heard
+        self._reconciler.kept_images = self._rollback.kept_images
         running = await store.get("running")
         self._running = {int(app): str(commit) for app, commit in (running or {}).items()}
         self._registries = set(await store.get("registries") or ())
@@ -115,6 +122,7 @@ class Managed:
         return {
             "reconcile": self._reconciler.run,
             "engine events": self._reconciler.follow_events,
+            "rollback": self._rollback.run,
             "poll": self._poller.run,
             "announcements": self._poller.listen,
             "report": self._reporter.run,
@@ -158,7 +166,7 @@ class Managed:
     def _aim(self, target: TargetState) -> None:
         parts = self._parts
         known = device.facts(parts.settings, parts.config, parts.info, self._memory, target.name)
-        desired = desired_state(target, known)
+        desired = desired_state(self._rollback.aim(target), known)
         for rejection in desired.rejections:
             parts.journal.write(
                 f"Release {rejection.commit} cannot be run: {rejection.reason}", is_error=True
@@ -173,6 +181,11 @@ class Managed:
             self._reconciler.aim(desired)
         self._reporter.changed()
 
+    def _aim_again(self) -> None:
+        """Another release is to be followed, though the api's target is the same."""
+        if self._target is not None:
+            self._aim(self._target)
+
     def _observed(self, current: CurrentState) -> None:
         if self._paused:
             return
@@ -182,6 +195,7 @@ class Managed:
         if running != self._running:
             self._running = running
             self._chore(self._parts.store.put("running", {str(k): v for k, v in running.items()}))
+        self._rollback.observed(current, self._desired)
         self._reporter.changed()
 
     def _chore(self, work: Coroutine[Any, Any, None]) -> None:
@@ -217,13 +231,14 @@ class Managed:
         return Credentials(f"d_{config.uuid}", config.device_key or "", registry)
 
     def _apps(self) -> dict[str, Any]:
-        return report_apps(
+        apps = report_apps(
             self._reconciler.current,
             self._desired,
             self._fetcher.progress(),
             self._executor.doing,
             self._running,
         )
+        return self._rollback.marked(apps)
 
     def _state(self) -> dict[str, Any]:
         """The device's whole state, as it is reported."""

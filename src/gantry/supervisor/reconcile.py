@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import aclosing
+from typing import Any
 
 from gantry.supervisor.backoff import Backoff
 from gantry.supervisor.desired import DesiredState, Label
@@ -56,6 +57,9 @@ class Reconciler:
         self.current = CurrentState()
         self.busy_since: float | None = None
         self.looked = False
+        # Who hears the engine's events, and who names images that are kept though not wanted now.
+        self.heard: Callable[[Mapping[str, Any]], None] = lambda _event: None
+        self.kept_images: Callable[[], frozenset[str]] = frozenset
 
     @property
     def idle(self) -> bool:
@@ -95,8 +99,9 @@ class Reconciler:
         while True:
             try:
                 async with aclosing(self._engine.events(label, _EVENTS)) as events:
-                    async for _event in events:
+                    async for event in events:
                         trouble.reset()
+                        self.heard(event)
                         self._echoes = list(_ECHOES)
                         self._wake.set()
             except EngineError as error:
@@ -120,7 +125,8 @@ class Reconciler:
         desired = self._desired
         if desired is None:
             return _LOOK_EVERY
-        steps = plan(self.current, desired, owned_images(self.current, self._registries()))
+        owned = owned_images(self.current, self._registries()) - self.kept_images()
+        steps = plan(self.current, desired, owned)
         waits = [_LOOK_EVERY]
         wait = await self._fetcher.want(step for step in steps if isinstance(step, FetchImage))
         if wait is not None:

@@ -10,6 +10,7 @@ import os
 import secrets
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tarfile
@@ -17,7 +18,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -308,6 +309,12 @@ class Device:
 
     def get(self, path: str, **how: Any) -> httpx2.Response:
         return httpx2.get(f"http://127.0.0.1:{self.port}{path}", **how)
+
+    def fact(self, name: str) -> Any:
+        """What the supervisor remembers under this name."""
+        with closing(sqlite3.connect(self.home / "data" / "database.sqlite")) as database:
+            row = database.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
+        return json.loads(row[0]) if row else None
 
     def containers(self, running: bool = False) -> list[Container]:
         filters: dict[str, str | list[str] | bool] = {

@@ -39,13 +39,15 @@ http: {addr: ":5000"}
 """
 
 
-def wait_until(what: str, check: Callable[[], Any], seconds: float = 90.0) -> Any:
-    """The first true answer of `check`."""
+def wait_until(
+    what: str, check: Callable[[], Any], seconds: float = 90.0, every: float = 0.1
+) -> Any:
+    """The first true answer of `check`, asked again every so many seconds."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if answer := check():
             return answer
-        time.sleep(0.1)
+        time.sleep(every)
     raise AssertionError(f"not within {seconds:.0f} s: {what}")
 
 
@@ -74,6 +76,7 @@ class Cloud:
         self.retry_after: str | None = None
         self.streams = True
         self.after_register: Callable[[], None] = lambda: None
+        self.before_report: Callable[[dict[str, Any]], None] = lambda _: None
         self._server: uvicorn.Server | None = None
 
     def start(self) -> None:
@@ -184,7 +187,9 @@ class Cloud:
     async def _report(self, request: Request) -> Response:
         if refusal := self._refusal(request):
             return refusal
-        self.reports.append(await request.json())
+        report = await request.json()
+        await asyncio.to_thread(self.before_report, report)
+        self.reports.append(report)
         return Response(status_code=200)
 
     async def _logs(self, request: Request) -> Response:
@@ -250,6 +255,7 @@ class Device:
         self.boot = home / "boot"
         self.boot.mkdir()
         self.process: subprocess.Popen[bytes] | None = None
+        self.environment: dict[str, str] = {}
         self.write_config(
             {
                 "applicationId": str(self.app_id),
@@ -281,6 +287,7 @@ class Device:
             "GANTRY_INSTANCE": self.instance,
             "PYTHONPATH": str(ROOT / "src"),
             "PYTHONWARNINGS": "error",
+            **self.environment,
         }
         with (self.home / "log").open("ab") as log:
             self.process = subprocess.Popen(

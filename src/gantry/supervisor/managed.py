@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gantry.supervisor import VERSION, device, wire
+from gantry.supervisor.clock import WallClock
 from gantry.supervisor.cloud import Cloud, TargetAnswer
 from gantry.supervisor.config import DeviceConfig
 from gantry.supervisor.desired import DesiredState, desired_state
@@ -123,6 +124,7 @@ class Managed:
             "reconcile": self._reconciler.run,
             "engine events": self._reconciler.follow_events,
             "rollback": self._rollback.run,
+            "clock": self._watch_clock,
             "poll": self._poller.run,
             "announcements": self._poller.listen,
             "report": self._reporter.run,
@@ -215,6 +217,17 @@ class Managed:
         self._fetcher.hurry()
         self._reconciler.wake()
 
+    async def _watch_clock(self) -> None:
+        """What failed for the time's sake is tried again; a log's lines may be in its past now."""
+        wall_clock = WallClock()
+        while True:
+            difference = await wall_clock.wait_for_jump()
+            _LOG.warning("the clock jumped by %.0f s", difference)
+            if difference < 0:
+                self._followers.read_again()
+            self._online()
+            self._poller.ask_now()
+
     def _interval(self) -> float:
         """Seconds between polls: the device's variable, else config.json."""
         variables = self._target.config if self._target else {}
@@ -261,10 +274,8 @@ class Managed:
         busy = self._reconciler.busy_since
         if busy is not None and now - busy > max(2 * interval, _STUCK_AFTER):
             found.append(f"the reconcile loop has been at one round for {now - busy:.0f} s")
-        silence = now - self._poller.last_attempt
-        if silence > 2 * interval + 120.0:
-            found.append(f"the poll loop has not polled for {silence:.0f} s")
-        return found
+        promises = (self._poller.promise, self._reporter.promise)
+        return found + [each for each in (one.complaint() for one in promises) if each]
 
     def device(self) -> dict[str, Any]:
         """The body of `GET /v1/device`."""

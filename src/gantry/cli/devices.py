@@ -137,7 +137,7 @@ def _watched_row(device: "Device") -> "list[RenderableType]":
 
 
 def release_text(device: "Device") -> str:
-    """`1a2b3c4`, or `1a2b3c4 → 5d6e7f8` while it should run another, and whether it gave that up."""
+    """`1a2b3c4`, or `1a2b3c4 → 5d6e7f8` while it should run another, and whether that failed."""
     runs, target = (device.commit or "")[:7], (device.target_commit or "")[:7]
     if runs == target or not target:
         return runs

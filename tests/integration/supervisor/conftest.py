@@ -69,6 +69,7 @@ class Cloud:
         self.registrations: list[dict[str, Any]] = []
         self.apps: dict[str, Any] = {}
         self.config: dict[str, str] = {}
+        self.name = "quiet-robot"
         self.polls: list[int] = []
         self.reports: list[dict[str, Any]] = []
         self.lines: list[dict[str, Any]] = []
@@ -102,7 +103,7 @@ class Cloud:
             self._server = None
 
     def target(self, uuid: str) -> dict[str, Any]:
-        return {uuid: {"name": "quiet-robot", "config": self.config, "apps": self.apps}}
+        return {uuid: {"name": self.name, "config": self.config, "apps": self.apps}}
 
     def etag(self, uuid: str) -> str:
         content = json.dumps(self.target(uuid), sort_keys=True).encode()

@@ -55,7 +55,7 @@ def fault_of(seed: int) -> Fault:
     dice = random.Random(seed)  # noqa: S311 (what was seen can be seen again)
     victim = VICTIMS[seed % 2]
     point = tuple(POINTS)[seed // 2 % len(POINTS)]
-    return Fault(seed, victim, point, dice.uniform(0.0, POINTS[point]), dice.randint(1, 3))
+    return Fault(seed, victim, point, dice.uniform(0.0, POINTS[point]), dice.randint(1, 2))
 
 
 class Rig:

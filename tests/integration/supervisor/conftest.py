@@ -71,6 +71,7 @@ class Cloud:
         self.config: dict[str, str] = {}
         self.name = "quiet-robot"
         self.polls: list[int] = []
+        self.announced_at = 0.0  # seconds since the epoch
         self.reports: list[dict[str, Any]] = []
         self.lines: list[dict[str, Any]] = []
         self.status: int | None = None  # answer every request of a device with this instead
@@ -180,6 +181,7 @@ class Cloud:
             while self._server is not None and not self._server.should_exit:
                 if (etag := self.etag(uuid)) != told:
                     told = etag
+                    self.announced_at = time.time()
                     yield f"event: target\ndata: {json.dumps({'etag': etag})}\n\n"
                 await asyncio.sleep(0.05)
 

@@ -139,8 +139,9 @@ class OwnEngine:
     def sh(self, script: str) -> str:
         """Run a line of shell beside the engine."""
         status, output = self.container.exec_run(["sh", "-c", script])
+        assert isinstance(output, bytes)
         assert status == 0, output.decode()
-        return str(output.decode())
+        return output.decode()
 
     def kill(self) -> None:
         """kill -9 of dockerd; it is started anew half a second later."""

@@ -269,7 +269,7 @@ def _standing(
         return Standing.UNWELL, "could not be created" if found is None else "could not be started"
     status = found.exit_code
     if found.state is ContainerState.EXITED and status != 0:
-        policy = service.restart
+        policy = service.body["HostConfig"]["RestartPolicy"]
         ends = policy.get("Name") == "no" or "MaximumRetryCount" in policy
         return Standing.LOST if ends else Standing.UNWELL, f"ended with status {status}"
     if found.state is ContainerState.RESTARTING and status != 0:

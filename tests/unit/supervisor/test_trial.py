@@ -1,5 +1,4 @@
-"""Trials of releases: what is good, what is rejected, what is left alone. By the planner's engine
-in memory, with the supervisor's own clock."""
+"""Trials of releases: what is good, what is rejected, what is left alone."""
 
 import asyncio
 import json
@@ -16,12 +15,20 @@ from gantry.supervisor.desired import DesiredState, desired_state
 from gantry.supervisor.journal import Journal
 from gantry.supervisor.plan import plan
 from gantry.supervisor.rollback import Rollback, read_end
-from gantry.supervisor.state import Container, ContainerState, CurrentState, EngineImage, Health
+from gantry.supervisor.state import (
+    Container,
+    ContainerState,
+    CurrentState,
+    EngineImage,
+    EngineNetwork,
+    Health,
+)
 from gantry.supervisor.status import report_apps
+from gantry.supervisor.steps import FetchImage, RemoveImage
 from gantry.supervisor.store import Store
 from gantry.supervisor.target import TargetApp, TargetState, read_target
 from gantry.supervisor.trial import End, Record, Rules, Trial
-from tests.unit.supervisor.test_plan import DEVICE, Model
+from tests.unit.supervisor.test_reports import DEVICE
 
 RULES = Rules(timeout=30.0, settle=10.0, crashes=3)
 STEP = 2.0
@@ -326,29 +333,36 @@ def test_images_of_the_good_release_are_kept_and_the_planner_goes_back() -> None
     device.aim(target("bbb"))
     kept = trial.kept_images(device.target, {"u": device.record}, RULES)
     assert kept == {"r/v2/main@sha256:aaa"}
-    model = Model()
-    settle(model, desired_state(target("aaa"), DEVICE), frozenset())
-    settle(model, desired_state(target("bbb"), DEVICE), kept)
-    assert model.current.references() == {"r/v2/main@sha256:aaa", "r/v2/main@sha256:bbb"}
+    there = at_its_goal(device)
+    owned = there.references()
+    wanted = desired_state(device.target, DEVICE)
+    assert plan(there, wanted, owned - kept) == ()
+    assert plan(there, wanted, owned) == (RemoveImage("r/v2/main@sha256:aaa"),)
     device.run(100)
-    steps = settle(
-        model, desired_state(trial.followed(device.target, {"u": device.record}), DEVICE), kept
-    )
-    assert "FetchImage" not in steps
-    assert model.current.references() == {"r/v2/main@sha256:aaa"}
+    [back] = desired_state(trial.followed(device.target, {"u": device.record}), DEVICE).apps
+    steps = plan(there, DesiredState((back,)), owned - kept)
+    assert "StartContainer" in [type(each).__name__ for each in steps]
+    assert not any(isinstance(each, FetchImage) for each in steps)
     label = {"labels": {"io.balena.update.strategy": "delete-then-download"}}
     device.aim(read_target({"d": {"apps": {"u": _labelled("ccc", label)}}}, "d"))
     assert trial.kept_images(device.target, {"u": device.record}, RULES) == frozenset()
 
 
-def settle(model: Model, desired: DesiredState, kept: frozenset[str]) -> list[str]:
-    """Carry out plans until there is nothing to do; the kinds of their steps."""
-    done = []
-    while steps := plan(model.current, desired, model.current.references() - kept):
-        for each in steps:
-            model.do(each)
-            done.append(type(each).__name__)
-    return done
+def at_its_goal(device: Device) -> CurrentState:
+    """An engine that has all of what is followed, and the good release's image."""
+    device.does.clear()
+    [app] = desired_state(device.target, DEVICE).apps
+    good = [EngineImage(each, (each,)) for each in ["r/v2/main@sha256:aaa"]]
+    found = device.current()
+    device.does["bbb", "main"] = RESTARTING
+    return replace(
+        found,
+        images=(*good, *found.images),
+        networks=tuple(
+            EngineNetwork(each.name, each.name, app.id, each.config_hash) for each in app.networks
+        ),
+        volumes=frozenset(each.name for each in app.volumes),
+    )
 
 
 def _labelled(commit: str, label: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ settings.register_profile(
 )
 settings.load_profile("gantry")
 
+
 def pytest_configure() -> None:
     """Ctrl-C works in what the tests start: a shell makes its background jobs ignore it, and that
     is inherited."""

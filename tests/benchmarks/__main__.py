@@ -1,6 +1,6 @@
 """Figures of the whole: `make bench`. They are printed, as tables in Markdown, and never asserted.
 
-    .venv/bin/python -m tests.benchmarks [--fleet devbots] [--only push,up,supervisor]
+    .venv/bin/python -m tests.benchmarks [--fleet devbots] [--only push,up,supervisor,announcement]
 
 `push` needs a fleet that is up; it makes an application and a virtual device of its own there and
 removes both. `up` deploys a fleet of its own, `benchbots`, and removes it.
@@ -14,10 +14,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.benchmarks import machine, noop_up, push_to_running
+from tests.benchmarks import announcement, machine, noop_up, push_to_running
 from tests.benchmarks.fleet import BenchmarkError, application, fleet_that_is_up
 
-PARTS = ("push", "up", "supervisor")
+PARTS = ("push", "up", "supervisor", "announcement")
 # The aims for the supervisor's resident memory, in MB of 1024².
 IDLE_MB, BUSY_MB = 35.0, 45.0
 QUIET_LOAD = 1.0
@@ -76,7 +76,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--fleet", default="devbots", help="a fleet that is up; default: devbots")
-    parser.add_argument("--only", default=",".join(PARTS), help="some of push,up,supervisor")
+    parser.add_argument("--only", default=",".join(PARTS), help=f"some of {','.join(PARTS)}")
     parser.add_argument("--times", type=int, default=5, help="samples of each; default: 5")
     parser.add_argument("--seconds", type=float, default=60.0, help="for each look at memory")
     options = parser.parse_args()
@@ -87,6 +87,7 @@ def main() -> int:
         "push": lambda: push(options.fleet, options.times),
         "up": lambda: up(options.times),
         "supervisor": lambda: supervisor(options.seconds),
+        "announcement": lambda: announcement.report(announcement.measure(4 * options.times, say)),
     }
     print(f"{machine.describe()}; {time.strftime('%Y-%m-%d')}\n", flush=True)
     status = 0

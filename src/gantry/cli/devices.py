@@ -137,6 +137,9 @@ def _watched_row(device: "Device") -> "list[RenderableType]":
 
 
 def release_text(device: "Device") -> str:
-    """`1a2b3c4`, or `1a2b3c4 → 5d6e7f8` while it should run another."""
+    """`1a2b3c4`, or `1a2b3c4 → 5d6e7f8` while it should run another, and whether that failed."""
     runs, target = (device.commit or "")[:7], (device.target_commit or "")[:7]
-    return runs if runs == target or not target else f"{runs or 'none'} → {target}"
+    if runs == target or not target:
+        return runs
+    rejected = " rejected" if device.update_status == "rejected" else ""
+    return f"{runs or 'none'} → {target}{rejected}"

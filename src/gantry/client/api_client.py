@@ -43,7 +43,7 @@ _APPLICATION = {
 }
 _DEVICE = {
     "$select": "id,uuid,device_name,is_online,overall_status,overall_progress,ip_address,"
-    "os_version,supervisor_version,last_connectivity_event",
+    "os_version,supervisor_version,last_connectivity_event,update_status",
     "$expand": "is_of__device_type($select=slug),belongs_to__application($select=slug),"
     "is_running__release($select=commit),should_be_running__release($select=commit),"
     "device_tag($select=tag_key,value;$orderby=tag_key asc)",

@@ -52,7 +52,8 @@ class Application:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device; `commit` is what it runs, `target_commit` what it should run."""
+    """A device; `commit` is what it runs, `target_commit` what it should run, `update_status` how
+    far it is with that (`rejected`: it went back to what it ran before)."""
 
     id: int
     name: str
@@ -69,6 +70,7 @@ class Device:
     supervisor_version: str | None
     last_seen: str | None
     tags: Mapping[str, str]
+    update_status: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +150,7 @@ def device(row: dict[str, Any]) -> Device:
         supervisor_version=row["supervisor_version"],
         last_seen=row["last_connectivity_event"],
         tags={each["tag_key"]: each["value"] for each in row["device_tag"]},
+        update_status=row["update_status"],
     )
 
 

@@ -11,12 +11,12 @@ from gantry.supervisor.app import App, StartError
 from gantry.supervisor.settings import SettingsError, read_settings
 
 
-async def _run() -> None:
+async def _run() -> bool:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await App(read_settings(os.environ)).run(stop)
+    return await App(read_settings(os.environ)).run(stop)
 
 
 def main() -> int:
@@ -27,10 +27,13 @@ def main() -> int:
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.info("supervisor %s", VERSION)
     try:
-        asyncio.run(_run())
+        again = asyncio.run(_run())
     except (StartError, SettingsError) as error:
         logging.error("%s", error)
         return 1
+    if again:
+        logging.shutdown()
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606 (the same program)
     return 0
 
 

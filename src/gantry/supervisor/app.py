@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any
 
-from gantry.supervisor import httpserver, web
+from gantry.supervisor import clock, httpserver, moves, recovery, web
 from gantry.supervisor.backoff import Backoff
 from gantry.supervisor.cloud import Cloud, CloudError
 from gantry.supervisor.config import DEFAULT_PORT, ConfigError, ConfigFile, DeviceConfig
@@ -52,8 +52,9 @@ class App:
         self._positions: dict[str, LogPosition] = {}
         self._saved_at = 0.0
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Run until `stop` is set. Containers of applications run on.
+    async def run(self, stop: asyncio.Event) -> bool:
+        """Run until `stop` is set, or until config.json makes another device of this one: then
+        True, and the supervisor is to begin anew. Containers of applications run on.
 
         Raises:
             StartError: the data directory or the port cannot be used.
@@ -70,7 +71,7 @@ class App:
             await asyncio.wait({life, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if life.done():
                 life.result()  # raises what ended it
-                await stopping
+            return life.done()
         finally:
             _LOG.info("stopping; applications run on")
             server.close()
@@ -95,10 +96,11 @@ class App:
         return server
 
     async def _live(self) -> None:
-        """Become a device of the fleet, and then be one."""
+        """Become a device of the fleet, and then be one for as long as config.json says so."""
+        info = await self._host()
+        await recovery.remember(self._store, self._engine, self._settings.instance)
         memory = await recall(self._store)
         self._keys = memory.keys
-        info = await self._host()
         config = await self._provision(info)
         cloud = Cloud(config, ssl_context(config.root_ca))
         parts = Parts(
@@ -118,6 +120,7 @@ class App:
         self._managed = managed
         for name, work in managed.loops().items():
             self._tasks.append(asyncio.create_task(_keep_going(name, work), name=name))
+        await moves.until_changed(self._file, config)
 
     async def _host(self) -> EngineInfo:
         """What the engine says of the host, once it answers."""
@@ -144,7 +147,7 @@ class App:
                 if str(error) != said:
                     said = str(error)
                     _LOG.error("not provisioned: %s; trying again", error)
-                await asyncio.sleep(wait)
+                await clock.sleep(wait)
 
     async def _try_to_provision(self, info: EngineInfo) -> DeviceConfig:
         clouds: list[Cloud] = []

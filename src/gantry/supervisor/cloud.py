@@ -22,6 +22,8 @@ POLL_TIMEOUT = 59.0
 EVENTS_SILENCE = 45.0
 # A hundred services with a hundred long variables each are less.
 BODY_LIMIT = 16 * 1024**2
+# A server, or a clock, that is out of its mind is not obeyed for longer than this, in seconds.
+_LONGEST_RETRY_AFTER = 3600.0
 
 
 def http_client(context: ssl.SSLContext, connections: int) -> httpx2.AsyncClient:
@@ -263,8 +265,9 @@ def _retry_after(value: str | None) -> float | None:
     if not value:
         return None
     if value.isdecimal():
-        return float(value)
+        return min(float(value), _LONGEST_RETRY_AFTER)
     try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time())
+        seconds = parsedate_to_datetime(value).timestamp() - time()
+        return min(max(0.0, seconds), _LONGEST_RETRY_AFTER)
     except ValueError:
         return None

@@ -31,6 +31,8 @@ from gantry.supervisor.steps import (
 _LOG = logging.getLogger(__name__)
 # A service that was left in peace for so long starts at once again, in seconds.
 _FORGIVEN_AFTER = 600.0
+# An engine that does not answer is no fault of a step, which is tried again so soon, in seconds.
+_ENGINE_AWAY = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ class Executor:
             try:
                 await self._carry_out(step)
             except EngineError as error:
-                delay = self._failed(key)
+                delay = self._failed(key) if error.status is not None else _ENGINE_AWAY
                 self.short_of_room |= is_full(str(error))
                 self._journal.write(
                     f"{_sentence(step)} failed: {error}; next try in {delay:.0f} s",
@@ -121,6 +123,9 @@ class Executor:
                 self._failed(key)
             else:
                 self._attempts.pop(key, None)
+            if isinstance(step, CreateContainer):
+                # What is new is started at once, though another of its name may have failed.
+                self._attempts.pop(_key(StartContainer(step.service)), None)
         return len(steps), None
 
     def _wait(self, key: str) -> float:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import struct
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime
@@ -17,6 +18,8 @@ _HEADER = struct.Struct(">BxxxL")
 _STDERR = 2
 # What a program writes without ever ending a line is passed on in pieces of this size, in bytes.
 _PIECE = 64 * 1024
+# Beyond what clocks differ, in nanoseconds.
+_FUTURE = 60 * 1_000_000_000
 
 
 def parse_timestamp(text: str) -> int:
@@ -122,10 +125,20 @@ class LogFollowers:
             if follower is None:
                 position = self._positions.pop(each.id, self._origin)
                 follower = self._followers[each.id] = _Follower(each, position)
-                follower.task = asyncio.create_task(self._follow(follower), name="follow log")
+                self._begin(follower)
             elif each.state.is_up or each != follower.container:
                 follower.container = each
                 follower.started.set()
+
+    def _begin(self, follower: _Follower) -> None:
+        follower.task = asyncio.create_task(self._follow(follower), name="follow log")
+
+    def read_again(self) -> None:
+        """The clock went back: the engine, asked for lines of a later time, would give none."""
+        for follower in self._followers.values():
+            if follower.task is not None:
+                follower.task.cancel()
+            self._begin(follower)
 
     async def drain(self, container: str) -> None:
         """Wait until a stopped container's output has been read, for a while at most."""
@@ -170,6 +183,10 @@ class LogFollowers:
         very time that were read before are passed over."""
         decoder = LogDecoder(tty)
         start = follower.position
+        if start.timestamp_ns > time.time_ns() + _FUTURE:
+            # Lines of a time that has not come yet: the clock went back. All is sent again; the
+            # service knows by their ids the lines that it has.
+            start = LogPosition(0, 0)
         passed_over = 0
         since = f"{start.timestamp_ns // 1_000_000_000}.{start.timestamp_ns % 1_000_000_000:09d}"
         async with aclosing(self._engine.logs(follower.container.id, since)) as pieces:

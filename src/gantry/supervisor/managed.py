@@ -10,6 +10,7 @@ from typing import Any
 
 from gantry.supervisor import VERSION, device, exposition, interventions, lockfiles, wire
 from gantry.supervisor.actions import Actions, Surroundings
+from gantry.supervisor.clock import WallClock
 from gantry.supervisor.cloud import Cloud, TargetAnswer
 from gantry.supervisor.config import DeviceConfig
 from gantry.supervisor.desired import DesiredState, desired_state
@@ -37,6 +38,7 @@ from gantry.supervisor.poll import Poller, poll_interval
 from gantry.supervisor.pulse import Pulse
 from gantry.supervisor.reconcile import Reconciler
 from gantry.supervisor.report import Reporter
+from gantry.supervisor.rollback import Rollback
 from gantry.supervisor.roomcheck import RoomCheck
 from gantry.supervisor.settings import Settings
 from gantry.supervisor.state import CurrentState
@@ -149,6 +151,12 @@ class Managed:
         )
         self._reconciler.owned = self._local.owned
         await self._local.open()
+        self._rollback = Rollback(
+            store, parts.journal, self._aim_again, self._reconciler.wake, self._chore
+        )
+        await self._rollback.load()
+        self._reconciler.heard = self._rollback.heard
+        self._reconciler.kept_images = self._rollback.kept_images
         running = await store.get("running")
         self._running = {int(app): str(commit) for app, commit in (running or {}).items()}
         self._registries = set(await store.get("registries") or ())
@@ -202,6 +210,8 @@ class Managed:
         return {
             "reconcile": self._reconciler.run,
             "engine events": self._reconciler.follow_events,
+            "rollback": self._rollback.run,
+            "clock": self._watch_clock,
             "poll": self._poller.run,
             "announcements": self._poller.listen,
             "report": self._reporter.run,
@@ -249,9 +259,10 @@ class Managed:
         """Aim at what the fleet says or, in local mode, at what was given here."""
         parts = self._parts
         self._local.follow(target.config)
+        goal = self._local.goal(target)
         if not self._local.active:
             self._chore(self._local.forget())
-        goal = self._local.goal(target)
+            goal = self._rollback.aim(goal)
         if self._memory.keys.provide(app.id for app in (*target.apps, *goal.apps)):
             self._chore(self._memory.keys.save())
         desired = self._desired_of(goal)
@@ -290,6 +301,11 @@ class Managed:
         await asyncio.to_thread(lockfiles.prepare, services, app_id, service)
         await asyncio.to_thread(self._handovers.clear, app_id, service)
 
+    def _aim_again(self) -> None:
+        """Another release is to be followed, though the api's target is the same."""
+        if self._target is not None:
+            self._aim(self._target)
+
     def _observed(self, current: CurrentState) -> None:
         if self._paused:
             return
@@ -301,6 +317,7 @@ class Managed:
         if running != self._running:
             self._running = running
             self._chore(self._parts.store.put("running", {str(k): v for k, v in running.items()}))
+        self._rollback.observed(current, self._desired)
         self._reporter.changed()
 
     def _desired_of(self, target: TargetState) -> DesiredState:
@@ -342,6 +359,17 @@ class Managed:
         self._fetcher.hurry()
         self._reconciler.wake()
 
+    async def _watch_clock(self) -> None:
+        """What failed for the time's sake is tried again; a log's lines may be in its past now."""
+        wall_clock = WallClock()
+        while True:
+            difference = await wall_clock.wait_for_jump()
+            _LOG.warning("the clock jumped by %.0f s", difference)
+            if difference < 0:
+                self._followers.read_again()
+            self._online()
+            self._poller.ask_now()
+
     def _interval(self) -> float:
         """Seconds between polls: the device's variable, else config.json."""
         variables = self._target.config if self._target else {}
@@ -358,7 +386,7 @@ class Managed:
         return Credentials(f"d_{config.uuid}", config.device_key or "", registry)
 
     def _apps(self) -> dict[str, Any]:
-        return self.picture().reported()
+        return self._rollback.marked(self.picture().reported())
 
     def picture(self) -> Picture:
         """See Services. A service that somebody at the device stopped is as it must be."""
@@ -420,10 +448,8 @@ class Managed:
         busy = self._reconciler.busy_since
         if busy is not None and now - busy > max(2 * interval, _STUCK_AFTER):
             found.append(f"the reconcile loop has been at one round for {now - busy:.0f} s")
-        silence = now - self._poller.last_attempt
-        if silence > 2 * interval + 120.0:
-            found.append(f"the poll loop has not polled for {silence:.0f} s")
-        return found
+        promises = (self._poller.promise, self._reporter.promise)
+        return found + [each for each in (one.complaint() for one in promises) if each]
 
     def device(self) -> dict[str, Any]:
         """The body of `GET /v1/device`."""

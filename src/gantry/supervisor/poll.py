@@ -8,11 +8,17 @@ from contextlib import aclosing, suppress
 
 from gantry.supervisor import wire
 from gantry.supervisor.backoff import Backoff, jitter
-from gantry.supervisor.cloud import Cloud, CloudError, TargetAnswer
+from gantry.supervisor.cloud import POLL_TIMEOUT, Cloud, CloudError, TargetAnswer
+from gantry.supervisor.watchdog import Promise
 
 _LOG = logging.getLogger(__name__)
 # The family's first pause after a failed poll, in seconds; it doubles up to the poll interval.
 _FIRST_RETRY = 15.0
+_REFUSED = (
+    "; the api does not know this device by its key: give config.json the right deviceApiKey, or "
+    "take uuid, deviceApiKey, deviceId and registered_at out of it and give it an apiKey, so that "
+    "the device registers anew. What runs goes on running"
+)
 _VARIABLES = ("BALENA_SUPERVISOR_POLL_INTERVAL", "RESIN_SUPERVISOR_POLL_INTERVAL")
 
 
@@ -51,6 +57,7 @@ class Poller:
         self.last_attempt = time.monotonic()
         self.last_success: float | None = None
         self.failures = 0
+        self.promise = Promise("poll")
 
     def ask_now(self) -> None:
         """Poll as soon as possible."""
@@ -61,6 +68,7 @@ class Poller:
         trouble = Backoff(_FIRST_RETRY, _FIRST_RETRY)
         while True:
             self._now.clear()
+            self.promise.within(POLL_TIMEOUT)
             delay = jitter(self._interval())
             try:
                 await self._poll()
@@ -70,7 +78,9 @@ class Poller:
                 if error.status is None:
                     self.away.set()
                 delay = max(trouble.next(), error.retry_after or 0.0)
-                _LOG.warning("no target: %s; next try in %.0f s", error, delay)
+                advice = _REFUSED if error.status == 401 and self.failures == 1 else ""
+                _LOG.warning("no target: %s; next try in %.0f s%s", error, delay, advice)
+            self.promise.within(delay)
             try:
                 async with asyncio.timeout(delay):
                     await self._now.wait()

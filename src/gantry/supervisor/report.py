@@ -10,6 +10,7 @@ from typing import Any
 from gantry.supervisor.backoff import Backoff
 from gantry.supervisor.cloud import Cloud, CloudError
 from gantry.supervisor.metrics import changed_enough
+from gantry.supervisor.watchdog import Promise
 
 _LOG = logging.getLogger(__name__)
 
@@ -103,6 +104,7 @@ class Reporter:
         self._pace = Pace(_BURST, rhythm.pace, time.monotonic)
         self._sent_at = -rhythm.pace
         self.heard: Callable[[], None] = lambda: None
+        self.promise = Promise("report")
 
     def changed(self) -> None:
         """Something about the device changed; `heard` is told too, and does not wait for a pace."""
@@ -125,6 +127,7 @@ class Reporter:
         trouble = Backoff(self._rhythm.first_retry, self._rhythm.last_retry)
         while True:
             self._changed.clear()
+            self.promise.within(60.0)
             body = await self._body()
             if body:
                 try:
@@ -137,12 +140,14 @@ class Reporter:
                     self._known = None
                     delay = max(trouble.next(), error.retry_after or 0.0)
                     _LOG.warning("not reported: %s; next try in %.0f s", error, delay)
+                    self.promise.within(delay)
                     await self._until(self._online, delay)
                     self._changed.set()
                     await asyncio.sleep(self._rhythm.collect)
                     continue
                 trouble.reset()
                 self._known = body
+            self.promise.within(self._rhythm.figures)
             await self._until(self._changed, self._rhythm.figures)
             await self._collect()
 
@@ -160,6 +165,7 @@ class Reporter:
     async def _collect(self) -> None:
         """Let changes gather; those of progress alone keep the family's pace."""
         while True:
+            self.promise.within(60.0)
             await asyncio.sleep(self._rhythm.collect)
             wait = self._pace.wait()
             if self._only_progress():

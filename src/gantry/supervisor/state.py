@@ -8,7 +8,7 @@ from typing import Any
 
 from gantry.supervisor.desired import Label
 
-_EXIT_CODE = re.compile(r"^Exited \((\d+)\)")
+_EXIT_CODE = re.compile(r"^(?:Exited|Restarting) \((\d+)\)")
 _HEALTH = re.compile(r"\((?:health: )?(starting|healthy|unhealthy)\)")
 
 

@@ -164,6 +164,12 @@ def test_reports_are_kept(fleet: Fleet) -> None:
     assert row["is_running__release"] == [{"commit": made["commit"]}]
     assert (row["overall_status"], row["is_online"]) == ("operational", True)
     assert row["image_install"][0]["status"] == "Running"
+    # A device that went back to this release from another one.
+    app["releases"]["b" * 40] = {"update_status": "rejected", "services": {}}
+    device.client.patch("/device/v3/state", json={device.uuid: report})
+    key = f"/v7/device(uuid='{device.uuid}')"
+    [row] = fleet.user.get(f"{key}?$select=update_status,overall_status").json()["d"]
+    assert (row["update_status"], row["overall_status"]) == ("rejected", "operational")
 
 
 class Stream:

@@ -10,6 +10,7 @@ import os
 import secrets
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tarfile
@@ -17,7 +18,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,15 @@ http: {addr: ":5000"}
 """
 
 
-def wait_until(what: str, check: Callable[[], Any], seconds: float = 90.0) -> Any:
-    """The first true answer of `check`."""
+def wait_until(
+    what: str, check: Callable[[], Any], seconds: float = 90.0, every: float = 0.1
+) -> Any:
+    """The first true answer of `check`, asked again every so many seconds."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if answer := check():
             return answer
-        time.sleep(0.1)
+        time.sleep(every)
     raise AssertionError(f"not within {seconds:.0f} s: {what}")
 
 
@@ -66,7 +69,9 @@ class Cloud:
         self.registrations: list[dict[str, Any]] = []
         self.apps: dict[str, Any] = {}
         self.config: dict[str, str] = {}
+        self.name = "quiet-robot"
         self.polls: list[int] = []
+        self.announced_at = 0.0  # seconds since the epoch
         self.reports: list[dict[str, Any]] = []
         self.lines: list[dict[str, Any]] = []
         self.status: int | None = None  # answer every request of a device with this instead
@@ -75,6 +80,7 @@ class Cloud:
         self.tags: dict[str, str] = {}
         self.tag_changes: list[dict[str, str]] = []
         self.after_register: Callable[[], None] = lambda: None
+        self.before_report: Callable[[dict[str, Any]], None] = lambda _: None
         self._server: uvicorn.Server | None = None
 
     def start(self) -> None:
@@ -100,7 +106,7 @@ class Cloud:
             self._server = None
 
     def target(self, uuid: str) -> dict[str, Any]:
-        return {uuid: {"name": "quiet-robot", "config": self.config, "apps": self.apps}}
+        return {uuid: {"name": self.name, "config": self.config, "apps": self.apps}}
 
     def etag(self, uuid: str) -> str:
         content = json.dumps(self.target(uuid), sort_keys=True).encode()
@@ -179,6 +185,7 @@ class Cloud:
             while self._server is not None and not self._server.should_exit:
                 if (etag := self.etag(uuid)) != told:
                     told = etag
+                    self.announced_at = time.time()
                     yield f"event: target\ndata: {json.dumps({'etag': etag})}\n\n"
                 await asyncio.sleep(0.05)
 
@@ -187,7 +194,9 @@ class Cloud:
     async def _report(self, request: Request) -> Response:
         if refusal := self._refusal(request):
             return refusal
-        self.reports.append(await request.json())
+        report = await request.json()
+        await asyncio.to_thread(self.before_report, report)
+        self.reports.append(report)
         return Response(status_code=200)
 
     async def _set_tags(self, request: Request) -> Response:
@@ -332,6 +341,12 @@ class Device:
 
     def get(self, path: str, **how: Any) -> httpx2.Response:
         return httpx2.get(f"http://127.0.0.1:{self.port}{path}", **how)
+
+    def fact(self, name: str) -> Any:
+        """What the supervisor remembers under this name."""
+        with closing(sqlite3.connect(self.home / "data" / "database.sqlite")) as database:
+            row = database.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
+        return json.loads(row[0]) if row else None
 
     def containers(self, running: bool = False) -> list[Container]:
         filters: dict[str, str | list[str] | bool] = {

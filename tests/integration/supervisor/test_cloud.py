@@ -1,8 +1,6 @@
 """The way to the cloud side: registration, polls, outages, log stream, HTTP API, TLS."""
 
-import base64
 import datetime
-import ipaddress
 import json
 import signal
 import sqlite3
@@ -13,11 +11,8 @@ from pathlib import Path
 import docker
 import httpx2
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
+from tests.integration.supervisor.certificates import self_signed
 from tests.integration.supervisor.conftest import Cloud, Device, Registry, wait_until
 
 FOREVER = "i=0; while true; do i=$((i+1)); echo line $i; sleep 0.02; done"
@@ -196,41 +191,11 @@ def test_errors_of_the_api_are_waited_out(device: Device, cloud: Cloud) -> None:
 @pytest.fixture
 def secure_cloud(tmp_path: Path) -> Iterator[tuple[Cloud, str]]:
     """A cloud side with a certificate of its own authority, and that authority's PEM in base64."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test fleet")])
-    now = datetime.datetime.now(datetime.UTC)
-    alternatives = [
-        x509.DNSName("localhost"),
-        x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
-    ]
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = certificate.public_bytes(serialization.Encoding.PEM)
-    (tmp_path / "certificate.pem").write_bytes(pem)
-    (tmp_path / "key.pem").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    files = {
-        "ssl_certfile": str(tmp_path / "certificate.pem"),
-        "ssl_keyfile": str(tmp_path / "key.pem"),
-    }
+    now, hour = datetime.datetime.now(datetime.UTC), datetime.timedelta(hours=1)
+    authority, files = self_signed(tmp_path, now - hour, now + hour)
     one = Cloud(files)
     one.start()
-    yield one, base64.b64encode(pem).decode()
+    yield one, authority
     one.stop()
 
 

@@ -41,6 +41,8 @@ DEVICE = Device(
 def test_releases_of_a_device() -> None:
     assert release_text(DEVICE) == "1a2b3c4"
     assert release_text(replace(DEVICE, target_commit="99887766")) == "1a2b3c4 → 9988776"
+    rejected = replace(DEVICE, target_commit="99887766", update_status="rejected")
+    assert release_text(rejected) == "1a2b3c4 → 9988776 rejected"
     assert release_text(replace(DEVICE, commit=None)) == "none → 1a2b3c4"
     assert release_text(replace(DEVICE, commit=None, target_commit=None)) == ""
 

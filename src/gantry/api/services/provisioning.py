@@ -175,4 +175,25 @@ _CONFIGURATION = {
             ("SUPERVISOR_VPN_CONTROL", "boolean", True, "Whether it has a tunnel to its fleet."),
         )
     },
+    "BALENA_SUPERVISOR_ROLLBACK": {
+        "type": "string",
+        "enum": ["0", "1"],
+        "description": "Whether a release that fails its trial makes room for the last good one.",
+        "default": "1",
+    },
+    "BALENA_SUPERVISOR_ROLLBACK_TIMEOUT": {
+        "type": "integer",
+        "description": "Milliseconds that a release may take until all of its services are well.",
+        "default": 180_000,
+    },
+    "BALENA_SUPERVISOR_ROLLBACK_SETTLE": {
+        "type": "integer",
+        "description": "Milliseconds that they must be well on end, until the release is good.",
+        "default": 60_000,
+    },
+    "BALENA_SUPERVISOR_ROLLBACK_CRASHES": {
+        "type": "integer",
+        "description": "So many ends of one service with a status other than 0 end the trial.",
+        "default": 10,
+    },
 }

@@ -1,0 +1,153 @@
+"""An engine that a test may kill: dockerd and containerd in a container, started anew as systemd
+does. Its socket is in a folder of the test; nobody else's engine hears of it."""
+
+import io
+import json
+import os
+import secrets
+import socket
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import docker
+from docker.models.containers import Container
+from docker.types import Mount
+
+from gantry.deployment.images import build_image
+from tests.integration.supervisor.conftest import wait_until
+
+# What an engine in a container needs beside the ordinary rights.
+CAPABILITIES = ["SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE", "MKNOD"]
+DOCKERFILE = """FROM {base}
+USER root
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends containerd docker.io iptables \
+    && rm -rf /var/lib/apt/lists/*
+COPY run /usr/local/bin/run
+ENTRYPOINT ["/bin/sh", "/usr/local/bin/run"]
+"""
+RUN = """set -eu
+mount -o remount,rw /proc/sys
+if [ -f /sys/fs/cgroup/cgroup.controllers ]; then
+    # Version 2: only a group without processes hands its controllers on.
+    mount -o remount,rw /sys/fs/cgroup
+    mkdir -p /sys/fs/cgroup/init
+    while read -r id; do echo "$id" > /sys/fs/cgroup/init/cgroup.procs || true; done \
+        < /sys/fs/cgroup/cgroup.procs
+    for each in $(cat /sys/fs/cgroup/cgroup.controllers); do
+        echo "+$each" > /sys/fs/cgroup/cgroup.subtree_control || true
+    done
+    parent=/engine
+else
+    own=$(sed -n 's/^[0-9]*:\\([^:]*,\\)\\{0,1\\}memory\\(,[^:]*\\)\\{0,1\\}:\\(.*\\)$/\\3/p' \
+        /proc/self/cgroup)
+    parent=${own%/}/engine
+fi
+containerd --log-level error &
+while true; do
+    rm -f /run/docker.pid
+    dockerd --host "unix://$SOCKET" --group "$GROUP" --cgroup-parent "$parent" \
+        --containerd /run/containerd/containerd.sock --insecure-registry "$REGISTRY" \
+        --pidfile /run/docker.pid --log-level error || true
+    sleep 0.5
+done
+"""
+
+
+def engine_image(client: docker.DockerClient) -> str:
+    """The name of the engine's image; it is built where it is missing."""
+    base = build_image("registry", lambda *_: None)
+    tag = f"supervisor-test/engine:{base.hash}"
+    if client.images.list(name=tag):
+        return tag
+    context = io.BytesIO()
+    with tarfile.open(fileobj=context, mode="w") as archive:
+        for name, text in (("Dockerfile", DOCKERFILE.format(base=base.tag)), ("run", RUN)):
+            member = tarfile.TarInfo(name)
+            member.size = len(text.encode())
+            archive.addfile(member, io.BytesIO(text.encode()))
+    context.seek(0)
+    client.images.build(fileobj=context, custom_context=True, tag=tag, rm=True)
+    return tag
+
+
+def gateway(client: docker.DockerClient) -> str:
+    """This machine's address, as containers on the default bridge reach it."""
+    pools = client.networks.get("bridge").attrs["IPAM"]["Config"]
+    return str(pools[0].get("Gateway") or "172.17.0.1")
+
+
+class OwnEngine:
+    """One such engine. `disk` limits its data in megabytes, in memory."""
+
+    def __init__(self, outer: docker.DockerClient, home: Path, disk: int | None = None) -> None:
+        self.gateway = gateway(outer)
+        folder = home / "engine"
+        folder.mkdir()
+        self.socket = folder / "docker.sock"
+        where = "/var/lib/docker"
+        self.container: Container = outer.containers.run(
+            engine_image(outer),
+            detach=True,
+            init=True,
+            name=f"supervisor-test-engine-{secrets.token_hex(4)}",
+            cap_add=CAPABILITIES,
+            security_opt=["seccomp=unconfined", "apparmor=unconfined"],
+            cgroupns="host" if not Path("/sys/fs/cgroup/cgroup.controllers").exists() else None,
+            environment={
+                "SOCKET": str(self.socket),
+                "GROUP": str(os.getgid()),
+                "REGISTRY": f"{self.gateway}/32",
+            },
+            # Lock folders of services are the same on both sides, as on a device.
+            volumes=[f"{home}:{home}", "/sys/fs/cgroup:/sys/fs/cgroup:rw"],
+            mounts=[] if disk else [Mount(where, None, type="volume")],
+            tmpfs={"/run": ""} | ({where: f"size={disk}m,exec"} if disk else {}),
+        )
+        # A version that is named is not asked for: there may be no socket yet.
+        url = f"unix://{self.socket}"
+        self.client = docker.DockerClient(base_url=url, version="1.41", timeout=120)
+        try:
+            wait_until("the engine of the test", self.answers)
+        except AssertionError as error:
+            log = self.container.logs(tail=50).decode()
+            self.close()
+            raise AssertionError(log) from error
+
+    def get(self, path: str) -> Any:
+        """An answer of its API; None while it does not answer. (Clients leave sockets open when
+        nobody listens, and warnings are errors here.)"""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(30)
+            try:
+                connection.connect(str(self.socket))
+                connection.sendall(f"GET {path} HTTP/1.0\r\nHost: engine\r\n\r\n".encode())
+                with connection.makefile("rb") as answer:
+                    return json.loads(answer.read().partition(b"\r\n\r\n")[2])
+            except (OSError, ValueError):
+                return None
+
+    def answers(self) -> bool:
+        return self.get("/version") is not None
+
+    def containers(self) -> list[tuple[str, str]] | None:
+        """Image and state of every container; None while it does not answer."""
+        found = self.get("/containers/json?all=1")
+        return None if found is None else [(each["Image"], each["State"]) for each in found]
+
+    def sh(self, script: str) -> str:
+        """Run a line of shell beside the engine."""
+        status, output = self.container.exec_run(["sh", "-c", script])
+        assert isinstance(output, bytes)
+        assert status == 0, output.decode()
+        return output.decode()
+
+    def kill(self) -> None:
+        """kill -9 of dockerd; it is started anew half a second later."""
+        self.sh("kill -9 $(cat /run/docker.pid)")
+
+    def close(self) -> None:
+        """Take it away with all that it holds."""
+        self.client.close()
+        self.container.remove(force=True, v=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from gantry.supervisor import httpserver, web
 from gantry.supervisor.backoff import Backoff
+from gantry.supervisor.bundles import Bundles, Holder
 from gantry.supervisor.cloud import Cloud, CloudError
 from gantry.supervisor.config import DEFAULT_PORT, ConfigError, ConfigFile, DeviceConfig
 from gantry.supervisor.device import recall
@@ -17,10 +18,13 @@ from gantry.supervisor.journal import Journal
 from gantry.supervisor.logbuffer import system_line
 from gantry.supervisor.logship import LogShipper
 from gantry.supervisor.managed import Managed, Parts
+from gantry.supervisor.offline import OfflineReleases
+from gantry.supervisor.preloaded import Preloading
 from gantry.supervisor.provision import RETRY, provision
 from gantry.supervisor.settings import Settings
 from gantry.supervisor.store import LogPosition, Store
 from gantry.supervisor.tls import ssl_context
+from gantry.supervisor.unregistered import Unregistered
 
 _LOG = logging.getLogger(__name__)
 # Of the ten seconds that the host gives, in seconds.
@@ -43,6 +47,12 @@ class App:
         self._shipper = LogShipper(self._confirmed)
         self._journal = Journal(lambda text, service: self._shipper.add(system_line(text, service)))
         self._managed: Managed | None = None
+        self._unregistered: Unregistered | None = None
+        self._offline = OfflineReleases(self._store, self._journal)
+        self._preloading = Preloading(settings, self._store, self._journal)
+        self._bundles = Bundles(
+            settings, self._engine, self._store, self._offline, self._journal, self._holder
+        )
         self._tasks: list[asyncio.Task[None]] = []
         self._positions: dict[str, LogPosition] = {}
         self._saved_at = 0.0
@@ -83,7 +93,7 @@ class App:
                 port = (await asyncio.to_thread(self._file.read)).listen_port
         address = self._settings.listen_address
         try:
-            server = await httpserver.serve(web.application(self), address, port)
+            server = await httpserver.serve(web.application(self, self._bundles), address, port)
         except OSError as error:
             raise StartError(f"cannot listen on {address}:{port}: {error.strerror}") from error
         _LOG.info("listening on %s:%d", address, port)
@@ -93,7 +103,23 @@ class App:
         """Become a device of the fleet, and then be one."""
         memory = await recall(self._store)
         info = await self._host()
-        config = await self._provision(info)
+        unregistered = Unregistered(
+            self._settings,
+            self._file,
+            self._store,
+            self._engine,
+            info,
+            memory,
+            self._offline,
+            self._journal,
+        )
+        self._unregistered = unregistered
+        bundles = asyncio.create_task(_keep_going("bundles", self._bundles.run), name="bundles")
+        self._tasks.append(bundles)
+        try:
+            config = await self._provision(info, unregistered)
+        finally:
+            await unregistered.stop()
         cloud = Cloud(config, ssl_context(config.root_ca))
         parts = Parts(
             settings=self._settings,
@@ -105,6 +131,7 @@ class App:
             cloud=cloud,
             shipper=self._shipper,
             journal=self._journal,
+            offline=self._offline,
         )
         managed = Managed(parts)
         await managed.open()
@@ -122,14 +149,22 @@ class App:
                 _LOG.warning("%s", error)
                 await asyncio.sleep(trouble.next())
 
-    async def _provision(self, info: EngineInfo) -> DeviceConfig:
-        """Be provisioned, however long it takes."""
+    def _holder(self) -> Holder | None:
+        """Who holds the device at its target now."""
+        if self._managed is not None:
+            return self._managed
+        waiting = self._unregistered
+        return waiting if waiting is not None and waiting.is_running else None
+
+    async def _provision(self, info: EngineInfo, unregistered: Unregistered) -> DeviceConfig:
+        """Be provisioned, however long it takes; what came with the card runs meanwhile."""
         trouble = Backoff(*RETRY)
         said = ""
         while True:
             try:
                 return await self._try_to_provision(info)
             except (ConfigError, CloudError) as error:
+                await unregistered.start()
                 wait = trouble.next()
                 if isinstance(error, ConfigError):
                     # Somebody is likely to be at the device, and to look whether it works now.
@@ -147,8 +182,11 @@ class App:
             return clouds[-1]
 
         try:
+            await self._preloading.take(self._file)
             config = await provision(self._file, connect, info.operating_system)
             ssl_context(config.root_ca)  # a wrong certificate is told here, and waited for
+            if await self._preloading.has_pin():
+                await self._preloading.pin(connect(config))
             return config
         finally:
             for cloud in clouds:

@@ -20,6 +20,7 @@ from gantry.supervisor.logfollow import LogFollowers
 from gantry.supervisor.logship import LogShipper
 from gantry.supervisor.metrics import Metrics, addresses
 from gantry.supervisor.observe import registry_of
+from gantry.supervisor.offline import OfflineReleases
 from gantry.supervisor.poll import Poller, poll_interval
 from gantry.supervisor.reconcile import Reconciler
 from gantry.supervisor.report import Reporter
@@ -49,6 +50,7 @@ class Parts:
     cloud: Cloud
     shipper: LogShipper
     journal: Journal
+    offline: OfflineReleases
 
 
 class Managed:
@@ -86,7 +88,7 @@ class Managed:
             self._executor,
             self._fetcher,
             self._observed,
-            lambda: self._registries,
+            lambda: parts.offline.removable(self._registries),
         )
         running = await store.get("running")
         self._running = {int(app): str(commit) for app, commit in (running or {}).items()}
@@ -104,11 +106,30 @@ class Managed:
         if document is None:
             return None
         try:
-            self._aim(read_target(document, str(self._parts.config.uuid)))
+            uuid = str(self._parts.config.uuid)
+            self._aim(read_target(await self._parts.offline.over(document, uuid), uuid))
+            await self._parts.offline.settle(document, uuid)
         except wire.WireError as error:
             _LOG.warning("the stored target is not used: %s", error)
             return None
         return etag if isinstance(etag, str) else None
+
+    @property
+    def config(self) -> DeviceConfig:
+        """See bundles.Holder."""
+        return self._parts.config
+
+    @property
+    def info(self) -> EngineInfo:
+        """See bundles.Holder."""
+        return self._parts.info
+
+    async def follow_offline(self) -> None:
+        """See bundles.Holder."""
+        uuid = str(self._parts.config.uuid)
+        document = await self._parts.store.get("target") or {uuid: {}}
+        self._aim(read_target(await self._parts.offline.over(document, uuid), uuid))
+        await self._parts.store.put("registries", sorted(self._registries))
 
     def loops(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
         """What has to be run for as long as the supervisor lives, by name."""
@@ -140,7 +161,8 @@ class Managed:
         """Take a new target; False when it cannot be used."""
         parts = self._parts
         try:
-            target = read_target(answer.document, str(parts.config.uuid))
+            uuid = str(parts.config.uuid)
+            target = read_target(await parts.offline.over(answer.document, uuid), uuid)
         except wire.WireError as error:
             parts.journal.write(f"Target state not used: {error}", is_error=True)
             return False
@@ -151,6 +173,7 @@ class Managed:
             await parts.store.put("name_at_init", target.name)
         self._aim(target)
         await parts.store.put("target", answer.document)
+        await parts.offline.settle(answer.document, str(parts.config.uuid))
         await parts.store.put("target_etag", answer.etag)
         await parts.store.put("registries", sorted(self._registries))
         return True

@@ -5,13 +5,18 @@ import json
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
+
+from gantry.supervisor import bundle_web
+
+if TYPE_CHECKING:
+    from gantry.supervisor.bundles import Bundles
 
 _LOG = logging.getLogger(__name__)
 _BODY_LIMIT = 64 * 1024
@@ -49,7 +54,7 @@ def _given_key(request: Request) -> str:
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def application(supervisor: Supervisor) -> Starlette:
+def application(supervisor: Supervisor, bundles: "Bundles | None" = None) -> Starlette:
     """The routes. Only ping and health are open."""
 
     def guarded(handler: Handler) -> Handler:
@@ -86,6 +91,7 @@ def application(supervisor: Supervisor) -> Starlette:
             Route("/v1/healthy", healthy, methods=["GET"]),
             Route("/v1/device", guarded(device), methods=["GET"]),
             Route("/v1/update", guarded(update), methods=["POST"]),
+            *(bundle_web.routes(bundles, guarded) if bundles is not None else ()),
         ]
     )
 

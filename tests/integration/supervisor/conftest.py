@@ -274,6 +274,7 @@ class Device:
         environment = os.environ | {
             "CONFIG_MOUNT_POINT": str(self.boot),
             "DATA_DIRECTORY": str(self.home / "data"),
+            "DATA_MOUNT_POINT": str(self.home / "mnt"),
             "HOST_RUNTIME_DIRECTORY": str(self.home / "runtime"),
             "LISTEN_PORT": str(self.port),
             "LISTEN_ADDRESS": "127.0.0.1",

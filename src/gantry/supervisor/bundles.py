@@ -32,7 +32,7 @@ from gantry.supervisor.store import Store
 
 _LOG = logging.getLogger(__name__)
 # How often the folder is looked at, in seconds; who knows of a bundle says so.
-_LOOK_EVERY = 5.0
+_LOOK_EVERY = 2.0
 # An upload that nobody has gone on with for so long is given up, in seconds.
 _ABANDONED_AFTER = 3600.0
 _TRIES = 4
@@ -163,18 +163,19 @@ class Bundles:
             _LOG.exception("%s", path.name)
             await self._refuse(path, f"the supervisor failed on it: {error!r:.200}")
         else:
-            await asyncio.to_thread(path.unlink, True)
+            # Told first: what power ends in between is found applied already, and told again.
             await self._tell(Stage.APPLIED, message, 100, commit)
             self._journal.write(f"Bundle {path.name}: {message}")
+            await asyncio.to_thread(path.unlink, True)
         self._failures = 0
         await self._clean()
         return True
 
     async def _refuse(self, path: Path, reason: str) -> None:
         """Set a bundle aside, so that it is not tried again; one that was set aside before goes."""
-        await asyncio.to_thread(_set_aside, path)
         await self._tell(Stage.REFUSED, reason)
         self._journal.write(f"Bundle {path.name} refused: {reason}", is_error=True)
+        await asyncio.to_thread(_set_aside, path)
 
     async def _apply(self, path: Path, holder: Holder) -> tuple[str, str]:
         """What was done, and the commit of the release.

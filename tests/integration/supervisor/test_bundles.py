@@ -250,13 +250,14 @@ def test_power_lost_amid_applying_leaves_the_old_release_or_the_new_one(
 ) -> None:
     chance = random.Random(seed)  # noqa: S311 (a seed that is told)
     first = registry.push(FOREVER)
+    second = [registry.push(f"{FOREVER} # {n}", ballast=8 * MIB) for n in range(2)]
+    services = {"main": {"image": second[0]}, "more": {"image": second[1]}}
+    bundle = make("bbb2", services)
     cloud.apps = device.app("aaa1", {"main": {"image": first}})
     device.start()
     wait_until("the first release", device.service)
     cloud.stop()
-    second = [registry.push(f"{FOREVER} # {n}", ballast=8 * MIB) for n in range(2)]
-    services = {"main": {"image": second[0]}, "more": {"image": second[1]}}
-    brought = bring(device, make("bbb2", services))
+    brought = bring(device, bundle)
     for _ in range(3):
         wait_until("it begins", lambda: status(device).get("stage") or device.has_ended())
         time.sleep(chance.uniform(0, 2.5))

@@ -62,9 +62,11 @@ def environment_of(device: Device) -> dict[str, str]:
     return dict(each.split("=", 1) for each in container.attrs["Config"]["Env"])
 
 
-def test_the_oldest_form_runs_without_network_and_registration(
+def test_the_oldest_form_is_read_and_begun_without_network(
     device: Device, cloud: Cloud, card: Card
 ) -> None:
+    """With all rights, as applications of one Dockerfile have: not every machine grants them to
+    containers, so this looks at what is made, and the next test at what runs."""
     image = card.tagged(FOREVER)
     entry = {
         "appId": str(device.app_id),
@@ -77,14 +79,37 @@ def test_the_oldest_form_runs_without_network_and_registration(
     card.write([entry])
     cloud.stop()
     device.start()
-    wait_until("it runs", device.service)
-    environment = environment_of(device)
+    container = wait_until("it is made", device.containers)[0]
+    assert container.attrs["Config"]["Image"] == f"{image}:latest"
+    assert container.attrs["HostConfig"]["Privileged"]
+    environment = dict(each.split("=", 1) for each in container.attrs["Config"]["Env"])
     assert environment["NAME"] == "old"
     assert environment["RESIN_APP_ID"] == str(device.app_id)
     assert environment["RESIN_APP_NAME"] == "myapplication"
     assert environment["RESIN_DEVICE_UUID"] == device.config["uuid"]
     assert "registered_at" not in device.config
     assert card.files() == {"apps.json.preloaded"}
+
+
+def test_version_2_runs_without_network_also_when_all_else_is_lost(
+    device: Device, cloud: Cloud, card: Card
+) -> None:
+    service = {
+        "serviceName": "main",
+        "imageId": 4,
+        "image": card.tagged(FOREVER),
+        "environment": {"NAME": "two"},
+        "labels": {},
+        "stop_grace_period": "1s",
+    }
+    app = {"name": "bots", "commit": "c0ffee", "releaseId": 3, "services": {"9": service}}
+    card.write({"apps": {str(device.app_id): app}, "config": {}, "pinDevice": False})
+    cloud.stop()
+    device.start()
+    wait_until("it runs", device.service)
+    environment = environment_of(device)
+    assert (environment["NAME"], environment["BALENA_APP_RELEASE"]) == ("two", "c0ffee")
+    assert "registered_at" not in device.config
     # Power is lost, and the database with it: what came with the card still runs.
     device.kill()
     wait_until("it ended", device.has_ended)
@@ -97,8 +122,10 @@ def test_the_oldest_form_runs_without_network_and_registration(
     # The fleet answers: what its target says goes on from there.
     cloud.apps = device.app("bbb2", {"main": {"image": card.image(FOREVER + " # two")}})
     cloud.start()
-    wait_until("the fleet's release", lambda: environment_of(device)["BALENA_APP_RELEASE"] == "bbb2")
-    assert len(device.containers()) == 1
+    wait_until(
+        "the fleet's release alone",
+        lambda: [each.labels["io.gantry.release"] for each in device.containers()] == ["bbb2"],
+    )
 
 
 def test_the_newest_form_is_the_same_container_before_and_after_registering(
@@ -116,8 +143,10 @@ def test_the_newest_form_is_the_same_container_before_and_after_registering(
     wait_until("it is registered", lambda: device.config.get("deviceId"))
     wait_until(
         "it is reported",
-        lambda: cloud.reported().get("apps", {}).get(f"uuid{device.app_id}", {}).get("release_uuid")
-        == "aaa1",
+        lambda: (
+            cloud.reported().get("apps", {}).get(f"uuid{device.app_id}", {}).get("release_uuid")
+            == "aaa1"
+        ),
     )
     assert (device.service(), device.config["deviceApiKey"]) == (first, key)
     number = apps[f"uuid{device.app_id}"]["releases"]["aaa1"]["id"]

@@ -13,6 +13,7 @@ from gantry import __version__
 from gantry.cli import (
     account,
     api_keys,
+    bundle,
     config,
     devices,
     env,
@@ -123,6 +124,7 @@ _MODULES = (
     fleets,
     devices,
     releases,
+    bundle,
     env,
     tag,
     logs,

@@ -13,6 +13,7 @@ from gantry import __version__
 from gantry.cli import (
     account,
     api_keys,
+    bundle,
     config,
     devices,
     env,
@@ -132,6 +133,7 @@ _MODULES = (
     fleets,
     devices,
     releases,
+    bundle,
     env,
     tag,
     logs,

@@ -88,6 +88,11 @@ class ApiClient:
         """The api's."""
         return self._http.url
 
+    @property
+    def token(self) -> str | None:
+        """Of the session, or an API key: a secret."""
+        return self._http.token
+
     def __enter__(self) -> Self:
         return self
 
@@ -229,6 +234,26 @@ class ApiClient:
         if application:
             query["$filter"] = f"belongs_to__application eq {application.id}"
         return [records.release(row) for row in self._rows("release", query, limit)]
+
+    def fleet_app(self, application: Application, commit: str) -> dict[str, Any]:
+        """An application as devices are to run it with this release, in version 3 of the target."""
+        path = f"/device/v3/fleet/{application.uuid}/state"
+        state = self._http.request("GET", path, params={"releaseUuid": commit}).json()
+        app: dict[str, Any] = state[application.uuid]["apps"][application.uuid]
+        return app
+
+    def service_variables(self, device: Device) -> dict[str, dict[str, str]]:
+        """The variables that single services have on this device, by the services' names."""
+        query = {
+            "$select": "id,name,value",
+            "$filter": f"service_install/any(each:each/device eq {device.id})",
+            "$expand": "service_install($expand=installs__service($select=service_name))",
+        }
+        found: dict[str, dict[str, str]] = {}
+        for row in self._rows("device_service_environment_variable", query):
+            service = row["service_install"][0]["installs__service"][0]["service_name"]
+            found.setdefault(service, {})[row["name"]] = row["value"]
+        return found
 
     def build_log(self, release_id: int) -> str:
         """The whole output of a release's build."""

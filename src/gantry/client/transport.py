@@ -35,7 +35,7 @@ class Transport:
         self.token = token
         self._fleet = fleet
         self._client = httpx2.Client(
-            verify=_trust(ca_file),
+            verify=trust(ca_file),
             timeout=TIMEOUT_SECONDS,
             headers={"User-Agent": f"gantry/{__version__}"},
         )
@@ -131,7 +131,8 @@ class Transport:
         return ClientError(sentence)
 
 
-def _trust(ca_file: Path | None) -> ssl.SSLContext:
+def trust(ca_file: Path | None) -> ssl.SSLContext:
+    """Trust in the system's authorities and in this one. Raises ClientError for a bad file."""
     context = ssl.create_default_context()
     if ca_file:
         try:

@@ -9,6 +9,7 @@ from typing import Any
 
 from gantry.supervisor import clock, httpserver, moves, recovery, web
 from gantry.supervisor.backoff import Backoff
+from gantry.supervisor.bundles import Bundles, Holder
 from gantry.supervisor.cloud import Cloud, CloudError
 from gantry.supervisor.config import DEFAULT_PORT, ConfigError, ConfigFile, DeviceConfig
 from gantry.supervisor.device import recall
@@ -19,11 +20,14 @@ from gantry.supervisor.local_logs import LogRouter
 from gantry.supervisor.logbuffer import system_line
 from gantry.supervisor.logship import LogShipper
 from gantry.supervisor.managed import Managed, Parts
+from gantry.supervisor.offline import OfflineReleases
+from gantry.supervisor.preloaded import Preloading
 from gantry.supervisor.provision import RETRY, provision
 from gantry.supervisor.services import Services
 from gantry.supervisor.settings import Settings
 from gantry.supervisor.store import LogPosition, Store
 from gantry.supervisor.tls import ssl_context
+from gantry.supervisor.unregistered import Unregistered
 
 _LOG = logging.getLogger(__name__)
 # Of the ten seconds that the host gives, in seconds.
@@ -48,6 +52,12 @@ class App:
         self._journal = Journal(lambda text, service: self._logs.add(system_line(text, service)))
         self._managed: Managed | None = None
         self._keys: KeyRing | None = None
+        self._unregistered: Unregistered | None = None
+        self._offline = OfflineReleases(self._store, self._journal)
+        self._preloading = Preloading(settings, self._store, self._journal)
+        self._bundles = Bundles(
+            settings, self._engine, self._store, self._offline, self._journal, self._holder
+        )
         self._tasks: list[asyncio.Task[None]] = []
         self._positions: dict[str, LogPosition] = {}
         self._saved_at = 0.0
@@ -101,7 +111,23 @@ class App:
         await recovery.remember(self._store, self._engine, self._settings.instance)
         memory = await recall(self._store)
         self._keys = memory.keys
-        config = await self._provision(info)
+        unregistered = Unregistered(
+            self._settings,
+            self._file,
+            self._store,
+            self._engine,
+            info,
+            memory,
+            self._offline,
+            self._journal,
+        )
+        self._unregistered = unregistered
+        bundles = asyncio.create_task(_keep_going("bundles", self._bundles.run), name="bundles")
+        self._tasks.append(bundles)
+        try:
+            config = await self._provision(info, unregistered)
+        finally:
+            await unregistered.stop()
         cloud = Cloud(config, ssl_context(config.root_ca))
         parts = Parts(
             settings=self._settings,
@@ -114,6 +140,7 @@ class App:
             shipper=self._shipper,
             journal=self._journal,
             logs=self._logs,
+            offline=self._offline,
         )
         managed = Managed(parts)
         await managed.open()
@@ -132,14 +159,22 @@ class App:
                 _LOG.warning("%s", error)
                 await asyncio.sleep(trouble.next())
 
-    async def _provision(self, info: EngineInfo) -> DeviceConfig:
-        """Be provisioned, however long it takes."""
+    def _holder(self) -> Holder | None:
+        """Who holds the device at its target now."""
+        if self._managed is not None:
+            return self._managed
+        waiting = self._unregistered
+        return waiting if waiting is not None and waiting.is_running else None
+
+    async def _provision(self, info: EngineInfo, unregistered: Unregistered) -> DeviceConfig:
+        """Be provisioned, however long it takes; what came with the card runs meanwhile."""
         trouble = Backoff(*RETRY)
         said = ""
         while True:
             try:
                 return await self._try_to_provision(info)
             except (ConfigError, CloudError) as error:
+                await unregistered.start()
                 wait = trouble.next()
                 if isinstance(error, ConfigError):
                     # Somebody is likely to be at the device, and to look whether it works now.
@@ -157,8 +192,11 @@ class App:
             return clouds[-1]
 
         try:
+            await self._preloading.take(self._file)
             config = await provision(self._file, connect, info.operating_system)
             ssl_context(config.root_ca)  # a wrong certificate is told here, and waited for
+            if await self._preloading.has_pin():
+                await self._preloading.pin(connect(config))
             return config
         finally:
             for cloud in clouds:
@@ -206,6 +244,10 @@ class App:
     def complaints(self) -> list[str]:
         """See web.Supervisor. A device that waits for its config.json is healthy."""
         return [] if self._managed is None else self._managed.complaints()
+
+    def bundles(self) -> Bundles:
+        """See web.Supervisor."""
+        return self._bundles
 
     def services(self) -> Services | None:
         """See web.Supervisor."""

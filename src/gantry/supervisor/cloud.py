@@ -170,6 +170,17 @@ class Cloud:
         async with self._exchange("PATCH", url, headers=self._bearer(), json=body):
             return
 
+    async def pin(self, release: int) -> None:
+        """Have this device pinned to a release of its fleet, by the release's number.
+
+        Raises:
+            CloudError: no answer, or a refusal.
+        """
+        url = f"{self._api}/v7/device(uuid='{self._config.uuid}')"
+        body = {"is_pinned_on__release": release}
+        async with self._exchange("PATCH", url, headers=self._bearer(), json=body):
+            return
+
     async def events(self) -> AsyncGenerator[str | None, None]:
         """ETags of new targets as the api announces them; the first None says: connected.
 

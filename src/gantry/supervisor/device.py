@@ -46,7 +46,7 @@ def facts(
     """What containers may know of their device."""
     return DeviceFacts(
         uuid=config.uuid or "",
-        name_at_init=memory.name_at_init or name,
+        name_at_init=memory.name_at_init or name or config.initial_name or "",
         device_type=config.device_type,
         architecture=architecture(config, info),
         os_version=info.operating_system,

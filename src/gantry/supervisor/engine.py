@@ -13,6 +13,8 @@ from typing import Any
 
 import httpx2
 
+from gantry.contracts.bundle import local_tag
+
 # Layers of hundreds of megabytes are unpacked onto slow cards without a word in between.
 PULL_SILENCE = 900.0
 
@@ -132,8 +134,15 @@ class Engine:
         await self._json("DELETE", f"/volumes/{name}", missing_is_fine=True)
 
     async def create_container(self, name: str, body: Mapping[str, Any]) -> str:
-        """The id of the new container."""
-        document = await self._json("POST", "/containers/create", {"name": name}, body)
+        """The id of the new container. An image that came without a registry has another name."""
+        try:
+            document = await self._json("POST", "/containers/create", {"name": name}, body)
+        except EngineError as error:
+            tag = local_tag(str(body.get("Image")))
+            if error.status != 404 or tag is None:
+                raise
+            body = {**body, "Image": tag}
+            document = await self._json("POST", "/containers/create", {"name": name}, body)
         return str(document["Id"])
 
     async def start_container(self, container: str) -> None:
@@ -157,7 +166,18 @@ class Engine:
         return found
 
     async def remove_image(self, reference: str) -> None:
-        await self._json("DELETE", f"/images/{reference}", missing_is_fine=True)
+        for name in (reference, local_tag(reference)):
+            if name is not None:
+                await self._json("DELETE", f"/images/{name}", missing_is_fine=True)
+
+    async def tag_image(self, image: str, tag: str) -> None:
+        """Give an image one more name, of the form `repository:tag`."""
+        repository, _, name = tag.rpartition(":")
+        await self._json("POST", f"/images/{image}/tag", {"repo": repository, "tag": name})
+
+    async def inspect_image(self, image: str) -> dict[str, Any]:
+        found: dict[str, Any] = await self._json("GET", f"/images/{image}/json")
+        return found
 
     async def pull(
         self, reference: str, credentials: Credentials | None

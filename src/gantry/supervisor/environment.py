@@ -13,11 +13,18 @@ from gantry.supervisor.features import Feature
 LOCK_PATH = "/tmp/balena/updates.lock"  # noqa: S108 (a path in the application's container)
 HANDOVER_PATH = "/tmp/balena/handover-complete"  # noqa: S108
 
-# A change of these alone restarts nothing: an unchanged service of a new release runs on.
+# A change of these alone restarts nothing: an unchanged service of a new release runs on, and so
+# does a preloaded one when the device hears its name.
 VOLATILE = frozenset(
     f"{prefix}_{name}"
     for prefix in ("BALENA", "RESIN")
-    for name in ("APP_RELEASE", "APP_COMMIT", "SUPERVISOR_VERSION", "HOST_OS_VERSION")
+    for name in (
+        "APP_RELEASE",
+        "APP_COMMIT",
+        "SUPERVISOR_VERSION",
+        "HOST_OS_VERSION",
+        "DEVICE_NAME_AT_INIT",
+    )
 ) | {"RESIN_SERVICE_KILL_ME_PATH"}
 
 

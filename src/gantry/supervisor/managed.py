@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gantry.supervisor import VERSION, device, exposition, interventions, lockfiles, wire
+from gantry.supervisor import VERSION, device, exposition, wire
 from gantry.supervisor.actions import Actions, Surroundings
 from gantry.supervisor.clock import WallClock
 from gantry.supervisor.cloud import Cloud, TargetAnswer
@@ -16,27 +16,24 @@ from gantry.supervisor.config import DeviceConfig
 from gantry.supervisor.desired import DesiredState, desired_state
 from gantry.supervisor.device import Memory
 from gantry.supervisor.engine import Credentials, Engine, EngineInfo
-from gantry.supervisor.exclusion import Exclusion
-from gantry.supervisor.execute import Executor
 from gantry.supervisor.exposition import Sample
 from gantry.supervisor.fetch import Fetcher
-from gantry.supervisor.handover import HandOvers
+from gantry.supervisor.holding import Hearers, Holding
 from gantry.supervisor.host import Host
 from gantry.supervisor.host.hosting import Hosting
-from gantry.supervisor.intervene import Interventions
 from gantry.supervisor.journal import Journal
 from gantry.supervisor.keys import Scope
 from gantry.supervisor.local import LocalMode
 from gantry.supervisor.local_logs import LogRouter
 from gantry.supervisor.local_service import LocalService
-from gantry.supervisor.locks import Locks, is_overridden
+from gantry.supervisor.locks import is_overridden
 from gantry.supervisor.logfollow import LogFollowers
 from gantry.supervisor.logship import LogShipper
 from gantry.supervisor.metrics import Metrics, addresses
 from gantry.supervisor.observe import registry_of
+from gantry.supervisor.offline import OfflineReleases
 from gantry.supervisor.poll import Poller, poll_interval
 from gantry.supervisor.pulse import Pulse
-from gantry.supervisor.reconcile import Reconciler
 from gantry.supervisor.report import Reporter
 from gantry.supervisor.rollback import Rollback
 from gantry.supervisor.roomcheck import RoomCheck
@@ -69,6 +66,7 @@ class Parts:
     shipper: LogShipper
     journal: Journal
     logs: LogRouter
+    offline: OfflineReleases
 
 
 class Managed:
@@ -109,38 +107,22 @@ class Managed:
         )
         self._followers.room = parts.shipper.room
         self._reporter = Reporter(parts.cloud, self._state, self._metrics.read)
-        self._executor = Executor(
+        self._held = Holding(
+            parts.settings,
             parts.engine,
+            store,
             parts.journal,
-            self._followers.drain,
-            self._reporter.changed,
-            self._prepare,
-        )
-        self.locks = Locks(parts.settings.runtime_path, store)
-        self.locks.is_alive = self._is_alive
-        await self.locks.open()
-        self._handovers = HandOvers(parts.settings.runtime_path)
-        self.exclusion = Exclusion(self.locks, parts.journal)
-        self.interventions = Interventions(
-            self.locks,
-            lambda: self._reconciler.wake(),
-            lambda asked: store.put("interventions", asked or None),
-            # As with the family, what was stopped by hand runs again after a start.
-            interventions.without_stops(
-                interventions.from_document(await store.get("interventions"))
+            self._fetcher,
+            Hearers(
+                drain=self._followers.drain,
+                changed=self._reporter.changed,
+                observed=self._observed,
+                registries=lambda: parts.offline.removable(self._registries),
             ),
         )
-        self._reconciler = Reconciler(
-            parts.engine,
-            parts.settings.instance,
-            self._executor,
-            self._fetcher,
-            self._observed,
-            lambda: self._registries,
-            self.exclusion,
-            self._handovers,
-            self.interventions,
-        )
+        await self._held.open()
+        self.locks = self._held.locks
+        self._reconciler = self._held.reconciler
         self._hosting = Hosting(
             parts.settings,
             parts.config,
@@ -179,7 +161,7 @@ class Managed:
         around = Surroundings(
             picture=self.picture,
             variables=lambda: self._target.config if self._target else {},
-            interventions=self.interventions,
+            interventions=self._held.interventions,
             update=self.update,
             rekey=self._rekey,
             engine=parts.engine,
@@ -199,11 +181,30 @@ class Managed:
         if document is None:
             return None
         try:
-            self._aim(read_target(document, str(self._parts.config.uuid)))
+            uuid = str(self._parts.config.uuid)
+            self._aim(read_target(await self._parts.offline.over(document, uuid), uuid))
+            await self._parts.offline.settle(document, uuid)
         except wire.WireError as error:
             _LOG.warning("the stored target is not used: %s", error)
             return None
         return etag if isinstance(etag, str) else None
+
+    @property
+    def config(self) -> DeviceConfig:
+        """See bundles.Holder."""
+        return self._parts.config
+
+    @property
+    def info(self) -> EngineInfo:
+        """See bundles.Holder."""
+        return self._parts.info
+
+    async def follow_offline(self) -> None:
+        """See bundles.Holder."""
+        uuid = str(self._parts.config.uuid)
+        document = await self._parts.store.get("target") or {uuid: {}}
+        self._aim(read_target(await self._parts.offline.over(document, uuid), uuid))
+        await self._parts.store.put("registries", sorted(self._registries))
 
     def loops(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
         """What has to be run for as long as the supervisor lives, by name."""
@@ -241,7 +242,8 @@ class Managed:
         """Take a new target; False when it cannot be used."""
         parts = self._parts
         try:
-            target = read_target(answer.document, str(parts.config.uuid))
+            uuid = str(parts.config.uuid)
+            target = read_target(await parts.offline.over(answer.document, uuid), uuid)
         except wire.WireError as error:
             parts.journal.write(f"Target state not used: {error}", is_error=True)
             return False
@@ -251,6 +253,7 @@ class Managed:
         self._aim(target)
         self._follow_variables()
         await parts.store.put("target", answer.document)
+        await parts.offline.settle(answer.document, str(parts.config.uuid))
         await parts.store.put("target_etag", answer.etag)
         await parts.store.put("registries", sorted(self._registries))
         return True
@@ -289,17 +292,6 @@ class Managed:
             for notice in app.notices:
                 if notice not in before:
                     self._parts.journal.write(f"Release {app.commit}: {notice}", is_error=True)
-
-    def _is_alive(self, app_id: int, service: str) -> bool:
-        """Whether a container of this service runs, as far as is known."""
-        mine = self._reconciler.current.of_service(app_id, service)
-        return not self._reconciler.looked or any(each.state.is_up for each in mine)
-
-    async def _prepare(self, app_id: int, service: str) -> None:
-        """Make ready what a new container finds in its runtime directory."""
-        services = self._parts.settings.runtime_path / "services"
-        await asyncio.to_thread(lockfiles.prepare, services, app_id, service)
-        await asyncio.to_thread(self._handovers.clear, app_id, service)
 
     def _aim_again(self) -> None:
         """Another release is to be followed, though the api's target is the same."""
@@ -393,9 +385,9 @@ class Managed:
         return Picture(
             self._target.apps if self._target else (),
             self._reconciler.current,
-            self.interventions.in_force(self._desired),
+            self._held.interventions.in_force(self._desired),
             self._fetcher.progress(),
-            self._executor.doing,
+            self._held.executor.doing,
             self._running,
         )
 
@@ -470,14 +462,14 @@ class Managed:
             "supervisor_version": VERSION,
             "update_pending": bool(update - {"done", "rejected"}),
             "update_downloaded": bool(update & {"downloaded", "applying changes"}),
-            "update_failed": "rejected" in update or bool(self.exclusion.holders),
+            "update_failed": "rejected" in update or bool(self._held.exclusion.holders),
         }
 
     def update(self, force: bool, cancel: bool = False) -> None:
         """Ask for the target, and look at the engine, now; with `force` locks do not count, with
         `cancel` downloads under way end, and those that are still wanted begin again."""
         if force:
-            self.exclusion.force()
+            self._held.exclusion.force()
         if cancel:
             self._chore(self._fetcher.close())
         self._poller.ask_now()
@@ -499,7 +491,7 @@ class Managed:
 
     def _follow_local(self, force: bool) -> None:
         if force:
-            self.exclusion.force()
+            self._held.exclusion.force()
         if self._target is not None:
             self._aim(self._target)
             self._reconciler.wake()

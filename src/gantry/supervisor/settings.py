@@ -14,14 +14,17 @@ class Settings:
     """Where things are on this host.
 
     `instance` marks what this supervisor made in the engine (label `io.gantry.instance`), so that
-    it never touches what others made there. `runtime_directory` and `host_docker_socket` are paths
-    of the host, not of the supervisor's container: applications get them mounted. `runtime_path` is
-    where the supervisor sees the former. `host_door` is the socket on which the host answers,
-    `variant` the host's: what belongs to development is refused on others.
+    it never touches what others made there. `data_mount` is the data partition, where people put
+    apps.json and bundles; `data_directory` is the supervisor's own. `runtime_directory` and
+    `host_docker_socket` are paths of the host, not of the supervisor's container: applications get
+    them mounted. `runtime_path` is where the supervisor sees the former. `host_door` is the socket
+    on which the host answers, `variant` the host's: what belongs to development is refused on
+    others.
     """
 
     config_path: Path
     data_directory: Path
+    data_mount: Path
     docker_socket: str
     host_docker_socket: str
     listen_address: str
@@ -54,6 +57,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     return Settings(
         config_path=config_path,
         data_directory=Path(environment.get("DATA_DIRECTORY", "/data")),
+        data_mount=Path(environment.get("DATA_MOUNT_POINT", "/mnt/data")),
         docker_socket=environment.get("DOCKER_SOCKET", "/var/run/docker.sock"),
         host_docker_socket=environment.get("HOST_DOCKER_SOCKET", "/var/run/docker.sock"),
         listen_address=environment.get("LISTEN_ADDRESS", "0.0.0.0"),  # noqa: S104 (keys guard it)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from gantry.contracts.bundle import canonical_reference
 from gantry.supervisor.desired import Label
 
 _EXIT_CODE = re.compile(r"^(?:Exited|Restarting) \((\d+)\)")
@@ -138,7 +139,7 @@ def read_container(document: Mapping[str, Any]) -> Container:
         state=ContainerState(document.get("State", "dead")),
         exit_code=int(exit_code[1]) if exit_code else None,
         health=Health(health[1]) if health else Health.NONE,
-        image=str(document.get("Image", "")),
+        image=canonical_reference(str(document.get("Image", ""))),
         service_id=int(service_id) if service_id.isdecimal() else None,
         image_id=int(parts[1]) if len(parts) == 5 and parts[1].isdecimal() else None,
         release_id=int(parts[2]) if len(parts) == 5 and parts[2].isdecimal() else None,
@@ -165,6 +166,9 @@ def read_image(document: Mapping[str, Any], used: frozenset[str]) -> EngineImage
     names = [*(document.get("RepoDigests") or []), *(document.get("RepoTags") or [])]
     return EngineImage(
         id=str(document["Id"]),
-        references=tuple(name for name in names if not name.startswith("<none>")),
+        # What came by bundle has its digest in a tag.
+        references=tuple(
+            dict.fromkeys(canonical_reference(each) for each in names if each[:6] != "<none>")
+        ),
         in_use=str(document["Id"]) in used,
     )

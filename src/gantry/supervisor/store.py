@@ -75,6 +75,10 @@ class Store:
         """Remember a fact: anything that JSON holds. None forgets it."""
         await self._write(lambda: self._put(name, value))
 
+    async def flush(self) -> None:
+        """Have what was remembered on the disk: without this, the last may be lost with power."""
+        await self._write(lambda: self._flush())
+
     async def log_positions(self) -> dict[str, LogPosition]:
         """The position of each container's log, by container id."""
         return await self._run(self._log_positions)
@@ -163,6 +167,9 @@ class Store:
             self._database.execute(
                 "INSERT OR REPLACE INTO fact VALUES (?, ?)", (name, json.dumps(value))
             )
+
+    def _flush(self) -> None:
+        self._database.execute("PRAGMA wal_checkpoint(FULL)").fetchall()
 
     def _log_positions(self) -> dict[str, LogPosition]:
         rows = self._database.execute("SELECT container, timestamp_ns, lines FROM log_position")

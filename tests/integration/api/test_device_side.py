@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from collections.abc import Callable
 from typing import Any
 
 import httpx2 as httpx
@@ -162,3 +163,27 @@ def test_another_device_s_target_does_not_exist(fleet: Fleet, path: str) -> None
     answer = device.client.get(f"/device/v3/{other.uuid}/{path}")
     assert answer.status_code == 404
     assert other.uuid in answer.json()["error"]
+
+
+def test_a_device_pins_itself_to_a_release_of_its_fleet_and_changes_nothing_else(
+    fleet: Fleet, make_fleet: Callable[[], Fleet]
+) -> None:
+    """What a supervisor does with `pinDevice` of apps.json, under its own key."""
+    device, neighbour = fleet.register(), fleet.register()
+    first, _second = fleet.release(), fleet.release()
+    pin = {"is_pinned_on__release": first["release_id"]}
+    answer = device.client.patch(f"/v7/device(uuid='{device.uuid}')", json=pin)
+    assert answer.status_code == 200, answer.text
+    [row] = fleet.user.get(f"/v7/device({device.id})?$expand=is_pinned_on__release").json()["d"]
+    assert row["is_pinned_on__release"][0]["id"] == first["release_id"]
+    state = device.client.get(f"/device/v3/{device.uuid}/state").json()
+    [app] = state[device.uuid]["apps"].values()
+    assert list(app["releases"]) == [first["commit"]]
+    # No other's, to no other fleet's release, and nothing but that.
+    assert device.client.patch(f"/v7/device({neighbour.id})", json=pin).status_code == 404
+    foreign = {"is_pinned_on__release": make_fleet().release()["release_id"]}
+    assert device.client.patch(f"/v7/device({device.id})", json=foreign).status_code in (400, 409)
+    for body in ({"device_name": "mine"}, {"belongs_to__application": fleet.id}, {"note": "x"}):
+        answer = device.client.patch(f"/v7/device({device.id})", json=body)
+        assert answer.status_code == 403, body
+    assert device.client.delete(f"/v7/device({device.id})").status_code == 403

@@ -72,6 +72,9 @@ class Cloud:
         self.name = "quiet-robot"
         self.polls: list[int] = []
         self.announced_at = 0.0  # seconds since the epoch
+        self.pins: list[tuple[str, int]] = []
+        self.pin_status = 200
+        self.order: list[str] = []  # of pins and polls
         self.reports: list[dict[str, Any]] = []
         self.lines: list[dict[str, Any]] = []
         self.status: int | None = None  # answer every request of a device with this instead
@@ -133,6 +136,7 @@ class Cloud:
             Route("/device/v3/{uuid}/state", self._state),
             Route("/device/v3/{uuid}/events", self._events),
             Route("/device/v3/state", self._report, methods=["PATCH"]),
+            Route("/v7/device(uuid='{uuid}')", self._pin, methods=["PATCH"]),
             Route("/device/v2/{uuid}/log-stream", self._logs, methods=["POST"]),
             Route("/device/v3/tags", self._set_tags, methods=["PATCH"]),
             Route("/v7/device_tag", self._tags),
@@ -161,7 +165,16 @@ class Cloud:
         answer = {"id": 77, "uuid": body["uuid"], "api_key": body["api_key"]}
         return JSONResponse(answer, 201)
 
+    async def _pin(self, request: Request) -> Response:
+        if refusal := self._refusal(request):
+            return refusal
+        body = await request.json()
+        self.order.append("pin")
+        self.pins.append((request.path_params["uuid"], body["is_pinned_on__release"]))
+        return JSONResponse({"error": "as the test asks"}, self.pin_status)
+
     async def _state(self, request: Request) -> Response:
+        self.order.append("state")
         if refusal := self._refusal(request):
             self.polls.append(refusal.status_code)
             return refusal
@@ -306,6 +319,7 @@ class Device:
         environment = os.environ | {
             "CONFIG_MOUNT_POINT": str(self.boot),
             "DATA_DIRECTORY": str(self.home / "data"),
+            "DATA_MOUNT_POINT": str(self.home / "mnt"),
             "HOST_RUNTIME_DIRECTORY": str(self.home / "runtime"),
             "LISTEN_PORT": str(self.port),
             "LISTEN_ADDRESS": "127.0.0.1",

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, StringConstraints
 from sqlalchemy.orm import Session
 
-from gantry.api.actors import UserActor
+from gantry.api.actors import DeviceActor, UserActor
 from gantry.api.errors import ConflictError
 from gantry.api.models import Application, Device, Release
 from gantry.api.queries import applications, devices, records, releases
@@ -85,6 +85,26 @@ def _update_devices(
         releases.ensure_service_installs(session, application_id=body.belongs_to__application)
 
 
+class PinnedDevice(Body):
+    """What a device says of itself here: which release it is to stay at (preloading)."""
+
+    is_pinned_on__release: Reference | None = None
+    # Version 6 of the family's model pins by this name.
+    should_be_running__release: Reference | None = None
+
+
+def _pin_device(
+    session: Session, actor: DeviceActor, ids: Sequence[int], body: PinnedDevice
+) -> None:
+    """A device sees no row but its own. That the release is one of its fleet, and finished, is a
+    rule of the database."""
+    values: dict[str, object] = {"modified_at": records.now(session)}
+    for wanted in body.sent().values():
+        values["is_pinned_on__release"] = wanted
+    own = [each.id for each in devices.devices_by_ids(session, ids) if each.id == actor.device_id]
+    records.change(session, Device, own, values)
+
+
 def _delete_devices(session: Session, _: UserActor, ids: Sequence[int]) -> None:
     records.delete_with_actors(session, Device, ids)
 
@@ -153,5 +173,7 @@ def _delete_releases(session: Session, _: UserActor, ids: Sequence[int]) -> None
     releases.delete_releases(session, ids)
 
 
-DEVICE = Writer(None, (ChangedDevice, _update_devices), _delete_devices)
+DEVICE = Writer(
+    None, (ChangedDevice, _update_devices), _delete_devices, (PinnedDevice, _pin_device)
+)
 RELEASE = Writer(None, (ChangedRelease, _update_releases), _delete_releases)

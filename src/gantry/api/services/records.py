@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from sqlalchemy.orm import Session
 
-from gantry.api.actors import Actor, UserActor
+from gantry.api.actors import Actor, DeviceActor, UserActor
 from gantry.api.errors import ApiError, BadRequestError, ForbiddenError
 
 
@@ -40,15 +40,20 @@ class Body(BaseModel):
 Create = Callable[[Session, UserActor, Any], int]
 Update = Callable[[Session, UserActor, Sequence[int], Any], None]
 Delete = Callable[[Session, UserActor, Sequence[int]], None]
+UpdateByDevice = Callable[[Session, DeviceActor, Sequence[int], Any], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """How one resource is changed; what is None is not offered."""
+    """How one resource is changed; what is None is not offered.
+
+    `by_device` is what a device may change of its own row.
+    """
 
     create: tuple[type[Body], Create] | None = None
     update: tuple[type[Body], Update] | None = None
     delete: Delete | None = None
+    by_device: tuple[type[Body], UpdateByDevice] | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,17 @@ class Records:
 
     def update(self, resource: str, ids: Sequence[int], body: object) -> None:
         """Change these rows, which the actor may see."""
+        by_device = self._writer(resource).by_device
+        if isinstance(self.actor, DeviceActor) and by_device is not None:
+            fields, change = by_device
+            asked = set(body) if isinstance(body, dict) else set()
+            if not asked or not asked <= fields.model_fields.keys():
+                raise ForbiddenError(
+                    f"a device may change of its own {resource} row only: "
+                    f"{', '.join(fields.model_fields)}"
+                )
+            change(self.session, self.actor, ids, _parsed(fields, body))
+            return
         offered = self._writer(resource).update
         if offered is None:
             raise MethodNotAllowedError(f"{resource} cannot be changed")

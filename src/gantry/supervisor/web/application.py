@@ -15,7 +15,7 @@ from gantry.supervisor.host import HostError
 from gantry.supervisor.intervene import InterventionError
 from gantry.supervisor.keys import EVERYTHING, Scope
 from gantry.supervisor.locks import LockedError
-from gantry.supervisor.web import local, own, v1, v2
+from gantry.supervisor.web import bundles, local, own, v1, v2
 from gantry.supervisor.web.calls import (
     Call,
     Endpoint,
@@ -33,6 +33,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *v2.ENDPOINTS,
     *local.ENDPOINTS,
     *own.ENDPOINTS,
+    *bundles.ENDPOINTS,
 )
 
 

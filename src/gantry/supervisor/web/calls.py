@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from gantry.supervisor import wire
+from gantry.supervisor.bundles import Bundles
 from gantry.supervisor.keys import Scope
 from gantry.supervisor.services import Services
 from gantry.supervisor.web.streams import Slots
@@ -30,6 +31,9 @@ class Supervisor(Protocol):
 
     def complaints(self) -> list[str]:
         """What is wrong with the supervisor itself; empty when it is healthy."""
+
+    def bundles(self) -> Bundles:
+        """Who applies bundles, before the device is provisioned too."""
 
     def services(self) -> Services | None:
         """What may be asked of the device; None before it is provisioned."""

@@ -1,0 +1,336 @@
+"""Offline updates: bundles that lie in a folder of the data partition are applied, one by one.
+
+Whoever brings one (a stick by way of the host, the HTTP API, a copy over SSH) puts it there whole,
+by renaming. It stays until it is applied or refused: a device that lost power amid one begins it
+again and finds in the engine what it had already. Until all images are there nothing that runs is
+touched.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+
+from gantry.contracts.bundle import FORCE, SUFFIX, BundleError
+from gantry.supervisor import bundle_checks, bundle_load, wire
+from gantry.supervisor.backoff import Backoff
+from gantry.supervisor.bundle import Bundle, image_facts, open_bundle, target_app
+from gantry.supervisor.config import DeviceConfig
+from gantry.supervisor.engine import Engine, EngineError, EngineInfo
+from gantry.supervisor.journal import Journal
+from gantry.supervisor.offline import OfflineRelease, OfflineReleases, named_commit
+from gantry.supervisor.settings import Settings
+from gantry.supervisor.state import read_image
+from gantry.supervisor.store import Store
+
+_LOG = logging.getLogger(__name__)
+# How often the folder is looked at, in seconds; who knows of a bundle says so.
+_LOOK_EVERY = 2.0
+# An upload that nobody has gone on with for so long is given up, in seconds.
+_ABANDONED_AFTER = 3600.0
+_TRIES = 4
+PARTIAL = ".part"
+REFUSED = ".refused"
+
+
+class Stage(StrEnum):
+    """Where a bundle stands."""
+
+    CHECKING = "checking"
+    LOADING = "loading"
+    WAITING = "waiting"
+    APPLIED = "applied"
+    REFUSED = "refused"
+
+    @property
+    def is_over(self) -> bool:
+        return self in (Stage.APPLIED, Stage.REFUSED)
+
+
+@dataclass(frozen=True, slots=True)
+class BundleStatus:
+    """The bundle that is being applied, or was last: the body of `GET /v2/bundle`."""
+
+    name: str
+    stage: Stage
+    message: str = ""
+    percent: int = 0
+    commit: str | None = None
+
+
+class Holder(Protocol):
+    """Who holds the device at its target: with its fleet, or before it has one."""
+
+    @property
+    def config(self) -> DeviceConfig:
+        """Who the device is."""
+
+    @property
+    def info(self) -> EngineInfo:
+        """What the engine says of its host."""
+
+    async def follow_offline(self) -> None:
+        """The offline release is another."""
+
+
+class Bundles:
+    """Applies bundles. `holder` is None while the device has not begun to live."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        engine: Engine,
+        store: Store,
+        offline: OfflineReleases,
+        journal: Journal,
+        holder: Callable[[], Holder | None],
+    ) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._store = store
+        self._offline = offline
+        self._journal = journal
+        self._holder = holder
+        self._wake = asyncio.Event()
+        self._failures = 0
+        self.folder = settings.data_mount / "bundles"
+        self.status: BundleStatus | None = None
+
+    def wake(self) -> None:
+        """There is a new bundle."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Apply what lies there, for ever."""
+        trouble = Backoff(2.0, 300.0)
+        await self._clean()
+        while True:
+            self._wake.clear()
+            delay = _LOOK_EVERY
+            holder = self._holder()
+            path = await asyncio.to_thread(self._next) if holder else None
+            if holder is not None and path is not None:
+                if await self._handle(path, holder):
+                    trouble.reset()
+                    continue
+                delay = trouble.next()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await self._wake.wait()
+
+    async def _clean(self) -> None:
+        try:
+            await bundle_load.clean(self._engine, self._settings.instance)
+        except EngineError as error:
+            _LOG.warning("what a bundle left behind stays for now: %s", error)
+
+    def _next(self) -> Path | None:
+        """The first bundle in the folder, by name; uploads that were given up are removed."""
+        with suppress(OSError):
+            found = sorted(self.folder.iterdir())
+            for each in found:
+                if each.name.endswith(PARTIAL):
+                    with suppress(OSError):
+                        if time.time() - each.stat().st_mtime > _ABANDONED_AFTER:
+                            each.unlink()
+            return next((each for each in found if _is_bundle(each)), None)
+        return None
+
+    async def _handle(self, path: Path, holder: Holder) -> bool:
+        """Apply one bundle; False when it has to be tried again later."""
+        try:
+            message, commit = await self._apply(path, holder)
+        except (BundleError, wire.WireError, OSError) as error:
+            await self._refuse(path, str(error))
+        except EngineError as error:
+            self._failures += 1
+            full = "no space left" in str(error)
+            if not full and self._failures < _TRIES:
+                await self._tell(Stage.WAITING, f"{error}; trying again")
+                _LOG.warning("%s: %s; trying again", path.name, error)
+                return False
+            reason = f"too little room: {error}" if full else str(error)
+            await self._refuse(path, reason)
+        except Exception as error:
+            # A fault of ours must not come back with the same file for ever.
+            _LOG.exception("%s", path.name)
+            await self._refuse(path, f"the supervisor failed on it: {error!r:.200}")
+        else:
+            # Told first: what power ends in between is found applied already, and told again.
+            await self._tell(Stage.APPLIED, message, 100, commit)
+            self._journal.write(f"Bundle {path.name}: {message}")
+            await asyncio.to_thread(path.unlink, True)
+        self._failures = 0
+        await self._clean()
+        return True
+
+    async def _refuse(self, path: Path, reason: str) -> None:
+        """Set a bundle aside, so that it is not tried again; one that was set aside before goes."""
+        await self._tell(Stage.REFUSED, reason)
+        self._journal.write(f"Bundle {path.name} refused: {reason}", is_error=True)
+        await asyncio.to_thread(_set_aside, path)
+
+    async def _apply(self, path: Path, holder: Holder) -> tuple[str, str]:
+        """What was done, and the commit of the release.
+
+        Raises:
+            BundleError: the bundle is not for this device, or damaged.
+            OSError: it cannot be read.
+            EngineError: the engine failed; it may be tried again.
+        """
+        self.status = BundleStatus(path.name, Stage.CHECKING)
+        await self._tell(Stage.CHECKING, "being read")
+        bundle = await asyncio.to_thread(open_bundle, path)
+        index = bundle.index
+        self.status = replace(self.status, commit=index.commit)
+        fit = await self._fit(holder)
+        forced = path.name.removesuffix(SUFFIX).endswith(FORCE)
+        bundle_checks.check_fit(index, fit, forced)
+        if bundle_checks.is_here_already(index, fit):
+            return f"release {index.commit} is what the device has already", index.commit
+        self._journal.write(f"Bundle {path.name}: verifying release {index.commit}")
+        await asyncio.to_thread(bundle.verify, self._read_so_far(index.payload))
+        app = await asyncio.to_thread(target_app, bundle)
+        sources = await self._load(bundle, holder)
+        await self._switch(bundle, app, fit, sources)
+        return f"release {index.commit} replaces what ran", index.commit
+
+    def _read_so_far(self, total: int) -> Callable[[int], bool]:
+        loop = asyncio.get_running_loop()
+
+        def done(read: int) -> bool:
+            percent = 50 * read // max(1, total)
+            if self.status is not None and percent != self.status.percent:
+                self.status = replace(self.status, percent=percent)
+            return not loop.is_closed()
+
+        return done
+
+    async def _fit(self, holder: Holder) -> bundle_checks.Fit:
+        config = holder.config
+        document = await self._store.get("target") or {}
+        document = await self._offline.over(document, str(config.uuid))
+        device = wire.mapping(document.get(str(config.uuid)), "target")
+        apps: dict[str, int] = {}
+        releases: dict[int, tuple[int, str]] = {}
+        for uuid, app in wire.mapping(device.get("apps"), "apps").items():
+            number = wire.number(app.get("id"), f"app {uuid}: id")
+            apps[uuid] = number
+            for commit, release in wire.mapping(app.get("releases"), "releases").items():
+                releases[number] = (int(release.get("id") or 0), commit)
+        domain = (config.api_endpoint or "").partition("://")[2].partition(".")[2]
+        registries = {config.registry_endpoint or f"registry.{domain}"}
+        return bundle_checks.Fit(
+            uuid=str(config.uuid),
+            fleet_id=config.application_id,
+            registries=frozenset(registries),
+            apps=apps,
+            releases=releases,
+        )
+
+    async def _load(self, bundle: Bundle, holder: Holder) -> dict[str, str]:
+        """Have all images in the engine; where those are that were not there by their names."""
+        engine, index = self._engine, bundle.index
+        facts = [await asyncio.to_thread(image_facts, bundle, each) for each in index.images]
+        bundle_checks.check_architecture(facts, holder.info.architecture)
+        names: set[str] = set()
+        for image in await engine.images():
+            names.update(read_image(image, frozenset()).references)
+        missing = bundle_checks.missing_images(index, frozenset(names))
+        wanted = [each for each in facts if each.image in missing]
+        here = await bundle_load.layers_here(engine)
+        needed = bundle_checks.needed_room(index, wanted, here)
+        bundle_checks.check_room(needed, await asyncio.to_thread(self._free))
+        await self._tell(Stage.LOADING, f"{len(missing)} of {len(index.images)} images", 50)
+
+        def moved(count: int) -> None:
+            if self.status is not None:
+                percent = 50 + 45 * count // len(missing)
+                self.status = replace(self.status, percent=percent)
+
+        return await bundle_load.pull_all(engine, bundle, missing, self._settings.instance, moved)
+
+    def _free(self) -> int:
+        where = self._settings.data_mount
+        usage = os.statvfs(where if where.exists() else self._settings.data_directory)
+        return usage.f_bavail * usage.f_frsize
+
+    async def _switch(
+        self,
+        bundle: Bundle,
+        app: dict[str, Any],
+        fit: bundle_checks.Fit,
+        sources: dict[str, str],
+    ) -> None:
+        """Name the images and aim at the release. What is unwanted is left alone meanwhile."""
+        index = bundle.index
+        release = OfflineRelease(
+            app_uuid=index.fleet_uuid,
+            app_id=index.fleet_id,
+            commit=index.commit,
+            app=app,
+            for_device=index.device is not None,
+            over=await self._named(fit.uuid, index.fleet_uuid, index.fleet_id),
+        )
+        self._offline.is_loading = True
+        try:
+            await bundle_load.name_all(self._engine, sources)
+            await self._offline.hold(release)
+            while (holder := self._holder()) is None:  # noqa: ASYNC110 (a moment)
+                await asyncio.sleep(0.1)
+            await holder.follow_offline()
+        finally:
+            self._offline.is_loading = False
+
+    async def _named(self, uuid: str, app_uuid: str, app_id: int) -> str | None:
+        """The release that the api's own target names, whatever came offline since."""
+        document = await self._store.get("target") or {}
+        apps = wire.mapping(wire.mapping(document.get(uuid), "target").get("apps"), "apps")
+        app = apps.get(app_uuid, apps.get(str(app_id)))
+        return named_commit(app) if app is not None else None
+
+    async def _tell(
+        self, stage: Stage, message: str, percent: int | None = None, commit: str | None = None
+    ) -> None:
+        """Say where the bundle stands, also to those who have no key: in a file beside it."""
+        if self.status is None:
+            return
+        self.status = replace(
+            self.status,
+            stage=stage,
+            message=message,
+            percent=self.status.percent if percent is None else percent,
+            commit=commit or self.status.commit,
+        )
+        content = json.dumps(asdict(self.status), indent=2) + "\n"
+        with suppress(OSError):
+            await asyncio.to_thread(_replace, self.folder / "status.json", content)
+
+
+def _is_bundle(path: Path) -> bool:
+    return path.name.endswith(SUFFIX) and not path.name.startswith(".") and path.is_file()
+
+
+def _set_aside(path: Path) -> None:
+    with suppress(OSError):
+        for before in path.parent.glob(f"*{SUFFIX}{REFUSED}"):
+            before.unlink(missing_ok=True)
+        path.replace(path.with_name(path.name + REFUSED))
+        return
+    # A disk that cannot even do that is told of in the log, and the bundle not tried in a circle.
+    with suppress(OSError):
+        path.unlink()
+
+
+def _replace(path: Path, content: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + PARTIAL)
+    temporary.write_text(content)
+    temporary.replace(path)

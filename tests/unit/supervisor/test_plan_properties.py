@@ -154,6 +154,10 @@ def bring(world: World, desired: DesiredState, before: Any = None) -> list[Step]
     for _ in range(ROUNDS):
         steps = plan(world.current, desired, owned(world.current))
         if not steps:
+            # A hand-over may be waited for, which comes with time.
+            world.pass_time(desired)
+            steps = plan(world.current, desired, owned(world.current))
+        if not steps:
             return done
         for step in steps:
             if before is not None:

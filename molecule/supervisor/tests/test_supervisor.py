@@ -456,6 +456,7 @@ def test_a_device_that_left_its_fleet_has_nothing_of_it(on):
         assert host.check_output(command) == "", command
     left = (
         "/etc/gantry/supervisor.json",
+        "/etc/tmpfiles.d/gantry-supervisor.conf",
         f"/etc/systemd/system/{UNIT}",
         f"/usr/local/sbin/{UPDATE}",
     )

@@ -98,8 +98,8 @@ def _on_the_way(
     app: DesiredApp, missing: list[DesiredService], current: CurrentState
 ) -> Iterator[Step]:
     """While images are missing. Who goes before its image goes when all others are here."""
-    early = [each for each in missing if not each.strategy.kills_first]
-    late = [each for each in missing if each.strategy.kills_first]
+    early = [each for each in missing if not _goes_first(each, current)]
+    late = [each for each in missing if _goes_first(each, current)]
     going = {e.service for e in late if not early and current.of_service(app.id, e.service)}
     yield from end_in_order(e for e in _of_app(app, current) if e.service in going)
     seen: set[str] = set()
@@ -109,6 +109,13 @@ def _on_the_way(
             seen.add(each.image)
             yield FetchImage(each.image, app.id, each.service, each.service_id)
     yield from _keep_up(app, current, frozenset(going))
+
+
+def _goes_first(service: DesiredService, current: CurrentState) -> bool:
+    """Whether the old container goes before the image comes. One that is as it must be is not old,
+    though its image may have lost its name."""
+    mine = current.of_service(service.app_id, service.service)
+    return service.strategy.kills_first and best(mine, service) is None
 
 
 def _deletes_first(app: DesiredApp, steps: tuple[Step, ...]) -> bool:

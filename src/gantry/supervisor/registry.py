@@ -4,7 +4,6 @@ Requests: https://distribution.github.io/distribution/spec/api/ (manifests, blob
 https://distribution.github.io/distribution/spec/auth/token/.
 """
 
-import json
 import ssl
 from collections.abc import Mapping
 from typing import Any
@@ -76,12 +75,12 @@ class _Source:
         manifest = await self._document(f"manifests/{digest}")
         if "manifests" in manifest:
             manifest = await self._document(f"manifests/{_of_platform(manifest, machine)}")
-        sizes = [wire.number(each.get("size"), "layer: size") for each in manifest["layers"]]
+        sizes = [wire.number(e.get("size"), "layer: size") for e in _objects(manifest, "layers")]
         config = wire.mapping(manifest.get("config"), "manifest: config")
         content = await self._document(f"blobs/{wire.text(config.get('digest'), 'config')}")
-        names = wire.mapping(content.get("rootfs"), "rootfs").get("diff_ids") or []
-        if len(names) != len(sizes):
-            raise RegistryError(f"{self._url}: {len(sizes)} layers, {len(names)} names of them")
+        names = wire.mapping(content.get("rootfs"), "rootfs").get("diff_ids")
+        if not isinstance(names, list) or len(names) != len(sizes):
+            raise RegistryError(f"{self._url}: {len(sizes)} layers, but not as many names of them")
         return tuple(Layer(str(name), size) for name, size in zip(names, sizes, strict=True))
 
     async def _document(self, path: str) -> dict[str, Any]:
@@ -125,8 +124,16 @@ class _Source:
 def _of_platform(index: Mapping[str, Any], machine: str) -> str:
     """The digest of the manifest for this machine."""
     wanted = _ARCHITECTURES.get(machine, machine)
-    for each in index["manifests"]:
-        platform = each.get("platform") or {}
+    for each in _objects(index, "manifests"):
+        platform = wire.mapping(each.get("platform"), "manifest: platform")
         if platform.get("architecture") == wanted:
             return wire.text(each.get("digest"), "manifest: digest")
-    raise RegistryError(f"no image for {json.dumps(machine)} among {len(index['manifests'])}")
+    raise RegistryError(f"the image is for other machines than {machine}")
+
+
+def _objects(document: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """A list of objects in a document."""
+    found = document.get(name)
+    if not isinstance(found, list):
+        raise wire.WireError(f"{name} is {found!r:.80}: a list is expected")
+    return [wire.mapping(each, name) for each in found]

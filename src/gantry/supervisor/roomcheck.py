@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gantry.supervisor import room
+from gantry.supervisor.config import ConfigError
 from gantry.supervisor.engine import Credentials, Engine, EngineError
 from gantry.supervisor.registry import RegistryError, image_layers
 
@@ -41,7 +42,6 @@ class RoomCheck:
                 reference, self._credentials(reference), self._context(), self._machine
             )
             here = [await self._engine.layers(str(e["Id"])) for e in await self._engine.images()]
-        except (RegistryError, EngineError) as error:
-            _LOG.info("%s: its size is not known: %s", reference, error)
-            return
-        await room.check(self._directory, room.needed(layers, here))
+            await room.check(self._directory, room.needed(layers, here))
+        except (RegistryError, EngineError, ConfigError, OSError) as error:
+            _LOG.info("%s: whether it fits is not known: %s", reference, error)

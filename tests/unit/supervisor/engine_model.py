@@ -110,12 +110,18 @@ class Model:
             case StartContainer(service):
                 self.change(service.container_name, state=ContainerState.RUNNING)
             case ReviveContainer(container):
-                self.change(container.name, state=ContainerState.RUNNING)
+                self.change(self.by_id(container.id).name, state=ContainerState.RUNNING)
             case StopContainer(container):
-                assert self.by_id(container.id).state.is_up
-                self.change(container.name, state=ContainerState.EXITED, exit_code=0)
+                found = self.by_id(container.id)
+                assert found.state.is_up
+                self.change(found.name, state=ContainerState.EXITED, exit_code=0)
             case RenameContainer(container, service):
-                self.change(container.name, name=service.container_name, commit=service.commit)
+                assert service.container_name not in {each.name for each in now.containers}
+                self.change(
+                    self.by_id(container.id).name,
+                    name=service.container_name,
+                    commit=service.commit,
+                )
             case RemoveContainer(container):
                 kept_ = tuple(each for each in now.containers if each.id != container.id)
                 assert len(kept_) == len(now.containers) - 1

@@ -201,6 +201,15 @@ def test_who_goes_before_its_image_goes_when_all_others_are_here() -> None:
     model.settle(new)
 
 
+def test_what_is_as_it_must_be_is_not_stopped_though_its_image_lost_its_name() -> None:
+    for name in ("kill-then-download", "delete-then-download"):
+        model = Model()
+        desired = desire({"a": {**OLD, **strategy(name)}})
+        model.settle(desired)
+        model.set(images=())
+        assert kinds(model.settle(desired)) == ["FetchImage"]
+
+
 def test_old_and_new_run_side_by_side_until_it_has_been_handed_over() -> None:
     model = Model()
     model.settle(desire({"a": {**OLD, **strategy("hand-over")}}))

@@ -34,12 +34,13 @@ def plan(
     current: CurrentState,
     desired: DesiredState,
     owned_images: frozenset[str],
+    owned_volumes: frozenset[str] = frozenset(),
     short_of_room: bool = False,
 ) -> tuple[Step, ...]:
     """The next steps; none when the device is at its target.
 
-    `owned_images` are the names of images that this supervisor may remove. Those that nothing wants
-    go last, or at once when the disk is `short_of_room`.
+    `owned_images` and `owned_volumes` are the names of what this supervisor may remove. What
+    nothing wants goes last; images at once when the disk is `short_of_room`.
     """
     steps: list[Step] = list(_unwanted(current, desired))
     makes_room = short_of_room
@@ -51,6 +52,7 @@ def plan(
         steps += _revived(rejection.id, current, frozenset())
     if not steps:
         steps += _leftover_networks(current, desired)
+        steps += _leftover_volumes(current, desired, owned_volumes)
         makes_room = True
     if makes_room:
         steps += _leftover_images(current, desired, owned_images)
@@ -181,6 +183,14 @@ def _leftover_networks(current: CurrentState, desired: DesiredState) -> Iterator
     for each in current.networks:
         if each.name not in wanted and each.app_id not in untouched:
             yield RemoveNetwork(each)
+
+
+def _leftover_volumes(
+    current: CurrentState, desired: DesiredState, owned_volumes: frozenset[str]
+) -> Iterator[Step]:
+    wanted = {each.name for app in desired.apps for each in app.volumes}
+    for name in sorted((owned_volumes & current.volumes) - wanted):
+        yield RemoveVolume(name)
 
 
 def _leftover_images(

@@ -15,7 +15,7 @@ from gantry.api.routes.answers import (
     content,
     failures,
 )
-from gantry.api.services import devices, registration, reports, streams
+from gantry.api.services import devices, registration, reports, streams, tags
 from gantry.api.services.target_state import TargetState, etag_matches
 
 router = APIRouter(tags=["devices"])
@@ -75,6 +75,18 @@ async def report(ctx: Ctx, actor: CurrentDevice, body: dict[str, reports.DeviceR
 
 def reported() -> Response:
     """A report was stored."""
+    return Response("OK", media_type="text/plain")
+
+
+@router.patch(
+    "/device/v3/tags",
+    response_class=PlainTextResponse,
+    responses={**content("text/plain", "OK"), **failures(404)},
+)
+def set_tags(ctx: Ctx, actor: CurrentDevice, body: dict[str, tags.DeviceTags]) -> Response:
+    """Tags that a device gives itself, by its uuid."""
+    with ctx.database.transaction() as session:
+        tags.set_by_device(session, actor, body)
     return Response("OK", media_type="text/plain")
 
 

@@ -114,6 +114,7 @@ def test_its_container_has_what_it_needs_and_no_more(device):
         "/mnt/boot": ("/mnt/boot", True),
         "/var/run/docker.sock": ("/var/run/docker.sock", True),
         "/data": ("/mnt/data/supervisor", True),
+        "/mnt/data": ("/mnt/data", True),
     }
     host = found["HostConfig"]
     assert (host["NetworkMode"], host["Privileged"]) == ("host", False)

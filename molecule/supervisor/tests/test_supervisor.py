@@ -116,6 +116,7 @@ def test_its_container_has_what_it_needs_and_no_more(device):
         "/data": ("/mnt/data/supervisor", True),
         "/run/gantry/host": ("/run/gantry/host", False),
         "/tmp/balena-supervisor": ("/tmp/balena-supervisor", True),
+        "/mnt/data": ("/mnt/data", True),
     }
     host = found["HostConfig"]
     assert (host["NetworkMode"], host["Privileged"]) == ("host", False)

@@ -11,11 +11,8 @@ from gantry.supervisor.engine import Engine, EngineError
 from gantry.supervisor.store import Store
 
 _LOG = logging.getLogger(__name__)
-# Facts of the store, by the variable that holds them.
-_FACTS = {
-    "BALENA_DEVICE_NAME_AT_INIT": "name_at_init",
-    "BALENA_SUPERVISOR_API_KEY": "supervisor_key",
-}
+_NAME = "BALENA_DEVICE_NAME_AT_INIT"
+_KEY = "BALENA_SUPERVISOR_API_KEY"
 
 
 async def remember(store: Store, engine: Engine, instance: str) -> None:
@@ -23,25 +20,31 @@ async def remember(store: Store, engine: Engine, instance: str) -> None:
     if await store.get("name_at_init") is not None:
         return
     try:
-        found = await _variables(engine, instance)
+        name, keys = await _known(engine, instance)
     except EngineError as error:
         _LOG.warning("containers are not asked for what the database lost: %s", error)
         return
-    for variable, fact in _FACTS.items():
-        if found.get(variable) and await store.get(fact) is None:
-            await store.put(fact, found[variable])
-    if found:
+    if name:
+        await store.put("name_at_init", name)
+    if keys and await store.get("supervisor_keys") is None:
+        await store.put("supervisor_keys", {"applications": keys})
+    if name or keys:
         _LOG.info("what the database does not know was taken from the containers that are here")
 
 
-async def _variables(engine: Engine, instance: str) -> dict[str, str]:
-    found: dict[str, str] = {}
+async def _known(engine: Engine, instance: str) -> tuple[str, dict[str, str]]:
+    """The device's first name, and the key of each application by its id."""
+    first, keys = "", {}
     for each in await engine.containers():
-        if (each.get("Labels") or {}).get(Label.INSTANCE) != instance:
+        labels = each.get("Labels") or {}
+        if labels.get(Label.INSTANCE) != instance:
             continue
         document = await engine.inspect_container(str(each["Id"]))
-        for text in (document.get("Config") or {}).get("Env") or []:
-            name, _, value = str(text).partition("=")
-            if name in _FACTS:
-                found.setdefault(name, value)
-    return found
+        variables = dict(
+            str(text).partition("=")[::2]
+            for text in (document.get("Config") or {}).get("Env") or []
+        )
+        first = first or variables.get(_NAME, "")
+        if variables.get(_KEY):
+            keys.setdefault(str(labels.get(Label.APP_ID, "")), variables[_KEY])
+    return first, keys

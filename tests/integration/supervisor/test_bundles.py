@@ -5,7 +5,6 @@ import json
 import random
 import shutil
 import signal
-import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ from tests.integration.supervisor.conftest import (
     image_names,
     wait_until,
 )
+from tests.integration.supervisor.http_api import Api
 
 FOREVER = "echo begun $NAME; while true; do sleep 1; done"
 MIB = 1024 * 1024
@@ -301,7 +301,7 @@ def test_a_bundle_comes_by_the_http_api(
     url = f"http://127.0.0.1:{device.port}/v2/bundle"
     assert httpx2.post(url, content=content).status_code == 401
     assert httpx2.get(url).status_code == 401
-    headers = {"Authorization": f"Bearer {_key(device)}"}
+    headers = {"Authorization": f"Bearer {Api(device).key}"}
     assert httpx2.get(url, headers=headers).json() == {"status": "success", "bundle": None}
     for wrong in (b"", b"x" * 500, content[:-1], content + b"y"):
         answer = httpx2.post(url, content=wrong, headers=headers)
@@ -320,12 +320,6 @@ def test_a_bundle_comes_by_the_http_api(
     wait_until("the second release", lambda: runs(device, image))
     folder = device.home / "mnt" / "bundles"
     wait_until("all else is gone", lambda: [*folder.iterdir()] == [folder / "status.json"])
-
-
-def _key(device: Device) -> str:
-    with sqlite3.connect(device.home / "data" / "database.sqlite") as database:
-        [[value]] = database.execute("SELECT value FROM fact WHERE name = 'supervisor_key'")
-    return str(json.loads(value))
 
 
 def test_too_little_room_is_said_before_anything_is_loaded(

@@ -1,7 +1,5 @@
 """What a fleet's variables do to a device's host: a real supervisor, with a host's real door."""
 
-import json
-import sqlite3
 from collections.abc import Iterator
 
 import httpx2
@@ -9,6 +7,7 @@ import pytest
 
 from tests.host_door import HostDoor
 from tests.integration.supervisor.conftest import Cloud, Device, Registry, wait_until
+from tests.integration.supervisor.http_api import Api
 
 CONFIG_TXT = "# mine\ndtparam=audio=on\n[pi4]\narm_boost=1\n[all]\ngpu_mem=16\n"
 FOREVER = "n=0; while true; do n=$((n+1)); echo line $n; sleep 1; done"
@@ -163,17 +162,11 @@ def test_an_announcement_leads_to_nothing_when_the_variable_says_so(
     polls = len(cloud.polls)
     cloud.config = {**cloud.config, "RESIN_SUPERVISOR_DELTA": "1"}
     # The same stream carries news: the next one that is asked for by hand is the first that comes.
-    key = _key(device)
+    key = Api(device).key
     answer = device_post(device, "/v1/update", key)
     assert answer == 204
     wait_until("it has polled", lambda: len(cloud.polls) > polls)
     assert len(cloud.polls) == polls + 1
-
-
-def _key(device: Device) -> str:
-    with sqlite3.connect(device.home / "data/database.sqlite") as database:
-        row = database.execute("SELECT value FROM fact WHERE name = 'supervisor_key'").fetchone()
-    return str(json.loads(row[0]))
 
 
 def device_post(device: Device, path: str, key: str) -> int:

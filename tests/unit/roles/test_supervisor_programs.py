@@ -141,6 +141,14 @@ def test_the_container_is_on_the_hosts_network_with_its_limits() -> None:
         "AttachStderr": True,
         "HostConfig": {
             "NetworkMode": "host",
+            "Mounts": [
+                {
+                    "Type": "bind",
+                    "Source": "/mnt/data",
+                    "Target": "/mnt/data",
+                    "BindOptions": {"NonRecursive": True, "Propagation": "rprivate"},
+                }
+            ],
             "Binds": [
                 "/mnt/boot:/mnt/boot",
                 "/var/run/docker.sock:/var/run/docker.sock",

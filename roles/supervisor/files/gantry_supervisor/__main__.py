@@ -1,4 +1,4 @@
-"""`python3 -m gantry_supervisor run|clear|door|update|configure|remove`"""
+"""`python3 -m gantry_supervisor run|clear|door|update|configure|remove|stick`"""
 
 import argparse
 import json
@@ -22,6 +22,8 @@ def _parser() -> argparse.ArgumentParser:
     remove = commands.add_parser("remove", help="take it off this host")
     remove.add_argument("--purge", action="store_true", help="with applications and identity")
     remove.add_argument("--keep-volumes", action="store_true", help="but not with their data")
+    stick = commands.add_parser("stick", help="bring the bundles of a USB stick")
+    stick.add_argument("device", help="its block device")
     return parser
 
 
@@ -51,6 +53,10 @@ def main(arguments: Sequence[str]) -> int:
         from gantry_supervisor import remove
 
         return remove.main(options.purge, not options.keep_volumes)
+    if options.command == "stick":
+        from gantry_supervisor import stick
+
+        return stick.main(options.device)
     return _configure(options.allow_move)
 
 

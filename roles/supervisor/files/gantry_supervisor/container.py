@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from gantry_supervisor.settings import BOOT, DOOR, RUNTIME, STORE, Choice, RoleSettings
+from gantry_supervisor.settings import BOOT, DATA, DOOR, RUNTIME, STORE, Choice, RoleSettings
 
 # Where the image keeps the package that `source` replaces.
 PACKAGE = "/opt/gantry/src/gantry"
@@ -24,6 +24,15 @@ def body(image: str, role: RoleSettings, chosen: Choice, capabilities: int) -> d
     host: dict[str, Any] = {
         "NetworkMode": "host",
         "Binds": binds,
+        # With apps.json and bundles, but without what the engine mounts below it.
+        "Mounts": [
+            {
+                "Type": "bind",
+                "Source": str(DATA),
+                "Target": "/mnt/data",
+                "BindOptions": {"NonRecursive": True, "Propagation": "rprivate"},
+            }
+        ],
         # Its lines go to the unit's journal by way of this program.
         "LogConfig": {"Type": "none"},
         "Memory": role.memory,

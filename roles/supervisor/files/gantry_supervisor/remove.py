@@ -107,10 +107,14 @@ def _images(engine: Engine, registry: str) -> list[str]:
 def _data() -> list[str]:
     """Remove the supervisor's data, its choice of image, and the device's identity."""
     done = []
-    for folder in (settings.STORE, settings.STORE_BEFORE, settings.PRELOAD, LOCKS):
+    bundles = settings.DATA / "bundles"
+    for folder in (settings.STORE, settings.STORE_BEFORE, settings.PRELOAD, bundles, LOCKS):
         if folder.is_dir():
             shutil.rmtree(folder)
             done.append(str(folder))
+    for path in sorted(settings.DATA.glob("apps.json*")):
+        if files.remove(path):
+            done.append(str(path))
     if files.remove(settings.CHOICE):
         done.append(str(settings.CHOICE))
     current = configure.read(settings.CONFIG)

@@ -111,6 +111,7 @@ class Rig:
         self.cloud.before_report = hear
         start = time.monotonic()
         self.aim(new)
+        self.runs = new  # whatever becomes of it: the next seed is another test
         wait_until(f"{fault.point} of {new}", is_there, every=0.01)
         time.sleep(fault.delay)
         if fault.victim == "supervisor":
@@ -120,7 +121,6 @@ class Rig:
             self.engine.kill()
         hit = time.monotonic()
         wait_until(f"{new} after {fault}", lambda: self.is_at(new), 180)
-        self.runs = new
         seconds = time.monotonic() - hit
         silence = self.beats.silence(start, {old, new})
         assert silence < SILENCE_AT_MOST

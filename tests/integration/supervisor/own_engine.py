@@ -146,6 +146,11 @@ class OwnEngine:
         found = self.get("/containers/json?all=1")
         return None if found is None else [(each["Image"], each["State"]) for each in found]
 
+    def images(self) -> list[str]:
+        """Names by digest of every image."""
+        found = self.get("/images/json?digests=1") or []
+        return [name for each in found for name in each["RepoDigests"] or []]
+
     def sh(self, script: str) -> str:
         """Run a line of shell beside the engine."""
         status, output = self.container.exec_run(["sh", "-c", script])

@@ -92,6 +92,8 @@ class Rig:
         """Update to the next release and hit the update; what came of it."""
         commits = list(self.images)
         old, new = self.runs, commits[(commits.index(self.runs) + 1) % len(commits)]
+        image = self.images[new]
+        wait_until("it is to be downloaded", lambda: image not in self.engine.images())
         offset, passed = len(self.device.log()), self.proxy.passed
         reported = threading.Event()
         reports = iter(range(1, 1000))
@@ -153,8 +155,8 @@ def rig(
         device = Device(home, own.client, cloud, proxy.address)
         device.environment = {"DOCKER_SOCKET": str(own.socket)}
         try:
-            # Each release is the good one before the next comes.
-            cloud.config = {"BALENA_SUPERVISOR_ROLLBACK_SETTLE": "1000"}
+            # Each release is the good one before the next comes, and older images are gone.
+            cloud.config = {"BALENA_SUPERVISOR_ROLLBACK_SETTLE": "0"}
             one = Rig(own, proxy, device, registry)
             one.aim("aaa1")
             device.start()

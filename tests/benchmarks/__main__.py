@@ -47,15 +47,17 @@ def up(times: int) -> str:
 def supervisor(seconds: float) -> str:
     """The supervisor alone, in its image, before a cloud of the tests."""
     say(f"the supervisor, idle for {seconds:.0f} s and busy for {seconds:.0f} s")
-    program = Path(__file__).with_name("supervisor_memory.py")
+    # A process of its own, whose memory is its own. As a script it would take `requests` from here.
+    program = "tests.benchmarks.supervisor_memory"
     done = subprocess.run(
-        [sys.executable, str(program), "--json", "--seconds", str(seconds)],
+        [sys.executable, "-m", program, "--json", "--seconds", str(seconds)],
+        cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode:
-        raise BenchmarkError(f"{program.name} → {done.returncode}:\n{done.stderr[-2000:]}")
+        raise BenchmarkError(f"{program} → {done.returncode}:\n{done.stderr[-2000:]}")
     found = json.loads(done.stdout.splitlines()[-1])
     rows = [
         _memory_row("idle", found["idle_rss_mb"], IDLE_MB, found["idle_cpu_percent"]),

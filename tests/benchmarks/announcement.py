@@ -1,6 +1,6 @@
 """From the announcement of a release to its container's start, when its image is there already.
 
-    .venv/bin/python tests/benchmarks/announcement.py [--times 20] [--json]
+    .venv/bin/python -m tests.benchmarks.announcement [--times 20] [--json]
 
 The next release has the same image and another variable, so nothing is downloaded, and the old
 container (which ends at once when it is told to) is replaced. The clock begins when the api writes
@@ -21,11 +21,8 @@ from pathlib import Path
 import docker
 from docker.models.containers import Container
 
-ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "src")]
-
-from tests.benchmarks import machine  # noqa: E402
-from tests.integration.supervisor.conftest import (  # noqa: E402
+from tests.benchmarks import machine
+from tests.integration.supervisor.conftest import (
     Cloud,
     Device,
     Registry,

@@ -1,6 +1,6 @@
 """The supervisor's resident memory, idle and busy, and its idle CPU, in its own image on amd64.
 
-    .venv/bin/python tests/benchmarks/supervisor_memory.py [--seconds 60] [--json]
+    .venv/bin/python -m tests.benchmarks.supervisor_memory [--seconds 60] [--json]
 
 Idle: one application that says nothing, poll interval of 900 s, announcements followed. Busy: two
 applications that write 100 lines a second each, a poll every second, a release of 60 MB pulled and
@@ -23,12 +23,9 @@ from typing import Any
 import docker
 from docker.models.containers import Container
 
-ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "src")]
-
-from gantry.contracts.device_types import Architecture  # noqa: E402
-from gantry.deployment.images import build_image  # noqa: E402
-from tests.integration.supervisor.conftest import (  # noqa: E402
+from gantry.contracts.device_types import Architecture
+from gantry.deployment.images import build_image
+from tests.integration.supervisor.conftest import (
     Cloud,
     Device,
     Registry,

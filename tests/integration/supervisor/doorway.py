@@ -122,9 +122,10 @@ class Beats:
         self._server.shutdown()
         self._server.server_close()
 
-    def silence(self, since: float) -> float:
-        """The longest time without a beat since then, until now."""
-        times = [since, *(each for each, _ in list(self.heard) if each > since), time.monotonic()]
+    def silence(self, since: float, releases: set[str]) -> float:
+        """The longest time without a beat of one of these since then, until now."""
+        heard = [each for each, of in list(self.heard) if each > since and of in releases]
+        times = [since, *heard, time.monotonic()]
         return max(after - before for before, after in itertools.pairwise(times))
 
     def last(self) -> str:

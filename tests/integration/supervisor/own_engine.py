@@ -54,6 +54,16 @@ while true; do
 done
 """
 
+# What test applications are started with, and their parent.
+APPLICATION = "/bin/sh /run "
+SHIM = "containerd-shim"
+PROCESSES = """for each in /proc/[0-9]*; do
+    { stat=$(cat $each/stat) && command=$(tr '\\0' ' ' < $each/cmdline); } 2>/dev/null || continue
+    rest=${stat##*) }
+    set -- $rest
+    echo "${each#/proc/} $2 $command"
+done"""
+
 
 def engine_image(client: docker.DockerClient) -> str:
     """The name of the engine's image; it is built where it is missing."""
@@ -136,6 +146,11 @@ class OwnEngine:
         found = self.get("/containers/json?all=1")
         return None if found is None else [(each["Image"], each["State"]) for each in found]
 
+    def images(self) -> list[str]:
+        """Names by digest of every image."""
+        found = self.get("/images/json?digests=1") or []
+        return [name for each in found for name in each["RepoDigests"] or []]
+
     def sh(self, script: str) -> str:
         """Run a line of shell beside the engine."""
         status, output = self.container.exec_run(["sh", "-c", script])
@@ -146,6 +161,28 @@ class OwnEngine:
     def kill(self) -> None:
         """kill -9 of dockerd; it is started anew half a second later."""
         self.sh("kill -9 $(cat /run/docker.pid)")
+
+    def strays(self) -> list[str]:
+        """Processes (ids) of containers that run and that the engine does not know: one that is
+        killed in the middle of a start may lose sight of what it started."""
+        known = {each["Id"] for each in self.get("/containers/json?all=1") or []}
+        processes = {}
+        for line in self.sh(PROCESSES).splitlines():
+            number, parent, command = (*line.split(" ", 2), "")[:3]
+            processes[number] = (parent, command)
+
+        def is_known(number: str) -> bool:
+            parent, _ = processes.get(number, ("0", ""))
+            _, above = processes.get(parent, ("0", ""))
+            if above.startswith(APPLICATION):
+                return is_known(parent)
+            return SHIM in above and any(each in above for each in known)
+
+        return [
+            number
+            for number, (_, command) in processes.items()
+            if command.startswith(APPLICATION) and not is_known(number)
+        ]
 
     def close(self) -> None:
         """Take it away with all that it holds."""

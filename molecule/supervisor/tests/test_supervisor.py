@@ -115,6 +115,7 @@ def test_its_container_has_what_it_needs_and_no_more(device):
         "/var/run/docker.sock": ("/var/run/docker.sock", True),
         "/data": ("/mnt/data/supervisor", True),
         "/run/gantry/host": ("/run/gantry/host", False),
+        "/tmp/balena-supervisor": ("/tmp/balena-supervisor", True),
     }
     host = found["HostConfig"]
     assert (host["NetworkMode"], host["Privileged"]) == ("host", False)

@@ -66,6 +66,30 @@ def seconds(value: object, field: str) -> float:
     return sum(float(amount) * _SECONDS[unit] for amount, unit in parts)
 
 
+def processors(value: object) -> int:
+    """Billionths of a processor."""
+    try:
+        found = float(wire.scalar(value))
+    except ValueError:
+        found = -1.0
+    if not 0 < found < 10_000:
+        raise CompositionError(f"cpus is {value!r:.80}: give a number such as 0.5")
+    return int(found * 1e9)
+
+
+# What may be shared with others by name; other services and containers may not.
+_MODES = {"pid": ("host",), "ipc": ("host", "none", "private", "shareable")}
+
+
+def mode(value: object, field: str) -> str:
+    """A text, one of those that are possible here where that matters."""
+    found = wire.scalar(value)
+    possible = _MODES.get(field)
+    if possible and found not in ("", *possible):
+        raise CompositionError(f"{field} is {value!r:.80}: use one of {', '.join(possible)}")
+    return found
+
+
 def restart_policy(value: object) -> dict[str, Any]:
     """The engine's RestartPolicy; `always` when nothing is said, as the family has it."""
     name, _, times = ("no" if value is False else wire.scalar(value) or "always").partition(":")
@@ -131,10 +155,13 @@ def exposed_ports(value: object) -> dict[str, Any]:
 
 
 def devices(value: object) -> list[dict[str, str]]:
-    """Devices of `host:container:permissions`."""
+    """Devices of `host:container:permissions`, or of the long form."""
     found = []
-    for each in texts(value, "devices"):
-        host, _, rest = each.partition(":")
+    for each in value if isinstance(value, list) else texts(value, "devices"):
+        if isinstance(each, Mapping):
+            parts = (each.get("source"), each.get("target"), each.get("permissions"))
+            each = ":".join(wire.scalar(part) for part in parts)
+        host, _, rest = wire.scalar(each).partition(":")
         inside, _, permissions = rest.partition(":")
         found.append(
             {
@@ -186,12 +213,14 @@ def healthcheck(value: object) -> dict[str, Any] | None:
     found: dict[str, Any] = {}
     if test is not None:
         found["Test"] = ["CMD-SHELL", test] if isinstance(test, str) else texts(test, "test")
-    for field, name in (("interval", "Interval"), ("timeout", "Timeout")):
+    for field, name in (
+        ("interval", "Interval"),
+        ("timeout", "Timeout"),
+        ("start_period", "StartPeriod"),
+        ("start_interval", "StartInterval"),
+    ):
         if check.get(field) is not None:
             found[name] = int(seconds(check[field], f"healthcheck: {field}") * 1e9)
-    if check.get("start_period") is not None:
-        period = seconds(check["start_period"], "healthcheck: start_period")
-        found["StartPeriod"] = int(period * 1e9)
     if check.get("retries") is not None:
         found["Retries"] = wire.number(check["retries"], "healthcheck: retries")
     return found
@@ -231,5 +260,11 @@ def long_tmpfs(value: object) -> dict[str, str]:
     found = {}
     for each in value if isinstance(value, list) else []:
         if isinstance(each, Mapping) and each.get("type") == "tmpfs":
-            found[wire.text(each.get("target"), "volumes: target")] = ""
+            settings = wire.mapping(each.get("tmpfs"), "volumes: tmpfs")
+            options = []
+            if settings.get("size") is not None:
+                options.append(f"size={size(settings['size'], 'volumes: tmpfs: size')}")
+            if settings.get("mode") is not None:
+                options.append(f"mode={wire.number(settings['mode'], 'volumes: tmpfs: mode'):o}")
+            found[wire.text(each.get("target"), "volumes: target")] = ",".join(options)
     return found

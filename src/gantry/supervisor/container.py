@@ -16,7 +16,7 @@ from gantry.supervisor.environment import (
     ServiceFacts,
     service_environment,
 )
-from gantry.supervisor.features import feature_binds, wanted_features
+from gantry.supervisor.features import Feature, feature_binds, wanted_features
 from gantry.supervisor.strategy import Strategy, read_strategy
 from gantry.supervisor.target import TargetService
 
@@ -32,6 +32,20 @@ _LEGACY_LABELS: Mapping[str, str] = {
     f"io.balena.features.{name}": "1"
     for name in ("kernel-modules", "firmware", "dbus", "supervisor-api", "balena-api")
 }
+
+
+# Fields of docker-compose.yml that are read, here or elsewhere, or have no meaning on a device.
+_KNOWN = frozenset(
+    """
+    build cap_add cap_drop cgroup_parent command cpu_quota cpu_shares cpus cpuset depends_on
+    device_cgroup_rules devices dns dns_opt dns_search domainname entrypoint environment expose
+    extra_hosts group_add healthcheck hostname image init ipc labels logging mac_address mem_limit
+    mem_reservation mem_swappiness memswap_limit network_mode networks oom_kill_disable
+    oom_score_adj pid pids_limit platform ports privileged profiles pull_policy read_only restart
+    running runtime security_opt shm_size stdin_open stop_grace_period stop_signal storage_opt
+    sysctls tmpfs tty ulimits user userns_mode volumes working_dir
+    """.split()  # noqa: SIM905 (one to a line, it would be three times as long)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +90,11 @@ def is_legacy(service: TargetService) -> bool:
     return service.name == "main" and not service.composition
 
 
+def labels_of(service: TargetService) -> dict[str, str]:
+    """The labels that a service's developer has given it."""
+    return {**wire.texts(service.composition.get("labels"), "labels"), **service.labels}
+
+
 def container(
     service: TargetService, facts: ServiceFacts, device: DeviceFacts, legacy: bool
 ) -> Wanted:
@@ -85,11 +104,7 @@ def container(
         CompositionError: a field has a value that cannot be run here.
     """
     fields = _LEGACY_COMPOSITION if legacy else service.composition
-    labels = {
-        **(_LEGACY_LABELS if legacy else {}),
-        **wire.texts(fields.get("labels"), "labels"),
-        **service.labels,
-    }
+    labels = {**(_LEGACY_LABELS if legacy else {}), **labels_of(service)}
     features = wanted_features(labels)
     mode = _network_mode(fields)
     user = {**wire.texts(fields.get("environment"), "environment"), **service.environment}
@@ -100,20 +115,30 @@ def container(
     locks = f"{device.runtime_directory}/services/{facts.app_id}/{service.name}"
     binds += [f"{locks}:/tmp/resin", f"{locks}:/tmp/balena"]
     binds += feature_binds(features, device.docker_socket)
+    if Feature.EXTRA_FIRMWARE in features:
+        volume_names.append(f"{facts.app_id}_extra-firmware")
+        binds.append(f"{facts.app_id}_extra-firmware:/extra-firmware")
     host_config = {**_host_config(fields), "Binds": binds, "NetworkMode": mode or first}
+    if Feature.GPU in features:
+        host_config["DeviceRequests"] = [{"Driver": "", "Count": 1, "Capabilities": [["gpu"]]}]
     body = _process(fields) | {
         "Image": service.image,
         "Env": [f"{name}={value}" for name, value in sorted(environment.items())],
         "Labels": labels,
         "HostConfig": host_config,
     }
-    if mode != "host":
+    if mode in (None, "none"):
         exposed, bindings = compose.ports(fields.get("ports"))
         body["ExposedPorts"] = exposed | compose.exposed_ports(fields.get("expose"))
         host_config["PortBindings"] = bindings
     if first is not None:
         body["NetworkingConfig"] = {"EndpointsConfig": {first: endpoints[first]}}
     strategy, handover_seconds, notices = read_strategy(labels)
+    notices += tuple(
+        f"field {name!r:.80} of docker-compose.yml is not known here and left out"
+        for name in sorted(fields.keys() - _KNOWN)
+        if not name.startswith("x-")
+    )
     return Wanted(
         body=body,
         connections=tuple(
@@ -128,13 +153,15 @@ def container(
 
 
 def _network_mode(fields: Mapping[str, Any]) -> str | None:
-    """`host`, `none`, or None when the service has networks."""
+    """`host`, `none`, `service:` and another's name, or None when the service has networks."""
     mode = wire.scalar(fields.get("network_mode"))
     if mode in ("", "bridge", "default"):
         return None
-    if mode in ("host", "none"):
+    if mode in ("host", "none") or (mode.startswith("service:") and mode != "service:"):
         return mode
-    raise CompositionError(f"network_mode is {mode!r}: use host, none or networks")
+    raise CompositionError(
+        f"network_mode is {mode!r}: use host, none, service:<its name> or networks"
+    )
 
 
 def _endpoints(
@@ -174,6 +201,7 @@ def _process(fields: Mapping[str, Any]) -> dict[str, Any]:
         ("user", "User"),
         ("working_dir", "WorkingDir"),
         ("stop_signal", "StopSignal"),
+        ("mac_address", "MacAddress"),
     ):
         if fields.get(field) is not None:
             body[key] = wire.scalar(fields[field])
@@ -208,14 +236,19 @@ def _host_config(fields: Mapping[str, Any]) -> dict[str, Any]:
         ("group_add", "GroupAdd"),
     ):
         body[key] = compose.texts(fields.get(field), field)
+    if fields.get("device_cgroup_rules"):
+        rules = compose.texts(fields["device_cgroup_rules"], "device_cgroup_rules")
+        body["DeviceCgroupRules"] = rules
     for field, key in (("privileged", "Privileged"), ("read_only", "ReadonlyRootfs")):
         body[key] = wire.flag(fields.get(field))
-    if fields.get("init") is not None:
-        body["Init"] = wire.flag(fields["init"])
+    for field, key in (("init", "Init"), ("oom_kill_disable", "OomKillDisable")):
+        if fields.get(field) is not None:
+            body[key] = wire.flag(fields[field])
     for field, key in (
         ("shm_size", "ShmSize"),
         ("mem_limit", "Memory"),
         ("mem_reservation", "MemoryReservation"),
+        ("memswap_limit", "MemorySwap"),
     ):
         if fields.get(field) is not None:
             body[key] = compose.size(fields[field], field)
@@ -224,12 +257,23 @@ def _host_config(fields: Mapping[str, Any]) -> dict[str, Any]:
         ("cpu_quota", "CpuQuota"),
         ("pids_limit", "PidsLimit"),
         ("oom_score_adj", "OomScoreAdj"),
+        ("mem_swappiness", "MemorySwappiness"),
     ):
         if fields.get(field) is not None:
             body[key] = wire.number(fields[field], field)
-    for field, key in (("pid", "PidMode"), ("ipc", "IpcMode"), ("cpuset", "CpusetCpus")):
+    if fields.get("cpus") is not None:
+        body["NanoCpus"] = compose.processors(fields["cpus"])
+    for field, key in (
+        ("pid", "PidMode"),
+        ("ipc", "IpcMode"),
+        ("cpuset", "CpusetCpus"),
+        ("cgroup_parent", "CgroupParent"),
+        ("userns_mode", "UsernsMode"),
+        ("runtime", "Runtime"),
+    ):
         if fields.get(field) is not None:
-            body[key] = wire.scalar(fields[field])
-    if fields.get("sysctls"):
-        body["Sysctls"] = wire.texts(fields["sysctls"], "sysctls")
+            body[key] = compose.mode(fields[field], field)
+    for field, key in (("sysctls", "Sysctls"), ("storage_opt", "StorageOpt")):
+        if fields.get(field):
+            body[key] = wire.texts(fields[field], field)
     return body

@@ -1,33 +1,19 @@
 """From the target state to what must be in the engine: networks, volumes, containers. Pure."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from gantry.supervisor import container, wire
+from gantry.supervisor import container, ground, requirements, wire
 from gantry.supervisor.compose import CompositionError
 from gantry.supervisor.container import Connection
 from gantry.supervisor.environment import DeviceFacts, ServiceFacts
+from gantry.supervisor.ground import DesiredNetwork as DesiredNetwork
+from gantry.supervisor.ground import DesiredVolume as DesiredVolume
+from gantry.supervisor.labels import Label as Label
 from gantry.supervisor.strategy import Strategy
 from gantry.supervisor.target import TargetApp, TargetRelease, TargetService, TargetState
-
-
-class Label:
-    """Labels of what the supervisor makes in the engine."""
-
-    SUPERVISED = "io.balena.supervised"
-    APP_ID = "io.balena.app-id"
-    APP_UUID = "io.balena.app-uuid"
-    SERVICE_ID = "io.balena.service-id"
-    SERVICE_NAME = "io.balena.service-name"
-    INSTANCE = "io.gantry.instance"
-    RELEASE = "io.gantry.release"
-    CONFIG_HASH = "io.gantry.config-hash"
-    # For the end of a container whose release nobody knows any more: services, with spaces between.
-    DEPENDS_ON = "io.gantry.depends-on"
-    RESTART = "io.gantry.restart"
 
 
 class Condition(StrEnum):
@@ -44,24 +30,6 @@ class Dependency:
 
     service: str
     condition: Condition = Condition.STARTED
-
-
-@dataclass(frozen=True, slots=True)
-class DesiredNetwork:
-    """A network to be there; `body` is that of the engine's `POST /networks/create`."""
-
-    name: str
-    app_id: int
-    config_hash: str
-    body: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class DesiredVolume:
-    """A volume to be there; `body` is that of the engine's `POST /volumes/create`."""
-
-    name: str
-    body: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +130,13 @@ def _app(app: TargetApp, device: DeviceFacts) -> DesiredApp:
     defined: set[str] = set()
     volume_names: set[str] = {f"{app.id}_{name}" for name in release.volumes}
     for service in release.services:
+        labels = container.labels_of(service)
+        lacking = requirements.unmet(labels, device.device_type, device.architecture)
+        if lacking and requirements.is_optional(labels):
+            notices.append(f"service {service.name} is left out: {'; '.join(lacking)}")
+            continue
+        if lacking:
+            raise CompositionError(f"service {service.name}: {'; '.join(lacking)}")
         legacy = len(release.services) == 1 and container.is_legacy(service)
         try:
             one, wanted = _service(app, release, service, legacy, device)
@@ -176,9 +151,9 @@ def _app(app: TargetApp, device: DeviceFacts) -> DesiredApp:
         id=app.id,
         name=app.name,
         commit=release.commit,
-        services=_without_cycles(tuple(services)),
-        networks=tuple(_network(app, release, name, device) for name in sorted(defined)),
-        volumes=tuple(_volume(app, release, name, device) for name in sorted(volume_names)),
+        services=_without_cycles(_joined_networks(_existing_only(services))),
+        networks=tuple(ground.network(app, release, name, device) for name in sorted(defined)),
+        volumes=tuple(ground.volume(app, release, name, device) for name in sorted(volume_names)),
         notices=tuple(notices),
     )
 
@@ -242,6 +217,47 @@ def _dependencies(service: TargetService, known: set[str]) -> tuple[Dependency, 
     return tuple(found)
 
 
+def _existing_only(services: list[DesiredService]) -> tuple[DesiredService, ...]:
+    """Nobody waits for a service that is left out."""
+    names = {each.service for each in services}
+    return tuple(
+        replace(each, depends_on=tuple(it for it in each.depends_on if it.service in names))
+        for each in services
+    )
+
+
+def _joined_networks(services: tuple[DesiredService, ...]) -> tuple[DesiredService, ...]:
+    """`network_mode: service:x` as the engine has it: the network of x's container. Who has no
+    network of its own starts after the other, and is made anew whenever that is."""
+    by_name = {each.service: each for each in services}
+    return tuple(_joined(each, by_name) for each in services)
+
+
+def _joined(service: DesiredService, by_name: Mapping[str, DesiredService]) -> DesiredService:
+    host_config = service.body["HostConfig"]
+    name = str(host_config["NetworkMode"]).removeprefix("service:")
+    if name == host_config["NetworkMode"]:
+        return service
+    other = by_name.get(name)
+    if other is None or str(other.body["HostConfig"]["NetworkMode"]).startswith("service:"):
+        raise CompositionError(
+            f"service {service.service}: network_mode is 'service:{name}': there is no service "
+            f"{name} with a network of its own"
+        )
+    config_hash = ground.digest({"own": service.config_hash, "network": other.config_hash})
+    depends_on = service.depends_on
+    if name not in {each.service for each in depends_on}:
+        depends_on += (Dependency(name),)
+    labels = {
+        **service.body["Labels"],
+        Label.CONFIG_HASH: config_hash,
+        Label.DEPENDS_ON: " ".join(each.service for each in depends_on),
+    }
+    joined = {**host_config, "NetworkMode": f"container:{other.container_name}"}
+    body = {**service.body, "HostConfig": joined, "Labels": labels}
+    return replace(service, body=body, config_hash=config_hash, depends_on=depends_on)
+
+
 def _without_cycles(services: tuple[DesiredService, ...]) -> tuple[DesiredService, ...]:
     """Services in the order of their dependencies. A circle would wait for ever: who closes one
     loses that dependency."""
@@ -262,70 +278,3 @@ def _without_cycles(services: tuple[DesiredService, ...]) -> tuple[DesiredServic
     for each in services:
         visit(each, frozenset())
     return tuple(done.values())
-
-
-def _owner_labels(app: TargetApp, device: DeviceFacts) -> dict[str, str]:
-    return {
-        Label.SUPERVISED: "",
-        Label.APP_ID: str(app.id),
-        Label.APP_UUID: app.uuid,
-        Label.INSTANCE: device.instance,
-    }
-
-
-_POOL_FIELDS = (("subnet", "Subnet"), ("ip_range", "IPRange"), ("gateway", "Gateway"))
-
-
-def _network(
-    app: TargetApp, release: TargetRelease, name: str, device: DeviceFacts
-) -> DesiredNetwork:
-    short = name.removeprefix(f"{app.id}_")
-    document = wire.mapping(release.networks.get(short), f"network {short}")
-    ipam = wire.mapping(document.get("ipam"), f"network {short}: ipam")
-    pools = [
-        {
-            key: wire.scalar(pool[field])
-            for field, key in (
-                ("subnet", "Subnet"),
-                ("ip_range", "IPRange"),
-                ("gateway", "Gateway"),
-            )
-            if pool.get(field)
-        }
-        for pool in ipam.get("config") or []
-    ]
-    body: dict[str, Any] = {
-        "Name": name,
-        "CheckDuplicate": True,
-        "Driver": wire.scalar(document.get("driver")) or "bridge",
-        "Internal": wire.flag(document.get("internal")),
-        "EnableIPv6": wire.flag(document.get("enable_ipv6")),
-        "Options": wire.texts(document.get("driver_opts"), "driver_opts"),
-    }
-    if pools:
-        body["IPAM"] = {"Driver": wire.scalar(ipam.get("driver")) or "default", "Config": pools}
-    config_hash = _hash(body)
-    user = wire.texts(document.get("labels"), f"network {short}: labels")
-    body["Labels"] = {**user, **_owner_labels(app, device), Label.CONFIG_HASH: config_hash}
-    return DesiredNetwork(name, app.id, config_hash, body)
-
-
-def _volume(
-    app: TargetApp, release: TargetRelease, name: str, device: DeviceFacts
-) -> DesiredVolume:
-    short = name.removeprefix(f"{app.id}_")
-    document = wire.mapping(release.volumes.get(short), f"volume {short}")
-    body = {
-        "Name": name,
-        "Driver": wire.scalar(document.get("driver")) or "local",
-        "DriverOpts": wire.texts(document.get("driver_opts"), "driver_opts"),
-        "Labels": {
-            **wire.texts(document.get("labels"), f"volume {short}: labels"),
-            **_owner_labels(app, device),
-        },
-    }
-    return DesiredVolume(name, body)
-
-
-def _hash(body: Mapping[str, Any]) -> str:
-    return hashlib.sha256(wire.canonical(body).encode()).hexdigest()[:32]

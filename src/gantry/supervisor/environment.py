@@ -18,7 +18,7 @@ VOLATILE = frozenset(
     f"{prefix}_{name}"
     for prefix in ("BALENA", "RESIN")
     for name in ("APP_RELEASE", "APP_COMMIT", "SUPERVISOR_VERSION", "HOST_OS_VERSION")
-)
+) | {"RESIN_SERVICE_KILL_ME_PATH"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +94,7 @@ def service_environment(
     for prefix in ("RESIN", "BALENA"):
         found[prefix] = "1"
         found |= {f"{prefix}_{name}": value for name, value in ours.items()}
+    found["RESIN_SERVICE_KILL_ME_PATH"] = HANDOVER_PATH  # an older name
     found.setdefault("USER", "root")
     if Feature.BALENA_SOCKET in features:
         found["DOCKER_HOST"] = "unix:///host/run/balena-engine.sock"

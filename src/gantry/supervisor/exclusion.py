@@ -1,5 +1,6 @@
 """Locks around a plan: what would stop a locked application is left out until it may be done."""
 
+import asyncio
 import time
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
@@ -17,7 +18,7 @@ from gantry.supervisor.steps import (
 )
 
 # A user's lock may be given back at any moment: the files are looked at this often, in seconds.
-LOOK_EVERY = 3.0
+_LOOK_EVERY = 3.0
 # Forcing is for the update that is on its way, in seconds without one.
 _FORCED_FOR = 600.0
 
@@ -71,6 +72,16 @@ class Exclusion:
         elif self._has_forced and not steps:
             self._forced_until = 0.0
         return True
+
+    async def given_back(self) -> None:
+        """Return when an application that was locked is so no more. The engine is not asked."""
+        while self.holders:
+            await asyncio.sleep(_LOOK_EVERY)
+            for app_id in list(self.holders):
+                found = await self._locks.holders(app_id)
+                if not found or self._locks.override:
+                    return
+                self.holders[app_id] = found
 
     async def free(self, app_id: int, service: str) -> None:
         """A service is about to start: it may lock again."""

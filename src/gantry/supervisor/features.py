@@ -21,6 +21,8 @@ class Feature(StrEnum):
     KERNEL_MODULES = "kernel-modules"
     FIRMWARE = "firmware"
     JOURNAL_LOGS = "journal-logs"
+    GPU = "gpu"
+    EXTRA_FIRMWARE = "extra-firmware"
 
 
 _OLDER_NAMES = {Feature.BALENA_API: "resin-api"}

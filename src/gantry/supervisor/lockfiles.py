@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,9 @@ NAMES = ("updates.lock", "resin-updates.lock")
 _OWNER = 65534
 _MARK = b"gantry-supervisor\n"
 _DRAFT = ".gantry-lock-"
+
+
+Alive = Callable[[int, str], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +42,13 @@ def app_ids(services: Path) -> list[int]:
     return []
 
 
-def of_application(services: Path, app_id: int) -> list[LockFile]:
-    """The lock files that an application's services hold, at most one a service."""
+def of_application(services: Path, app_id: int, is_alive: Alive) -> list[LockFile]:
+    """The lock files that an application's services hold, at most one a service. `is_alive` says
+    whether anything of a service runs that could hold one."""
     found = []
     for directory in _service_directories(services, app_id):
+        if not is_alive(app_id, directory.name):
+            continue
         for name in NAMES:
             path = directory / name
             status = _status(path)
@@ -52,16 +58,19 @@ def of_application(services: Path, app_id: int) -> list[LockFile]:
     return found
 
 
-def take(services: Path, app_id: int, force: bool) -> tuple[dict[str, list[Path]], list[LockFile]]:
+def take(
+    services: Path, app_id: int, force: bool, is_alive: Alive
+) -> tuple[dict[str, list[Path]], list[LockFile]]:
     """Take every lock file of an application: what was taken, by service, and who is in the way.
-    With `force` nobody is."""
+    With `force` nobody is, nor is a service of which nothing runs."""
     taken: dict[str, list[Path]] = {}
     refused = []
     for directory in _service_directories(services, app_id):
         mine = taken.setdefault(directory.name, [])
+        is_free = force or not is_alive(app_id, directory.name)
         for name in NAMES:
             path = directory / name
-            holder = _take_one(path, force)
+            holder = _take_one(path, is_free)
             if holder is None:
                 mine.append(path)
             else:

@@ -129,7 +129,8 @@ def is_overridden(variables: Mapping[str, str]) -> bool:
 class Locks:
     """All locks of a device. `directory` is the runtime directory as this process sees it.
 
-    While `override` is set, every `hold` is forced.
+    While `override` is set, every `hold` is forced. A file counts only while `is_alive` says that
+    something of its service runs: whoever ended can give nothing back.
     """
 
     def __init__(self, directory: Path, store: Facts) -> None:
@@ -139,6 +140,7 @@ class Locks:
         self._turns: dict[int, asyncio.Lock] = {}
         self._since: dict[int, float] = {}
         self.override = False
+        self.is_alive: lockfiles.Alive = lambda _app_id, _service: True
 
     async def open(self) -> None:
         """Take up the leases of before; end what the last supervisor was holding when it ended."""
@@ -150,20 +152,24 @@ class Locks:
 
     async def holders(self, app_id: int) -> tuple[LockHolder, ...]:
         """Who keeps this application from being stopped; files first, then leases."""
-        files = await asyncio.to_thread(lockfiles.of_application, self._services, app_id)
+        files = await self._files(app_id)
         return (*_of_files(app_id, files), *self._lease_holders(app_id))
 
     async def all_holders(self) -> tuple[LockHolder, ...]:
         """Who holds what, of all applications; also what the supervisor itself is holding."""
         found: list[LockHolder] = []
         for app_id in await asyncio.to_thread(lockfiles.app_ids, self._services):
-            files = await asyncio.to_thread(lockfiles.of_application, self._services, app_id)
-            found += _of_files(app_id, files)
+            found += _of_files(app_id, await self._files(app_id))
         for app_id, since in self._since.items():
             found.append(LockHolder(app_id, "", LockKind.OPERATION, since, holder=_SUPERVISOR))
         for app_id in sorted({each.app_id for each in self._leases.values()}):
             found += self._lease_holders(app_id)
         return tuple(found)
+
+    async def _files(self, app_id: int) -> list[lockfiles.LockFile]:
+        return await asyncio.to_thread(
+            lockfiles.of_application, self._services, app_id, self.is_alive
+        )
 
     @asynccontextmanager
     async def hold(
@@ -210,7 +216,9 @@ class Locks:
                 raise LockedError(leases)
         refused: list[LockHolder] = []
         for app_id in app_ids:
-            taken, refusing = await asyncio.to_thread(lockfiles.take, self._services, app_id, force)
+            taken, refusing = await asyncio.to_thread(
+                lockfiles.take, self._services, app_id, force, self.is_alive
+            )
             held.add(app_id, taken)
             refused += _of_files(app_id, refusing)
         if refused:

@@ -100,9 +100,9 @@ class LogFollowers:
         self._positions = dict(positions)
         self._origin = LogPosition(origin_ns, 0)
         self._followers: dict[str, _Follower] = {}
-        # Waits until there is room for more lines: those of a container that are not read yet are
-        # held by the engine.
-        self.room: Callable[[], Awaitable[None]] | None = None
+        # Told how many bytes were read, it waits until there is room for more: what of a log is not
+        # read yet is held by the engine.
+        self.room: Callable[[int], Awaitable[None]] | None = None
 
     def containers(self) -> frozenset[str]:
         """Ids of the containers that are followed."""
@@ -182,7 +182,7 @@ class LogFollowers:
                         continue
                     self._pass_on(follower, is_stderr, time_ns, message)
                 if self.room is not None:
-                    await self.room()
+                    await self.room(len(piece))
 
     def _pass_on(self, follower: _Follower, is_stderr: bool, time_ns: int, message: str) -> None:
         before = follower.position

@@ -5,7 +5,6 @@ import logging
 import time
 import zlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import suppress
 
 from gantry.supervisor.backoff import Backoff
 from gantry.supervisor.cloud import Cloud, CloudError
@@ -19,9 +18,11 @@ _LOG = logging.getLogger(__name__)
 _FLUSH = 0.1
 _SILENCE = 1.0
 _LIFE = 10.0
-# Who reads a container's log waits so long at most for room: an end of an outage is worth more than
-# all of its beginning, and nobody may write the device's processor full with lines.
-_ROOM = 1.0
+# Who reads a container's log waits so long at most for room, so that a burst arrives whole. In an
+# outage so much is read a second: its end is worth more than its beginning, and nobody is to write
+# the device's processor full with lines.
+_ROOM = 15.0
+_PIECE_IN_OUTAGE = 32 * 1024
 # While logs are switched off, this often what came is thrown away.
 _OFF = 5.0
 
@@ -36,6 +37,8 @@ class LogShipper:
         self._online = asyncio.Event()
         self._closing = False
         self._enabled = True
+        self._cooling = False
+        self._read_in_outage = 0
         self._roomy = asyncio.Event()
         self._roomy.set()
 
@@ -50,11 +53,28 @@ class LogShipper:
         self._news.set()
         self._online.set()
 
-    async def room(self) -> None:
-        """Wait until lines are sent about as fast as they come, for a moment at most."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_ROOM):
+    async def room(self, size: int) -> None:
+        """Who has read so many bytes of logs waits here before reading on."""
+        if not self.buffer.is_crowded:
+            return
+        if self._cooling:
+            self._read_in_outage += size
+            if self._read_in_outage >= _PIECE_IN_OUTAGE:
+                self._read_in_outage = 0
+                await self._wait_for_room()
+            return
+        end = time.monotonic() + _ROOM
+        while time.monotonic() < end and not self._cooling:
+            if await self._wait_for_room():
+                return
+
+    async def _wait_for_room(self) -> bool:
+        try:
+            async with asyncio.timeout(1.0):
                 await self._roomy.wait()
+        except TimeoutError:
+            return False
+        return True
 
     def add(self, line: LogLine) -> None:
         """Send this line after all others."""
@@ -108,11 +128,14 @@ class LogShipper:
 
     async def _cool_down(self, delay: float, error: CloudError) -> None:
         _LOG.warning("logs are held back: %s; next try in %.0f s", error, delay)
+        self._cooling = True
         try:
             async with asyncio.timeout(delay):
                 await self._online.wait()
         except TimeoutError:
             return
+        finally:
+            self._cooling = False
         # A short pause all the same, so that a fleet does not return in one moment.
         await asyncio.sleep(1.0)
 

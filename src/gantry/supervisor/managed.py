@@ -115,6 +115,7 @@ class Managed:
             self._prepare,
         )
         self.locks = Locks(parts.settings.runtime_path, store)
+        self.locks.is_alive = self._is_alive
         await self.locks.open()
         self._handovers = HandOvers(parts.settings.runtime_path)
         self.exclusion = Exclusion(self.locks, parts.journal)
@@ -277,6 +278,11 @@ class Managed:
             for notice in app.notices:
                 if notice not in before:
                     self._parts.journal.write(f"Release {app.commit}: {notice}", is_error=True)
+
+    def _is_alive(self, app_id: int, service: str) -> bool:
+        """Whether a container of this service runs, as far as is known."""
+        mine = self._reconciler.current.of_service(app_id, service)
+        return not self._reconciler.looked or any(each.state.is_up for each in mine)
 
     async def _prepare(self, app_id: int, service: str) -> None:
         """Make ready what a new container finds in its runtime directory."""

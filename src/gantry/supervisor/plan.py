@@ -34,13 +34,13 @@ def plan(
     current: CurrentState,
     desired: DesiredState,
     owned_images: frozenset[str],
-    short_of_room: bool = False,
     owned_volumes: frozenset[str] = frozenset(),
+    short_of_room: bool = False,
 ) -> tuple[Step, ...]:
     """The next steps; none when the device is at its target.
 
-    `owned_images` and `owned_volumes` are the names of what this supervisor may remove. Images that
-    nothing wants go last, or at once when the disk is `short_of_room`.
+    `owned_images` and `owned_volumes` are the names of what this supervisor may remove. What
+    nothing wants goes last; images at once when the disk is `short_of_room`.
     """
     steps: list[Step] = list(_unwanted(current, desired))
     makes_room = short_of_room
@@ -185,6 +185,14 @@ def _leftover_networks(current: CurrentState, desired: DesiredState) -> Iterator
             yield RemoveNetwork(each)
 
 
+def _leftover_volumes(
+    current: CurrentState, desired: DesiredState, owned_volumes: frozenset[str]
+) -> Iterator[Step]:
+    wanted = {each.name for app in desired.apps for each in app.volumes}
+    for name in sorted((owned_volumes & current.volumes) - wanted):
+        yield RemoveVolume(name)
+
+
 def _leftover_images(
     current: CurrentState, desired: DesiredState, owned_images: frozenset[str]
 ) -> Iterator[Step]:
@@ -198,11 +206,3 @@ def _leftover_images(
         for reference in image.references:
             if reference in owned_images and reference not in wanted:
                 yield RemoveImage(reference)
-
-
-def _leftover_volumes(
-    current: CurrentState, desired: DesiredState, owned_volumes: frozenset[str]
-) -> Iterator[Step]:
-    wanted = {each.name for app in desired.apps for each in app.volumes}
-    for name in sorted((owned_volumes & current.volumes) - wanted):
-        yield RemoveVolume(name)

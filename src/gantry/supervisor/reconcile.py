@@ -3,12 +3,11 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping
-from contextlib import aclosing, suppress
+from collections.abc import Callable, Collection, Coroutine, Mapping
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
-from gantry.supervisor import exclusion
 from gantry.supervisor.backoff import Backoff
 from gantry.supervisor.desired import DesiredState, Label
 from gantry.supervisor.engine import Engine, EngineError
@@ -133,22 +132,25 @@ class Reconciler:
             await asyncio.sleep(trouble.next())
 
     async def _sleep(self, delay: float) -> None:
-        watch = asyncio.create_task(self._watch()) if self._handovers.is_waiting else None
+        watches = []
+        if self._handovers.is_waiting:
+            watches.append(asyncio.create_task(self._wake_after(self._handovers.marked())))
+        if self._exclusion.holders:
+            watches.append(asyncio.create_task(self._wake_after(self._exclusion.given_back())))
         try:
             async with asyncio.timeout(delay):
                 await self._wake.wait()
         except TimeoutError:
             return
         finally:
-            if watch is not None:
+            for watch in watches:
                 watch.cancel()
-                with suppress(asyncio.CancelledError):
-                    await watch
+            await asyncio.gather(*watches, return_exceptions=True)
         # Events come in swarms: one look serves them all.
         await asyncio.sleep(0.1)
 
-    async def _watch(self) -> None:
-        await self._handovers.marked()
+    async def _wake_after(self, news: Coroutine[Any, Any, None]) -> None:
+        await news
         self._wake.set()
 
     async def _round(self) -> float:
@@ -164,12 +166,10 @@ class Reconciler:
         self.current = replace(self.current, handed_over=handed_over)
         owned = self.owned(owned_images(self.current, self._registries()) - self.kept_images())
         short_of_room = self._fetcher.short_of_room or self._executor.short_of_room
-        steps = plan(self.current, desired, owned.images, short_of_room, owned.volumes)
+        steps = plan(self.current, desired, owned.images, owned.volumes, short_of_room)
         waits = [_LOOK_EVERY] if handing is None else [_LOOK_EVERY, handing]
         forced = self._interventions.forced(aim, self.current)
         permitted = await self._exclusion.permitted(steps, self.current, forced)
-        if len(permitted) < len(steps):
-            waits.append(exclusion.LOOK_EVERY)
         waits += await self._carry_out(permitted, aim)
         self._observed(self.current)
         return min(waits)

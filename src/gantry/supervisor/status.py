@@ -11,6 +11,7 @@ from gantry.supervisor import VERSION
 from gantry.supervisor.desired import DesiredApp, DesiredService, DesiredState
 from gantry.supervisor.plan import is_settled, matches
 from gantry.supervisor.state import Container, ContainerState, CurrentState
+from gantry.supervisor.strategy import Strategy
 
 
 class UpdateStatus(StrEnum):
@@ -59,9 +60,10 @@ def report_apps(
         for container in current.containers:
             if container.app_id == app.id and container.commit not in ("", app.commit):
                 release = releases.setdefault(container.commit, _running_release())
+                hands_over = container.state.is_up and _awaits_handover(app, container, current)
                 release["services"][container.service] = {
                     "image": container.image,
-                    "status": _STATUS[container.state],
+                    "status": "Handing over" if hands_over else _STATUS[container.state],
                 }
         if app.commit is not None:
             releases[app.commit] = {
@@ -132,11 +134,30 @@ def _service(
         found["download_progress"] = progress.get(service.image) or 0
     elif step is not None:
         found["status"] = step
+    elif container is not None and _has_rival(service, container, current):
+        found["status"] = "Awaiting handover"
     elif container is not None:
         found["status"] = _STATUS[container.state]
     else:
         found["status"] = "Downloaded"
     return found
+
+
+def _awaits_handover(app: DesiredApp, old: Container, current: CurrentState) -> bool:
+    """Whether this old container is to be replaced by one that already runs beside it."""
+    service = next((each for each in app.services if each.service == old.service), None)
+    new = None if service is None else _container(service, current)
+    return service is not None and new is not None and _has_rival(service, new, current)
+
+
+def _has_rival(service: DesiredService, new: Container, current: CurrentState) -> bool:
+    """Whether an older container of a service that hands over runs beside this one."""
+    mine = current.of_service(service.app_id, service.service)
+    return (
+        service.strategy is Strategy.HAND_OVER
+        and new.state.is_up
+        and any(each.state.is_up for each in mine if each.id != new.id)
+    )
 
 
 def device_state(

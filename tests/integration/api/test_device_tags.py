@@ -46,6 +46,28 @@ def test_tags_go_with_their_device(fleet: Fleet) -> None:
     assert fleet.user.get("/v7/device_tag").json()["d"] == []
 
 
+def test_a_device_gives_itself_tags_and_reads_them(fleet: Fleet) -> None:
+    device, other = fleet.register(), fleet.register()
+    body = {"device": device.id, "tag_key": "room", "value": "lab 2"}
+    assert fleet.user.post("/v7/device_tag", json=body).status_code == 201
+
+    def tags() -> dict[str, str]:
+        query = {"$select": "id,tag_key,value", "$filter": f"device eq {device.id}"}
+        found = device.client.get("/v7/device_tag", params=query).json()["d"]
+        assert all(set(each) == {"id", "tag_key", "value"} for each in found)
+        return {each["tag_key"]: each["value"] for each in found}
+
+    for said in ({"bench": "3", "colour": ""}, {"bench": "4"}, {"bench": "4"}, {}):
+        answer = device.client.patch("/device/v3/tags", json={device.uuid: said})
+        assert (answer.status_code, answer.text) == (200, "OK")
+    assert tags() == {"room": "lab 2", "bench": "4", "colour": ""}
+    for wrong in ({"a b": "1"}, {"a": "x\0"}, {"a": "x" * 1001}, {"a": None}):
+        answer = device.client.patch("/device/v3/tags", json={device.uuid: {"c": "1", **wrong}})
+        assert answer.status_code == 400
+    assert other.client.patch("/device/v3/tags", json={device.uuid: {}}).status_code == 404
+    assert tags() == {"room": "lab 2", "bench": "4", "colour": ""}
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [

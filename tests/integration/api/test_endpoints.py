@@ -146,6 +146,12 @@ TABLE = (
         {"{device}": {"status": "Idle"}},
     ),
     Endpoint(
+        "PATCH",
+        "/device/v3/tags",
+        actors(403, device=200, other_device=404),
+        {"{device}": {"bench": "3"}},
+    ),
+    Endpoint(
         "GET",
         "/device/v3/{device}/events",
         actors(403, device=200, other_device=404),

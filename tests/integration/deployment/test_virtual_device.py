@@ -173,10 +173,22 @@ def test_the_supervisor_runs_from_the_mounted_source(
         "/mnt/boot": True,
         "/var/run/docker.sock": True,
         "/data": True,
+        "/tmp/balena-supervisor": True,
         "/opt/gantry/src/gantry": False,
     }
     virtual_device.refresh(spec.name, client, SAY)
     assert wait_for_supervisor(shell) != before
+
+
+def test_the_supervisor_sees_the_locks_of_applications(shell: Callable[..., str]) -> None:
+    """The next boot, further down, ends them."""
+    supervisor = wait_for_supervisor(shell)
+    image = shell("docker", "inspect", "-f", "{{.Image}}", supervisor)
+    lock = "/tmp/balena-supervisor/services/7/main:/tmp/balena"
+    touch = ["--entrypoint", "touch", image, "/tmp/balena/updates.lock"]
+    shell("docker", "run", "--rm", "-v", lock, *touch)
+    seen = shell("docker", "exec", supervisor, "ls", "/tmp/balena-supervisor/services/7/main")
+    assert seen == "updates.lock"
 
 
 def test_its_journal_is_read_and_a_follower_leaves_nothing_behind(
@@ -213,6 +225,7 @@ def test_it_reboots(
     # Running it again is waiting until it has booted.
     virtual_device.run(spec, "none", client, SAY)
     wait_for_supervisor(shell)
+    assert shell("ls", "/tmp/balena-supervisor") == ""
 
 
 def test_a_kept_device_comes_back_as_itself_and_a_stopped_one_is_gone(

@@ -195,3 +195,17 @@ def test_while_the_api_is_away_the_led_tells_and_its_return_is_noticed(
     wait_until(
         "the LED is given back", lambda: "actpwr" in (led / "trigger").read_text() and not door.busy
     )
+
+
+def test_a_burst_of_lines_arrives_whole_and_in_order(
+    device: Device, cloud: Cloud, registry: Registry
+) -> None:
+    """2 MB at once, eight times what the supervisor holds."""
+    script = f"for n in $(seq 1 20000); do echo $n {'x' * 90}; done; while true; do sleep 1; done"
+    cloud.apps = device.app("aaa1", {"main": {"image": registry.push(script)}})
+    device.start()
+    last = f"20000 {'x' * 90}"
+    wait_until("all of it is there", lambda: last in cloud.messages(serviceName="main"), 240)
+    numbers = [int(each.split()[0]) for each in cloud.messages(serviceName="main")]
+    assert numbers == list(range(1, 20001))
+    assert not any("dropped" in each for each in cloud.messages(isSystem=True))

@@ -1,8 +1,10 @@
 """What the HTTP API asks of the host, whose real program is behind its door."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from tests.host_door import HostDoor
@@ -113,17 +115,23 @@ def test_the_hosts_journal(api: Api) -> None:
         assert (refused.status_code, refused.json()["status"]) == (400, "failed")
 
 
-def test_a_followed_journal_ends_with_its_reader(api: Api, door: HostDoor) -> None:
-    import httpx2
-
+def test_followed_journals_are_few_and_end_with_their_reader(api: Api, door: HostDoor) -> None:
     url = f"http://127.0.0.1:{api.device.port}/v2/journal-logs"
-    how = {"params": {"apikey": api.key}, "json": {"follow": True}}
-    with httpx2.stream("POST", url, **how) as stream:  # type: ignore[arg-type]
-        pieces = stream.iter_lines()
-        assert next(pieces).startswith("asked:")
-        assert next(pieces) == "more"
-        assert door.busy == 1
+    headers = {"Authorization": f"Bearer {api.key}"}
+    wait_until("nothing else is asked of the host", lambda: door.busy == 0)
+    readers = []  # what nobody holds is closed
+    with ExitStack() as held:
+        for _ in range(4):
+            stream = httpx2.stream("POST", url, headers=headers, json={"follow": True})
+            pieces = held.enter_context(stream).iter_lines()
+            readers.append(pieces)
+            assert next(pieces).startswith("asked:")
+            assert next(pieces) == "more"
+        assert door.busy >= 4
+        refused = api.post("/v2/journal-logs", json={"count": 1})
+        assert (refused.status_code, refused.json()["status"]) == (503, "failed")
     wait_until("nobody reads the journal any more", lambda: door.busy == 0)
+    assert api.post("/v2/journal-logs", json={"count": 1}).status_code == 200
 
 
 def test_a_host_without_a_door_is_said(device: Device, cloud: Cloud, tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def test_a_lock_holds_an_update_back_until_it_is_given_back_or_overridden(
         "trap 'exit 0' TERM; if [ -n \"$LOCK\" ]; then set -C; : > $BALENA_APP_LOCK_PATH && "
         "echo locked; fi; while true; do sleep 0.2; done"
     )
-    services = {
+    services: dict[str, dict[str, Any]] = {
         "main": {"image": image, "environment": {"LOCK": "1", "NAME": "1"}},
         "other": {"image": image, "environment": {"NAME": "1"}},
     }
@@ -167,7 +167,7 @@ def test_a_lock_holds_an_update_back_until_it_is_given_back_or_overridden(
     lock = device.home / "runtime" / "services" / str(device.app_id) / "main" / "updates.lock"
     lock.unlink()
 
-    def replaced(old: set[str]) -> Callable[[], bool]:
+    def replaced(old: set[str | None]) -> Callable[[], bool]:
         return lambda: (
             len(device.containers(running=True)) == 2
             and not old & {each.id for each in device.containers()}
@@ -336,10 +336,12 @@ def small_disk(path: Path, megabytes: int) -> Iterator[Callable[[int], None]]:
     path.mkdir()
     options = f"size={megabytes}m"
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", path], check=True)
+
+    def resize(size: int) -> None:
+        subprocess.run(["mount", "-o", f"remount,size={size}m", path], check=True)
+
     try:
-        yield lambda size: subprocess.run(
-            ["mount", "-o", f"remount,size={size}m", path], check=True
-        )
+        yield resize
     finally:
         subprocess.run(["umount", "--lazy", path], check=True)
 

@@ -145,6 +145,7 @@ def test_the_container_is_on_the_hosts_network_with_its_limits() -> None:
                 "/mnt/boot:/mnt/boot",
                 "/var/run/docker.sock:/var/run/docker.sock",
                 "/mnt/data/supervisor:/data",
+                "/tmp/balena-supervisor:/tmp/balena-supervisor",
                 "/run/gantry/host:/run/gantry/host:ro",
             ],
             "LogConfig": {"Type": "none"},

@@ -124,6 +124,39 @@ def test_fields() -> None:
     assert (variables(body)["A"], variables(body)["B"]) == ("user's", "x=y")
 
 
+def test_fields_of_limits_and_rights() -> None:
+    body, _ = body_of(
+        {
+            "cgroup_parent": "robots",
+            "mac_address": "02:42:ac:11:00:01",
+            "oom_kill_disable": True,
+            "userns_mode": "host",
+            "cpus": "0.5",
+            "memswap_limit": "1g",
+            "storage_opt": {"size": "1G"},
+            "sysctls": ["net.core.somaxconn=1024"],
+            "device_cgroup_rules": ["c 1:3 mr"],
+            "devices": [{"source": "/dev/a", "target": "/dev/b", "permissions": "r"}],
+            "pid": "host",
+            "volumes": [
+                {"type": "tmpfs", "target": "/run", "tmpfs": {"size": "1m", "mode": 0o700}}
+            ],
+            "healthcheck": {"test": ["CMD", "true"], "start_interval": "2s"},
+        }
+    )
+    host = body["HostConfig"]
+    assert (host["CgroupParent"], host["UsernsMode"], host["PidMode"]) == ("robots", "host", "host")
+    assert body["MacAddress"] == "02:42:ac:11:00:01"
+    assert (host["OomKillDisable"], host["NanoCpus"]) == (True, 500_000_000)
+    assert (host["MemorySwap"], host["StorageOpt"]) == (1024**3, {"size": "1G"})
+    assert host["Sysctls"] == {"net.core.somaxconn": "1024"}
+    assert host["DeviceCgroupRules"] == ["c 1:3 mr"]
+    [device] = host["Devices"]
+    assert (device["PathInContainer"], device["CgroupPermissions"]) == ("/dev/b", "r")
+    assert host["Tmpfs"] == {"/run": "size=1048576,mode=700"}
+    assert body["Healthcheck"]["StartInterval"] == 2_000_000_000
+
+
 def test_the_engine_decides_where_lines_are_kept() -> None:
     for composition in ({}, {"image": "x"}, {"logging": {"driver": "json-file"}}):
         assert "LogConfig" not in body_of(composition)[0]["HostConfig"]
@@ -152,6 +185,12 @@ def test_features(label: str, bind: str) -> None:
     assert bind not in body_of({}, {label: "0"})[0]["HostConfig"]["Binds"]
 
 
+def test_features_that_are_no_path_of_the_host() -> None:
+    body, _ = body_of({}, {f"io.balena.features.{each}": "1" for each in ("gpu", "extra-firmware")})
+    assert body["HostConfig"]["DeviceRequests"][0]["Capabilities"] == [["gpu"]]
+    assert "42_extra-firmware:/extra-firmware" in body["HostConfig"]["Binds"]
+
+
 def test_the_api_is_reached_over_the_bridge_unless_the_host_s_network_is_used() -> None:
     label = {"io.balena.features.supervisor-api": "true"}
     assert variables(body_of({}, label)[0])["RESIN_SUPERVISOR_HOST"] == "172.17.0.1"
@@ -166,7 +205,11 @@ def test_the_api_is_reached_over_the_bridge_unless_the_host_s_network_is_used() 
     [
         ({"volumes": ["/etc:/etc"]}, "only named volumes"),
         ({"volumes": ["./x:/x"]}, "only named volumes"),
-        ({"network_mode": "service:x"}, "network_mode is 'service:x'"),
+        ({"network_mode": "container:x"}, "network_mode is 'container:x'"),
+        ({"pid": "service:x"}, "pid is 'service:x': use one of host"),
+        ({"ipc": "container:x"}, "ipc is 'container:x'"),
+        ({"cpus": "many"}, "cpus is 'many'"),
+        ({"cpus": "nan"}, "cpus is 'nan'"),
         ({"restart": "sometimes"}, "restart is 'sometimes'"),
         ({"ports": ["a:b"]}, "ports"),
         ({"ports": ["1-3:1-2"]}, "same length"),

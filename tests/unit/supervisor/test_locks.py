@@ -130,6 +130,20 @@ def test_locks_of_a_supervisor_that_lost_its_power_end_and_others_do_not(tmp_pat
     run(tmp_path, lives)
 
 
+def test_the_lock_of_a_service_of_which_nothing_runs_is_none(tmp_path: Path) -> None:
+    async def scenario(locks: Locks, directory: Path) -> None:
+        exclusive(directory / "a" / "updates.lock")
+        exclusive(directory / "b" / "updates.lock")
+        locks.is_alive = lambda app_id, service: (app_id, service) != (7, "a")
+        assert [each.service for each in await locks.holders(7)] == ["b"]
+        os.unlink(directory / "b" / "updates.lock")
+        async with locks.hold([7]):
+            pass
+        assert left(directory) == []
+
+    run(tmp_path, scenario)
+
+
 def test_a_lease_locks_until_it_ends(tmp_path: Path) -> None:
     async def scenario(locks: Locks, directory: Path) -> None:
         lease = await locks.lease(7, 60.0, "lab controller")

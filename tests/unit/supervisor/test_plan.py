@@ -8,7 +8,7 @@ import pytest
 from gantry.supervisor.desired import DesiredApp, DesiredState, Rejection
 from gantry.supervisor.plan import is_settled, plan
 from gantry.supervisor.state import ContainerState, EngineImage, Health
-from gantry.supervisor.steps import Step
+from gantry.supervisor.steps import RemoveImage, RemoveVolume, Step, StopContainer
 from tests.unit.supervisor.engine_model import Model, desire, kinds
 
 
@@ -157,3 +157,123 @@ def test_a_service_that_should_not_run_is_stopped_and_kept() -> None:
     model.settle(desire({"a": {}}))
     steps = model.settle(desire({"a": {"running": False}}))
     assert kinds(steps) == ["StopContainer"]
+
+
+def strategy(name: str) -> dict[str, Any]:
+    return {"labels": {"io.balena.update.strategy": name}}
+
+
+OLD, NEW = {"image": "r/v2/a@sha256:1"}, {"image": "r/v2/a@sha256:2"}
+
+
+@pytest.mark.parametrize(
+    ("name", "steps"),
+    [
+        (
+            "download-then-kill",
+            "FetchImage CreateContainer StopContainer RemoveContainer StartContainer RemoveImage",
+        ),
+        (
+            "kill-then-download",
+            "StopContainer RemoveContainer FetchImage CreateContainer StartContainer RemoveImage",
+        ),
+        (
+            "delete-then-download",
+            "StopContainer RemoveContainer FetchImage RemoveImage CreateContainer StartContainer",
+        ),
+    ],
+)
+def test_the_order_of_a_strategy(name: str, steps: str) -> None:
+    model = Model()
+    model.settle(desire({"a": {**OLD, **strategy(name)}}))
+    assert kinds(model.settle(desire({"a": {**NEW, **strategy(name)}}, "bbb2"))) == steps.split()
+
+
+def test_who_goes_before_its_image_goes_when_all_others_are_here() -> None:
+    model = Model()
+    kills = strategy("kill-then-download")
+    model.settle(desire({"a": {**OLD, **kills}, "b": {}}))
+    new = desire({"a": {**NEW, **kills}, "b": {"image": "r/v2/b@sha256:2"}}, "bbb2")
+    steps = plan(model.current, new, frozenset())
+    assert kinds(steps) == ["FetchImage"]
+    model.do(steps[0])
+    assert kinds(plan(model.current, new, frozenset())) == ["StopContainer", "RemoveContainer"]
+    model.settle(new)
+
+
+def test_old_and_new_run_side_by_side_until_it_has_been_handed_over() -> None:
+    model = Model()
+    model.settle(desire({"a": {**OLD, **strategy("hand-over")}}))
+    [old] = model.up("a")
+    new = desire({"a": {**NEW, **strategy("hand-over")}}, "bbb2")
+    model.settle(new)
+    assert len(model.up("a")) == 2
+    assert not is_settled(new.apps[0], model.current)
+    [young] = set(model.up("a")) - {old}
+    model.set(handed_over=frozenset({young}))
+    assert kinds(model.settle(new)) == ["StopContainer", "RemoveContainer"]
+    assert model.up("a") == [young]
+
+
+def test_what_an_interrupted_update_stopped_runs_while_the_next_one_downloads() -> None:
+    model = Model()
+    first = desire({"a": OLD, "job": {"composition": {"restart": "no"}}})
+    model.settle(first)
+    for each in model.current.containers:
+        model.change(each.name, state=ContainerState.EXITED, exit_code=0)
+    new = desire({"a": NEW, "job": {"environment": {"X": "1"}}}, "bbb2")
+    steps = plan(model.current, new, frozenset())
+    assert kinds(steps) == ["FetchImage", "ReviveContainer"]
+    assert steps[1].lane == "service 1 a"
+    rejected = desire({"a": {"composition": {"volumes": ["/etc:/etc"]}}}, "ccc3")
+    assert kinds(plan(model.current, rejected, frozenset())) == ["ReviveContainer"]
+
+
+def test_services_stop_before_what_they_depend_on() -> None:
+    needs_db = {"composition": {"depends_on": ["db"]}}
+    needs_mid = {"composition": {"depends_on": ["mid"]}}
+    changed = {"environment": {"X": "1"}}
+    model = Model()
+    model.settle(desire({"web": needs_mid, "mid": needs_db, "db": {}}))
+    new: dict[str, Any] = {
+        "web": {**needs_mid, **changed},
+        "mid": {**needs_db, **changed},
+        "db": changed,
+    }
+    stops = [each for each in model.settle(desire(new, "bbb2")) if isinstance(each, StopContainer)]
+    assert [each.container.service for each in stops] == ["web", "mid", "db"]
+    # Who is not replaced runs on.
+    only: dict[str, Any] = {**new, "db": {"environment": {"X": "2"}}}
+    stops = [each for each in model.settle(desire(only, "ccc3")) if isinstance(each, StopContainer)]
+    assert [each.container.service for each in stops] == ["db"]
+    gone = model.settle(DesiredState((DesiredApp("uuid2", 2, "none", None),)))
+    assert [e.container.service for e in gone if isinstance(e, StopContainer)] == [
+        "web",
+        "mid",
+        "db",
+    ]
+
+
+def test_images_that_nothing_wants_go_at_once_when_the_disk_is_full() -> None:
+    model = Model()
+    model.settle(desire({"a": OLD}))
+    model.set(images=(*model.current.images, EngineImage("x", ("r/v2/half@sha256:9",))))
+    new = desire({"a": NEW}, "bbb2")
+    owned = model.current.references()
+    assert kinds(plan(model.current, new, owned)) == ["FetchImage"]
+    in_use = tuple(
+        dataclasses.replace(each, in_use="r/v2/a" in each.references[0])
+        for each in model.current.images
+    )
+    model.set(images=in_use)
+    steps = plan(model.current, new, owned, short_of_room=True)
+    assert steps[1:] == (RemoveImage("r/v2/half@sha256:9"),)
+
+
+def test_volumes_of_others_stay() -> None:
+    model = Model()
+    empty = DesiredState((DesiredApp("uuid1", 1, "none", None),))
+    model.set(volumes=frozenset({"1_local", "1_kept"}))
+    assert plan(model.current, empty, frozenset(), frozenset({"1_local"})) == (
+        RemoveVolume("1_local"),
+    )

@@ -14,6 +14,7 @@ from gantry.supervisor.report import Pace, difference, without_progress
 from gantry.supervisor.state import Container, ContainerState, CurrentState, EngineImage
 from gantry.supervisor.status import overall, report_apps, settled_commits
 from gantry.supervisor.target import read_target
+from tests.unit.supervisor.engine_model import Model, desire
 
 DEVICE = DeviceFacts(
     uuid="d",
@@ -138,3 +139,15 @@ def test_backoff_doubles_to_its_most() -> None:
     assert all(225.0 <= each <= 300.0 for each in delays[8:])
     backoff.reset()
     assert backoff.next() <= 5.0
+
+
+def test_old_and_new_tell_of_a_hand_over() -> None:
+    labels = {"labels": {"io.balena.update.strategy": "hand-over"}}
+    model = Model()
+    model.settle(desire({"a": labels}))
+    desired = desire({"a": {**labels, "environment": {"X": "1"}}}, "bbb2")
+    model.settle(desired)
+    releases = report_apps(model.current, desired, {}, {}, {})["uuid1"]["releases"]
+    assert releases["aaa1"]["services"]["a"]["status"] == "Handing over"
+    assert releases["bbb2"]["services"]["a"]["status"] == "Awaiting handover"
+    assert releases["bbb2"]["update_status"] == "applying changes"

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from gantry_supervisor.settings import BOOT, DOOR, STORE, Choice, RoleSettings
+from gantry_supervisor.settings import BOOT, DOOR, RUNTIME, STORE, Choice, RoleSettings
 
 # Where the image keeps the package that `source` replaces.
 PACKAGE = "/opt/gantry/src/gantry"
@@ -13,8 +13,11 @@ CAP_SYS_RESOURCE = 24
 def body(image: str, role: RoleSettings, chosen: Choice, capabilities: int) -> dict[str, Any]:
     """The body. `capabilities` is the bounding set of this host's root, as /proc gives it."""
     binds = [f"{BOOT}:{BOOT}", "/var/run/docker.sock:/var/run/docker.sock", f"{STORE}:/data"]
+    # Where applications put their locks, and say that they have taken over.
+    binds.append(f"{RUNTIME}:{RUNTIME}")
     # The folder, for a socket that is made anew would not be seen in its place.
-    binds += [f"{DOOR}:/run/gantry/host:ro", *role.volumes]
+    binds.append(f"{DOOR}:/run/gantry/host:ro")
+    binds += role.volumes
     if chosen.source:
         binds.append(f"{chosen.source}:{PACKAGE}:ro")
     environment = {**role.environment, **chosen.environment}

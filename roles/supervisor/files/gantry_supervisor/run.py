@@ -186,6 +186,7 @@ class Watch:
         body = container.body(self._image, self._role, chosen, container.bounding_set())
         settings.STORE.mkdir(mode=0o700, parents=True, exist_ok=True)
         settings.DOOR.mkdir(mode=0o700, parents=True, exist_ok=True)
+        settings.RUNTIME.mkdir(mode=0o755, exist_ok=True)
         self._engine.ask("POST", f"/containers/create?name={CONTAINER}", body)
         start: Callable[[], None] | None = self._start
         while True:

@@ -27,6 +27,8 @@ STORE = DATA / "supervisor"
 STORE_BEFORE = DATA / "supervisor.before-update"
 # Where the socket is on which the host answers the supervisor, here and in its container.
 DOOR = RUN / "host"
+# The runtime directories of applications, at the same place on the host and in the container.
+RUNTIME = Path("/tmp/balena-supervisor")  # noqa: S108 - the family's
 CONTAINER = "gantry_supervisor"
 DEFAULT_PORT = 48484
 # A change of any of these has the supervisor started anew. Not of what it writes itself.

@@ -15,7 +15,7 @@ from gantry.api.routes.answers import (
     content,
     failures,
 )
-from gantry.api.services import devices, registration, reports, streams
+from gantry.api.services import devices, registration, reports, streams, tags
 from gantry.api.services.target_state import etag_matches
 
 router = APIRouter(tags=["devices"])
@@ -66,6 +66,18 @@ def state(ctx: Ctx, actor: CurrentActor, uuid: str, request: Request) -> Respons
 def report(ctx: Ctx, actor: CurrentDevice, body: dict[str, reports.DeviceReport]) -> Response:
     """What the device says of itself."""
     devices.report(ctx.database, actor, body)
+    return Response("OK", media_type="text/plain")
+
+
+@router.patch(
+    "/device/v3/tags",
+    response_class=PlainTextResponse,
+    responses={**content("text/plain", "OK"), **failures(404)},
+)
+def set_tags(ctx: Ctx, actor: CurrentDevice, body: dict[str, tags.DeviceTags]) -> Response:
+    """Tags that a device gives itself, by its uuid."""
+    with ctx.database.transaction() as session:
+        tags.set_by_device(session, actor, body)
     return Response("OK", media_type="text/plain")
 
 

@@ -1,21 +1,24 @@
 """Tags of fleets, releases and devices: keys and values, which users write and read."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import StringConstraints
+from pydantic import Field, StringConstraints
 from sqlalchemy.orm import Session
 
-from gantry.api.actors import UserActor
-from gantry.api.errors import BadRequestError
+from gantry.api.actors import DeviceActor, UserActor
+from gantry.api.errors import BadRequestError, NotFoundError
 from gantry.api.models import ApplicationTag, DeviceTag, ReleaseTag
 from gantry.api.queries import records
+from gantry.api.queries import tags as queries
 from gantry.api.services import parents
 from gantry.api.services.records import Body, Reference, Writer
 
 MAX_KEY = 100
 
 Value = Annotated[str, StringConstraints(max_length=1000)]
+# As many as a supervisor has.
+DeviceTags = Annotated[dict[str, Value], Field(max_length=200)]
 
 
 class NewTag(Body):
@@ -65,6 +68,22 @@ def check_key(key: str) -> None:
 def _check_value(value: str) -> None:
     if "\0" in value:
         raise BadRequestError("the tag's value holds a NUL character")
+
+
+def set_by_device(session: Session, actor: DeviceActor, body: Mapping[str, DeviceTags]) -> None:
+    """What a device says of itself in tags; other tags of it stay.
+
+    Raises:
+        BadRequestError: a key or a value that is none.
+        NotFoundError: the tags are another device's.
+    """
+    for uuid, tags in body.items():
+        if uuid != actor.uuid:
+            raise NotFoundError(f"there is no device {uuid[:64]!r} for this key")
+        for key, value in tags.items():
+            check_key(key)
+            _check_value(value)
+        queries.set_of_device(session, actor.device_id, tags)
 
 
 def _writer(model: type[Any], new: type[NewTag], parent: parents.Parent) -> Writer:

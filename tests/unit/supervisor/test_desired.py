@@ -1,0 +1,111 @@
+"""From a target to what must be in the engine: strategies, requirements, joined networks."""
+
+from typing import Any
+
+import pytest
+
+from gantry.supervisor import VERSION
+from gantry.supervisor.desired import Dependency
+from gantry.supervisor.requirements import satisfies
+from gantry.supervisor.strategy import Strategy, read_strategy
+from tests.unit.supervisor.engine_model import desire
+
+REQUIRES = "io.balena.features.requires"
+
+
+@pytest.mark.parametrize("family", ["balena", "resin"])
+def test_the_strategy_is_a_label(family: str) -> None:
+    labels = {
+        f"io.{family}.update.strategy": "hand-over",
+        f"io.{family}.update.handover-timeout": "1500",
+    }
+    assert read_strategy(labels) == (Strategy.HAND_OVER, 1.5, ())
+    [service] = desire({"a": {"labels": labels}}).apps[0].services
+    assert (service.strategy, service.handover_seconds) == (Strategy.HAND_OVER, 1.5)
+
+
+def test_what_is_not_understood_is_told_and_left_out() -> None:
+    labels = {"io.balena.update.strategy": "sudden", "io.balena.update.handover-timeout": "1m"}
+    composition = {"container_name": "mine", "x-own": {}, "restart": "no"}
+    app = desire({"a": {"labels": labels, "composition": composition}}).apps[0]
+    assert app.services[0].strategy is Strategy.DOWNLOAD_THEN_KILL
+    assert app.services[0].handover_seconds == 60.0
+    assert app.notices == (
+        "service a: label io.balena.update.strategy is 'sudden': use one of download-then-kill, "
+        "kill-then-download, delete-then-download, hand-over",
+        "service a: label io.balena.update.handover-timeout is '1m': give whole milliseconds",
+        "service a: field 'container_name' of docker-compose.yml is not known here and left out",
+    )
+
+
+@pytest.mark.parametrize(
+    ("version", "wanted", "is_met"),
+    [
+        ("1.2.3", ">=1.2.3", True),
+        ("1.2.3", "> 1.2.3", False),
+        ("1.2.3", ">=1.0.0 <1.2.3", False),
+        ("1.2.3", "^1.1", True),
+        ("0.2.3", "^0.1", False),
+        ("0.2.3", "^0.2.1", True),
+        ("1.2.3", "~1.2", True),
+        ("1.3.0", "~1.2.9", False),
+        ("1.9.0", "~1", True),
+        ("1.2.3", "1.2.x", True),
+        ("1.2.3", "1.x || 3", True),
+        ("2.0.0", "1.x || 3", False),
+        ("3.4.5", "1.x||3", True),
+        ("1.5.0", "1.2.3 - 1.5", True),
+        ("1.6.0", "1.2.3 - 1.5", False),
+        ("9.9.9", "*", True),
+        ("9.9.9", "", True),
+        ("1.2.3", "<=1.2", True),
+        ("1.3.0", "<=1.2", False),
+        ("1.3.0", ">1.2", True),
+        ("1.2.9", ">1.2", False),
+        ("1.2.3", "soon", False),
+        ("1.2.3-rc1", "v1.2.3", True),
+    ],
+)
+def test_ranges_of_versions(version: str, wanted: str, is_met: bool) -> None:
+    assert satisfies(version, wanted) is is_met
+
+
+def test_a_release_that_requires_another_device_is_rejected() -> None:
+    fine = {
+        f"{REQUIRES}.sw.supervisor": f">={VERSION}",
+        f"{REQUIRES}.hw.device-type": "raspberrypi3-64",
+        f"{REQUIRES}.arch.sw": "aarch64",
+    }
+    assert desire({"a": {"labels": fine}}).rejections == ()
+    for name, value in (
+        ("sw.supervisor", ">999"),
+        ("hw.device-type", "jetson-nano"),
+        ("arch.sw", "amd64"),
+        ("sw.l4t", "32"),
+    ):
+        desired = desire({"a": {"labels": {f"{REQUIRES}.{name}": value}}, "b": {}})
+        assert f"{REQUIRES}.{name} is '{value}'" in desired.rejections[0].reason
+        optional = {f"{REQUIRES}.{name}": value, "io.balena.features.optional": "1"}
+        waits = {"depends_on": ["a"]}
+        desired = desire({"a": {"labels": optional}, "b": {"composition": waits}})
+        [service] = desired.apps[0].services
+        assert (service.service, service.depends_on) == ("b", ())
+        assert "service a is left out" in desired.apps[0].notices[0]
+
+
+def test_a_service_in_the_network_of_another() -> None:
+    def services(environment: str) -> dict[str, dict[str, Any]]:
+        joined = {"network_mode": "service:vpn", "ports": ["80:80"]}
+        return {
+            "app": {"composition": joined},
+            "vpn": {"environment": {"X": environment}},
+        }
+
+    vpn, app = desire(services("1")).apps[0].services
+    assert app.body["HostConfig"]["NetworkMode"] == f"container:{vpn.container_name}"
+    assert "PortBindings" not in app.body["HostConfig"]
+    assert app.depends_on == (Dependency("vpn"),)
+    # With the other's container, its network goes.
+    assert desire(services("2")).apps[0].services[1].config_hash != app.config_hash
+    lost = desire({"app": {"composition": {"network_mode": "service:vpn"}}})
+    assert "there is no service vpn with a network of its own" in lost.rejections[0].reason

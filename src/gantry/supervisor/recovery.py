@@ -34,7 +34,8 @@ async def remember(store: Store, engine: Engine, instance: str) -> None:
 
 async def _known(engine: Engine, instance: str) -> tuple[str, dict[str, str]]:
     """The device's first name, and the key of each application by its id."""
-    first, keys = "", {}
+    first = ""
+    keys: dict[str, str] = {}
     for each in await engine.containers():
         labels = each.get("Labels") or {}
         if labels.get(Label.INSTANCE) != instance:

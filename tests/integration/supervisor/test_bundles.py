@@ -6,6 +6,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -320,6 +321,40 @@ def test_a_bundle_comes_by_the_http_api(
     wait_until("the second release", lambda: runs(device, image))
     folder = device.home / "mnt" / "bundles"
     wait_until("all else is gone", lambda: [*folder.iterdir()] == [folder / "status.json"])
+
+
+def test_the_command_brings_it_and_says_how_it_ended(
+    device: Device, cloud: Cloud, registry: Registry, make: Make
+) -> None:
+    cloud.apps = device.app("aaa1", {"main": {"image": registry.push(FOREVER)}})
+    image = registry.push(FOREVER + " # two", ballast=MIB)
+    bundle, old = (
+        make("bbb2", {"main": {"image": image}}),
+        make("old1", {"main": {"image": image}}, number=1),
+    )
+    device.start()
+    wait_until("the first release", device.service)
+    key = device.home / "key"
+    key.write_text(Api(device).key)
+
+    def gantry(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "gantry.cli.main", "bundle", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+    shown = json.loads(gantry("show", str(bundle)).stdout)
+    assert [each["reference"] for each in shown["images"]] == [image]
+    assert [each["kind"] for each in shown["parts"]][:3] == ["target", "manifest", "config"]
+    assert all(each["unpacked"] > 0 for each in shown["parts"] if each["kind"] == "layer")
+    to = [f"http://127.0.0.1:{device.port}", "--key-file", str(key)]
+    ended = gantry("apply", str(bundle), *to)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == "release bbb2 replaces what ran\n"
+    wait_until("the second release", lambda: runs(device, image))
+    ended = gantry("apply", str(old), *to)
+    assert ended.returncode == 1
+    assert "the device refused it: release old1 (number 1) is not newer" in ended.stderr
+    key.write_text("wrong")
+    assert gantry("apply", str(bundle), *to).returncode == 4
 
 
 def test_too_little_room_is_said_before_anything_is_loaded(

@@ -262,10 +262,10 @@ class Managed:
         """Aim at what the fleet says or, in local mode, at what was given here."""
         parts = self._parts
         self._local.follow(target.config)
-        goal = self._local.goal(target)
         if not self._local.active:
             self._chore(self._local.forget())
-            goal = self._rollback.aim(goal)
+        # A release is on trial only while the device follows its fleet.
+        goal = self._local.goal(self._rollback.aim(target))
         if self._memory.keys.provide(app.id for app in (*target.apps, *goal.apps)):
             self._chore(self._memory.keys.save())
         desired = self._desired_of(goal)

@@ -164,8 +164,10 @@ class Reconciler:
         desired = await self._interventions.applied(aim, self.current)
         handed_over, handing = await self._handovers.look(self.current, desired)
         self.current = replace(self.current, handed_over=handed_over)
-        owned = self.owned(owned_images(self.current, self._registries()) - self.kept_images())
         short_of_room = self._fetcher.short_of_room or self._executor.short_of_room
+        # Where there is no room, a new release is worth more than the way back to the last one.
+        kept = frozenset() if short_of_room else self.kept_images()
+        owned = self.owned(owned_images(self.current, self._registries()) - kept)
         steps = plan(self.current, desired, owned.images, owned.volumes, short_of_room)
         waits = [_LOOK_EVERY] if handing is None else [_LOOK_EVERY, handing]
         forced = self._interventions.forced(aim, self.current)

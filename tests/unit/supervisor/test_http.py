@@ -27,6 +27,9 @@ class Stub:
     def complaints(self) -> list[str]:
         return self.wrong
 
+    def bundles(self) -> Any:
+        """Nobody asks for them here."""
+
     def services(self) -> None:
         return None
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import httpx2
 import pytest
@@ -49,7 +50,7 @@ class Waiting:
     def complaints(self) -> list[str]:
         return []
 
-    def bundles(self) -> SimpleNamespace:
+    def bundles(self) -> Any:
         """None came, and there is no place for one."""
         return SimpleNamespace(status=None, folder=Path("/dev/null/bundles"))
 

@@ -93,6 +93,8 @@ def test_a_bundle_brings_a_release_and_the_api_goes_on_from_there(
 ) -> None:
     first = registry.push(FOREVER)
     second = registry.push(FOREVER + " # two", ballast=3 * MIB)
+    # The image of the last good release stays until the new one is known to be good.
+    cloud.config = {"BALENA_SUPERVISOR_ROLLBACK_SETTLE": "0"}
     cloud.apps = device.app("aaa1", {"main": {"image": first, "environment": {"NAME": "mine"}}})
     device.start()
     old = wait_until("the first release", device.service)

@@ -1,6 +1,7 @@
 """What a fleet's variables do to a device's host: a real supervisor, with a host's real door."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import httpx2
 import pytest
@@ -163,15 +164,16 @@ def test_an_announcement_leads_to_nothing_when_the_variable_says_so(
     cloud.config = {**cloud.config, "RESIN_SUPERVISOR_DELTA": "1"}
     # The same stream carries news: the next one that is asked for by hand is the first that comes.
     key = Api(device).key
-    answer = device_post(device, "/v1/update", key)
-    assert answer == 204
+    assert device_post(device, "/v1/update", key) == 202
+    assert device_post(device, "/v1/update", key, {"force": True}) == 204
     wait_until("it has polled", lambda: len(cloud.polls) > polls)
     assert len(cloud.polls) == polls + 1
 
 
-def device_post(device: Device, path: str, key: str) -> int:
+def device_post(device: Device, path: str, key: str, body: dict[str, Any] | None = None) -> int:
     headers = {"Authorization": f"Bearer {key}"}
-    return httpx2.post(f"http://127.0.0.1:{device.port}{path}", headers=headers).status_code
+    url = f"http://127.0.0.1:{device.port}{path}"
+    return httpx2.post(url, headers=headers, json=body or {}).status_code
 
 
 def test_while_the_api_is_away_the_led_tells_and_its_return_is_noticed(

@@ -109,15 +109,11 @@ def test_a_bundle_brings_a_release_and_the_api_goes_on_from_there(
     assert (environment["NAME"], environment["MORE"]) == ("mine", "x")
     assert environment["BALENA_APP_RELEASE"] == "bbb2"
     # Nothing of the loading is left, and the first release's image is gone.
+    mine = (first.partition("@")[0], f"gantry-bundle/{device.instance}/")
     wait_until(
         "only the second's name",
         lambda: (
-            [
-                name
-                for name in image_names(device.engine)
-                if "gantry-bundle" in name or name.startswith(f"{registry.address}/v2/")
-                if first.partition("@")[0] in name or "gantry-bundle" in name
-            ]
+            [name for name in image_names(device.engine) if any(each in name for each in mine)]
             == [second.replace("@sha256:", ":sha256-")]
         ),
     )

@@ -145,3 +145,16 @@ def test_nothing_that_is_given_is_passed_over_in_silence(
     told += found.hostname is not None
     told += "SUPERVISOR_DELTA" in names and not any("_DELTA" in each for each in found.problems)
     assert told == len(names)
+
+
+def test_variables_of_trials_are_known_and_looked_at() -> None:
+    config = {
+        "BALENA_SUPERVISOR_ROLLBACK": "0",
+        "BALENA_SUPERVISOR_ROLLBACK_TIMEOUT": "90000",
+        "RESIN_SUPERVISOR_ROLLBACK_SETTLE": "0",
+        "BALENA_SUPERVISOR_ROLLBACK_CRASHES": "none",
+    }
+    found = read_variables(config, is_pi=True)
+    assert found.unknown == ()
+    [problem] = found.problems
+    assert problem.startswith("BALENA_SUPERVISOR_ROLLBACK_CRASHES is 'none': ")

@@ -128,6 +128,14 @@ _MEANINGS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "HOST_HOSTNAME": ("hostname", _hostname),
 }
 
+# What trial.py reads by itself: looked at here, so that a value which cannot be used is told of.
+_OF_TRIALS: dict[str, Callable[[str], object]] = {
+    "SUPERVISOR_ROLLBACK": _switch,
+    "SUPERVISOR_ROLLBACK_TIMEOUT": _milliseconds(0, _DAY),
+    "SUPERVISOR_ROLLBACK_SETTLE": _milliseconds(0, _DAY),
+    "SUPERVISOR_ROLLBACK_CRASHES": _whole(1, 1000),
+}
+
 
 def read_variables(config: Mapping[str, str], is_pi: bool) -> Variables:
     """What the variables of a target mean. `is_pi`: the board has a config.txt. Never fails."""
@@ -144,6 +152,8 @@ def read_variables(config: Mapping[str, str], is_pi: bool) -> Variables:
             if meaning is not None:
                 field_name, read = meaning
                 (delta if field_name[0] == "." else found)[field_name.lstrip(".")] = read(value)
+            elif name in _OF_TRIALS:
+                _OF_TRIALS[name](value)
             elif reason:
                 unused[full] = reason
             elif name.upper() == _SPLASH:

@@ -71,7 +71,7 @@ def apply(
     force: Annotated[
         bool, typer.Option("--force", help="Also a release that is not newer than the device's.")
     ] = False,
-    port: Annotated[int, typer.Option("--port", "-p", min=1, max=65535, help="Of ssh.")] = 22,
+    port: Annotated[int, typer.Option("--port", "-p", min=1, max=65535, help="Of ssh.")] = 22222,
     key_file: Annotated[
         Path | None,
         typer.Option(

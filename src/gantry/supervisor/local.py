@@ -17,7 +17,8 @@ from gantry.supervisor.store import Store
 from gantry.supervisor.target import TargetState
 
 _VARIABLES = ("BALENA_SUPERVISOR_LOCAL_MODE", "RESIN_SUPERVISOR_LOCAL_MODE")
-_VARIANTS = ("development",)
+# Of hosts that have local mode.
+VARIANTS = ("development",)
 
 
 class LocalModeError(Exception):
@@ -64,8 +65,8 @@ class LocalMode:
 
     def follow(self, config: Mapping[str, str]) -> None:
         """Turn it on or off, as the device's variables want it."""
-        wanted = any(wire.flag(config.get(name)) for name in _VARIABLES)
-        allowed = self._variant in _VARIANTS
+        wanted = wire.flag(next((config[name] for name in _VARIABLES if name in config), None))
+        allowed = self._variant in VARIANTS
         if wanted and not allowed and not self._refused:
             self._journal.write(
                 f"Local mode stays off: it is for development variants, and this device is of "

@@ -24,9 +24,11 @@ from gantry.supervisor import lockfiles, wire
 
 _LOG = logging.getLogger(__name__)
 
+# The first of them that is set counts; the shorter names are older.
 OVERRIDES = (
     "BALENA_SUPERVISOR_OVERRIDE_LOCK",
     "RESIN_SUPERVISOR_OVERRIDE_LOCK",
+    "BALENA_OVERRIDE_LOCK",
     "RESIN_OVERRIDE_LOCK",
 )
 LONGEST_LEASE = 24 * 3600.0  # seconds
@@ -123,7 +125,7 @@ class Held:
 
 def is_overridden(variables: Mapping[str, str]) -> bool:
     """Whether the device's variables say that no lock counts."""
-    return any(wire.flag(variables.get(name)) for name in OVERRIDES)
+    return wire.flag(next((variables[name] for name in OVERRIDES if name in variables), None))
 
 
 class Locks:

@@ -60,6 +60,7 @@ class Bench:
             self._hold,
             lambda: None,
             "raspberrypi3",
+            True,
             lambda: f"boot {self.boots}",
         )
         side.follow(config)

@@ -14,6 +14,7 @@ from gantry.supervisor.host.side import HostSide
 from gantry.supervisor.host.undervoltage import Undervoltage, find_alarm
 from gantry.supervisor.host.variables import Variables
 from gantry.supervisor.journal import Journal
+from gantry.supervisor.local import VARIANTS
 from gantry.supervisor.logship import LogShipper
 from gantry.supervisor.metrics import Metrics
 from gantry.supervisor.poll import Poller
@@ -48,6 +49,7 @@ class Hosting:
             hold,
             changed,
             config.device_type,
+            settings.variant in VARIANTS,
         )
         self._undervoltage = Undervoltage(changed)
         self._connectivity: Connectivity | None = None

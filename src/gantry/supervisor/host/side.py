@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from gantry.supervisor.backoff import Backoff
@@ -41,6 +42,7 @@ class HostSide:
         hold: Hold,
         changed: Callable[[], None],
         device_type: str,
+        has_local_mode: bool,
         boot_id: Callable[[], str] = boot_id,
     ) -> None:
         self._host = host
@@ -50,6 +52,7 @@ class HostSide:
         self._hold = hold
         self._changed = changed
         self._boot_id = boot_id
+        self._has_local_mode = has_local_mode
         self._is_pi = device_type.startswith("raspberry")
         self._wake = asyncio.Event()
         self._config: Mapping[str, str] | None = None
@@ -78,7 +81,7 @@ class HostSide:
             if each not in self._said:
                 self._journal.write(each, is_error=True)
         self._said = set(sentences)
-        self.variables = found
+        self.variables = replace(found, local_mode=found.local_mode and self._has_local_mode)
         self._wake.set()
 
     def report(self) -> dict[str, Any]:

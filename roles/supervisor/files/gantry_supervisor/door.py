@@ -148,7 +148,12 @@ def blink(connection: socket.socket, request: Mapping[str, Any]) -> None:
     connection.close()
     if led:
         end = time.monotonic() + seconds
-        leds.blink(led, lambda pause: time.sleep(pause) or time.monotonic() < end)
+
+        def goes_on(pause: float) -> bool:
+            time.sleep(pause)
+            return time.monotonic() < end
+
+        leds.blink(led, goes_on)
 
 
 def signal(connection: socket.socket, request: Mapping[str, Any]) -> None:
@@ -244,9 +249,10 @@ def _pass_on(connection: socket.socket, process: subprocess.Popen[bytes]) -> boo
     # Neither who has nothing to say for hours nor who takes it slowly is a reason to end; that who
     # asked has gone is one.
     connection.settimeout(None)
+    caller = connection.fileno()
     while True:
-        ready, _, _ = select.select([output, connection], [], [], None if answered else 1.0)
-        if connection in ready and not connection.recv(PIECE):
+        ready, _, _ = select.select([output, caller], [], [], None if answered else 1.0)
+        if caller in ready and not connection.recv(PIECE):
             return True
         piece = os.read(output, PIECE) if output in ready else None
         if piece == b"" and not answered and process.wait():

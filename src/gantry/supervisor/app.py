@@ -3,9 +3,8 @@
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
 
 from gantry.supervisor import clock, httpserver, moves, recovery, web
 from gantry.supervisor.backoff import Backoff
@@ -19,6 +18,7 @@ from gantry.supervisor.keys import KeyRing, Scope
 from gantry.supervisor.local_logs import LogRouter
 from gantry.supervisor.logbuffer import system_line
 from gantry.supervisor.logship import LogShipper
+from gantry.supervisor.loops import keep_going
 from gantry.supervisor.managed import Managed, Parts
 from gantry.supervisor.offline import OfflineReleases
 from gantry.supervisor.preloaded import Preloading
@@ -32,7 +32,6 @@ from gantry.supervisor.unregistered import Unregistered
 _LOG = logging.getLogger(__name__)
 # Of the ten seconds that the host gives, in seconds.
 _LAST_LOGS = 4.0
-_RESTART_AFTER = 5.0
 
 
 class StartError(Exception):
@@ -122,7 +121,7 @@ class App:
             self._journal,
         )
         self._unregistered = unregistered
-        bundles = asyncio.create_task(_keep_going("bundles", self._bundles.run), name="bundles")
+        bundles = asyncio.create_task(keep_going("bundles", self._bundles.run), name="bundles")
         self._tasks.append(bundles)
         try:
             config = await self._provision(info, unregistered)
@@ -146,7 +145,7 @@ class App:
         await managed.open()
         self._managed = managed
         for name, work in managed.loops().items():
-            self._tasks.append(asyncio.create_task(_keep_going(name, work), name=name))
+            self._tasks.append(asyncio.create_task(keep_going(name, work), name=name))
         await moves.until_changed(self._file, config)
 
     async def _host(self) -> EngineInfo:
@@ -252,14 +251,3 @@ class App:
     def services(self) -> Services | None:
         """See web.Supervisor."""
         return self._managed
-
-
-async def _keep_going(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """A fault in one loop ends neither the others nor, for long, itself."""
-    while True:
-        try:
-            await work()
-            return
-        except Exception:
-            _LOG.exception("the %s loop failed; begun again in %.0f s", name, _RESTART_AFTER)
-            await asyncio.sleep(_RESTART_AFTER)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from gantry.supervisor import container, ground, requirements, wire
+from gantry.supervisor import compose, container, ground, requirements, wire
 from gantry.supervisor.compose import CompositionError
 from gantry.supervisor.container import Connection
 from gantry.supervisor.environment import DeviceFacts, ServiceFacts
@@ -140,7 +140,7 @@ def _app(app: TargetApp, device: DeviceFacts) -> DesiredApp:
         legacy = len(release.services) == 1 and container.is_legacy(service)
         try:
             one, wanted = _service(app, release, service, legacy, device)
-        except (CompositionError, wire.WireError) as error:
+        except (CompositionError, ValueError, OverflowError) as error:
             raise CompositionError(f"service {service.name}: {error}") from error
         services.append(one)
         notices += [f"service {service.name}: {each}" for each in wanted.notices]
@@ -206,7 +206,7 @@ def _dependencies(service: TargetService, known: set[str]) -> tuple[Dependency, 
     if isinstance(value, Mapping):
         named = {name: wire.mapping(each, "depends_on") for name, each in value.items()}
     else:
-        named = {str(name): {} for name in value or []}
+        named = {name: {} for name in compose.texts(value, "depends_on")}
     found = []
     for name, each in named.items():
         condition = each.get("condition", Condition.STARTED)

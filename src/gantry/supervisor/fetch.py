@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from gantry.supervisor.backoff import Backoff
@@ -95,11 +95,11 @@ class Fetcher:
             await self._give_up(reference)
 
     async def _give_up(self, reference: str) -> None:
-        download = self._downloads.pop(reference)
-        if download.task is not None:
+        download = self._downloads.pop(reference, None)
+        if download is not None and download.task is not None:
             download.task.cancel()
-            with suppress(asyncio.CancelledError):
-                await download.task
+            # Not awaited itself: its end would hide that who waits is cancelled too.
+            await asyncio.wait({download.task})
 
     async def _fetch(self, download: Download) -> None:
         step = download.step

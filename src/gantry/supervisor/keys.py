@@ -100,7 +100,10 @@ async def recall_keys(store: Store) -> KeyRing:
     """The device's keys; new ones where there are none, or where they cannot be read."""
     document = await store.get(_FACT)
     if isinstance(document, dict):
-        return _read(store, document)
+        ring = _read(store, document)
+        if not document.get("everything"):
+            await ring.save()
+        return ring
     older = await store.get(_OLDER_FACT)
     ring = KeyRing(store, inherited=older if isinstance(older, str) else None)
     await ring.save()

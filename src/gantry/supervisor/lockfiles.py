@@ -8,12 +8,15 @@ import os
 import secrets
 import shutil
 import stat
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 _LOG = logging.getLogger(__name__)
+# A file's time beyond it (the year 2242) is none that a clock gave, and no date can be made of it.
+_LAST_TIME = 2**33
 
 # The family's, and its older name.
 NAMES = ("updates.lock", "resin-updates.lock")
@@ -53,7 +56,7 @@ def of_application(services: Path, app_id: int, is_alive: Alive) -> list[LockFil
             path = directory / name
             status = _status(path)
             if status is not None and not _is_ours(path, status):
-                found.append(LockFile(directory.name, path, status.st_mtime))
+                found.append(LockFile(directory.name, path, _since(status)))
                 break
     return found
 
@@ -115,6 +118,11 @@ def _service_directories(services: Path, app_id: int) -> Iterator[Path]:
                 yield Path(each.path)
 
 
+def _since(status: os.stat_result) -> float:
+    """When it was made; now where the file's time is no time of this age."""
+    return status.st_mtime if 0 <= status.st_mtime < _LAST_TIME else time.time()
+
+
 def _take_one(path: Path, force: bool) -> LockFile | None:
     for _attempt in range(3):
         if _link(path):
@@ -125,7 +133,7 @@ def _take_one(path: Path, force: bool) -> LockFile | None:
         if _is_ours(path, status):
             return None  # of a supervisor that is no more
         if not force:
-            return LockFile(path.parent.name, path, status.st_mtime)
+            return LockFile(path.parent.name, path, _since(status))
         _LOG.warning("lock %s overridden", path)
         if stat.S_ISDIR(status.st_mode):
             shutil.rmtree(path, ignore_errors=True)

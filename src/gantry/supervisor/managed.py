@@ -309,7 +309,7 @@ class Managed:
         if running != self._running:
             self._running = running
             self._chore(self._parts.store.put("running", {str(k): v for k, v in running.items()}))
-        self._rollback.observed(current, self._desired)
+        self._rollback.observed(current, self._held.interventions.in_force(self._desired))
         self._reporter.changed()
 
     def _desired_of(self, target: TargetState) -> DesiredState:

@@ -68,7 +68,7 @@ class Poller:
         trouble = Backoff(_FIRST_RETRY, _FIRST_RETRY)
         while True:
             self._now.clear()
-            self.promise.within(POLL_TIMEOUT)
+            self.promise.within(max(POLL_TIMEOUT, self._cloud.request_seconds))
             delay = jitter(self._interval())
             try:
                 await self._poll()

@@ -40,6 +40,8 @@ class Preloading:
         if path is None:
             return
         config = await _named_device(file)
+        if path != self._path and config.registered:
+            return  # what it should run, its api tells
         try:
             content = await asyncio.to_thread(_read, path)
             preloaded = read_apps_json(content, config.application_id)

@@ -14,6 +14,7 @@ from gantry.supervisor.engine import Engine, EngineInfo
 from gantry.supervisor.fetch import Fetcher
 from gantry.supervisor.holding import Hearers, Holding
 from gantry.supervisor.journal import Journal
+from gantry.supervisor.loops import keep_going
 from gantry.supervisor.observe import registry_of
 from gantry.supervisor.offline import OfflineReleases
 from gantry.supervisor.settings import Settings
@@ -77,8 +78,11 @@ class Unregistered:
         reconciler = self._held.reconciler
         await self.follow_offline()
         self._tasks = [
-            asyncio.create_task(reconciler.run(), name="reconcile, not registered"),
-            asyncio.create_task(reconciler.follow_events(), name="events, not registered"),
+            asyncio.create_task(keep_going(name, work), name=f"{name}, not registered")
+            for name, work in {
+                "reconcile": reconciler.run,
+                "engine events": reconciler.follow_events,
+            }.items()
         ]
 
     async def stop(self) -> None:

@@ -109,3 +109,20 @@ def test_a_service_in_the_network_of_another() -> None:
     assert desire(services("2")).apps[0].services[1].config_hash != app.config_hash
     lost = desire({"app": {"composition": {"network_mode": "service:vpn"}}})
     assert "there is no service vpn with a network of its own" in lost.rejections[0].reason
+
+
+@pytest.mark.parametrize(
+    "composition",
+    [
+        {"depends_on": {"b": 5}},
+        {"healthcheck": {"test": "true", "interval": float("inf")}},
+        {"stop_grace_period": float("nan")},
+    ],
+)
+def test_what_makes_no_container_is_a_rejection_and_ends_no_loop(
+    composition: dict[str, Any],
+) -> None:
+    found = desire({"a": {"composition": composition}})
+    assert found.apps == ()
+    [rejection] = found.rejections
+    assert rejection.reason.startswith("service a: ")

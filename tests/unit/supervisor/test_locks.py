@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -214,3 +215,19 @@ def test_the_variable_overrides(tmp_path: Path) -> None:
             pass
 
     run(tmp_path, scenario)
+
+
+def test_a_lock_with_a_time_that_is_none_counts_from_now() -> None:
+    """A file system in memory, as the runtime directory is on one, keeps any time."""
+
+    async def scenario(locks: Locks, directory: Path) -> None:
+        exclusive(directory / "a" / "updates.lock")
+        os.utime(directory / "a" / "updates.lock", (9e17, 9e17))
+        (holder,) = await locks.holders(7)
+        assert abs(holder.since - time.time()) < 60
+        with pytest.raises(LockedError, match="application 7 is locked by service a since 20"):
+            async with locks.hold([7]):
+                pass
+
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        run(Path(folder), scenario)

@@ -14,6 +14,8 @@ from gantry.supervisor.web.streams import Stream
 
 _HOLDER_LENGTH = 100
 _LEASES_EACH = 32
+# More than any lease may last; what JSON holds may be no float.
+_SECONDS = 10**9
 
 
 async def _holders(call: Call, scope: Scope) -> list[LockHolder]:
@@ -71,7 +73,7 @@ def _seconds(body: dict[str, Any]) -> float:
     seconds = body.get("seconds")
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         raise RefusalError(400, f"seconds is {seconds!r:.40}: give how long to lock, as a number")
-    return float(seconds)
+    return float(min(seconds, _SECONDS))
 
 
 def _holder(body: dict[str, Any]) -> str:

@@ -146,7 +146,7 @@ def test_the_container_is_on_the_hosts_network_with_its_limits() -> None:
                     "Type": "bind",
                     "Source": "/mnt/data",
                     "Target": "/mnt/data",
-                    "BindOptions": {"NonRecursive": True, "Propagation": "rprivate"},
+                    "BindOptions": {"NonRecursive": True, "Propagation": "rslave"},
                 }
             ],
             "Binds": [

@@ -24,13 +24,14 @@ def body(image: str, role: RoleSettings, chosen: Choice, capabilities: int) -> d
     host: dict[str, Any] = {
         "NetworkMode": "host",
         "Binds": binds,
-        # With apps.json and bundles, but without what the engine mounts below it.
+        # With apps.json and bundles, but without what the engine has mounted below it. The engine
+        # refuses its own disk where what it unmounts there would stay mounted here.
         "Mounts": [
             {
                 "Type": "bind",
                 "Source": str(DATA),
                 "Target": "/mnt/data",
-                "BindOptions": {"NonRecursive": True, "Propagation": "rprivate"},
+                "BindOptions": {"NonRecursive": True, "Propagation": "rslave"},
             }
         ],
         # Its lines go to the unit's journal by way of this program.

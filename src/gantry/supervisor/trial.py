@@ -6,7 +6,8 @@ good release is followed in its place until the api's target for the application
 are sums of looks at the engine, so neither the wall clock nor a stopped engine counts.
 
 What is not undone: a change of variables alone (the release is the same, and its user's wish), the
-first release (there is nothing to go back to), and one that was good once and fails later.
+first release (there is nothing to go back to), and one that was good once and fails later. What a
+release leaves as it was with the good one is no fault of it, however it does.
 """
 
 import hashlib
@@ -72,11 +73,11 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """How far the target with this fingerprint has come. `lives` are starts of the supervisor
-    while it lasted: a release may take the whole device down."""
+    """How far the target with this fingerprint has come. `lives` are lives of the supervisor since
+    something of the release began, 0 before: a release may take the whole device down."""
 
     fingerprint: str
-    lives: int = 1
+    lives: int = 0
     crashes: Mapping[str, int] = field(default_factory=dict)
     elapsed: float = 0.0
     well_for: float | None = None
@@ -184,6 +185,21 @@ class Standing(StrEnum):
     LOST = "lost"  # nothing will start it again
 
 
+def unchanged(app: DesiredApp, good: DesiredApp | None) -> frozenset[str]:
+    """Services that are the same as with the good release, in networks that are, too."""
+    if good is None:
+        return frozenset()
+    networks = {each.name: each.config_hash for each in good.networks}
+    if any(networks.get(each.name, each.config_hash) != each.config_hash for each in app.networks):
+        return frozenset()
+    services = {(each.service, each.config_hash, each.running) for each in good.services}
+    return frozenset(
+        each.service
+        for each in app.services
+        if (each.service, each.config_hash, each.running) in services
+    )
+
+
 def advance(
     record: Record,
     target: TargetApp,
@@ -192,29 +208,36 @@ def advance(
     ends: Iterable[End],
     seconds: float,
     by: Rules,
+    good: DesiredApp | None = None,
 ) -> Record:
     """The record after another look at the engine, `seconds` after the last one: with a trial that
     goes on, or that ended in a good or in a rejected release.
 
-    `target` is what the api wants, `app` the same as it must be in the engine, `ends` what ended
-    since the last look.
+    `target` is what the api wants, `app` the same as it must be in the engine, `good` the good
+    release as it would have to be there, `ends` what ended since the last look.
     """
     trial = record.trial
     if trial is None or target.release is None:
         return record
-    hashes = {each.service: each.config_hash for each in app.services if each.running}
+    same = unchanged(app, good)
+    judged = [each for each in app.services if each.running and each.service not in same]
+    hashes = {each.service: each.config_hash for each in judged if not _is_old(each, current)}
     crashes = [
         each for each in ends if each.status and hashes.get(each.service) == each.config_hash
     ]
     counts = dict(trial.crashes)
     for each in crashes:
         counts[each.service] = counts.get(each.service, 0) + 1
-    standings = [(each.service, *_standing(each, app, current, counts)) for each in app.services]
+    standings = [
+        (each.service, *_standing(each, app, current, counts, each.service in same))
+        for each in app.services
+    ]
     bad = [each for each in standings if each[1] in (Standing.UNWELL, Standing.LOST)]
     well = all(standing is Standing.WELL for _, standing, _ in standings) and not crashes
     since = trial.well_for
     trial = replace(
         trial,
+        lives=trial.lives or int(any(_has_begun(each, current) for each in judged)),
         crashes=counts,
         elapsed=trial.elapsed + (seconds if bad or crashes or well else 0.0),
         well_for=None if not well else 0.0 if since is None else since + seconds,
@@ -257,14 +280,31 @@ def _fault(
 
 
 def _standing(
-    service: DesiredService, app: DesiredApp, current: CurrentState, crashes: Mapping[str, int]
+    service: DesiredService,
+    app: DesiredApp,
+    current: CurrentState,
+    crashes: Mapping[str, int],
+    is_unchanged: bool,
 ) -> tuple[Standing, str]:
     if not service.running:
         return Standing.WELL, ""
+    if _is_old(service, current):
+        return Standing.WAITING, ""  # for images, or a lock
+    standing, why = _doing(service, app, current, crashes)
+    if is_unchanged and standing is not Standing.WAITING:
+        return Standing.WELL, ""  # or as ill as with the good release
+    return standing, why
+
+
+def _doing(
+    service: DesiredService, app: DesiredApp, current: CurrentState, crashes: Mapping[str, int]
+) -> tuple[Standing, str]:
     found = _container(service, current)
     if found is None or found.state is ContainerState.CREATED:
         ready = all(_holds(each, app, current) for each in service.depends_on)
-        if not ready or service.image not in current.references() or _old_is_up(app, current):
+        here = current.references()
+        is_whole = all(each.image in here for each in app.services)  # before, nothing is created
+        if not ready or not is_whole or _old_is_up(app, current):
             return Standing.WAITING, ""
         return Standing.UNWELL, "could not be created" if found is None else "could not be started"
     status = found.exit_code
@@ -287,6 +327,22 @@ def _container(service: DesiredService, current: CurrentState) -> Container | No
     mine = current.of_service(service.app_id, service.service)
     fitting = [each for each in mine if matches(each, service)]
     return max(fitting, key=lambda each: (each.state.is_up, each.id), default=None)
+
+
+def _is_old(service: DesiredService, current: CurrentState) -> bool:
+    """Whether its container is as it must be, but still another release's: it becomes this one's
+    when all images are there and nothing is locked."""
+    found = _container(service, current)
+    return found is not None and found.commit != service.commit
+
+
+def _has_begun(service: DesiredService, current: CurrentState) -> bool:
+    found = _container(service, current)
+    return (
+        found is not None
+        and found.commit == service.commit
+        and found.state is not ContainerState.CREATED
+    )
 
 
 def _old_is_up(app: DesiredApp, current: CurrentState) -> bool:
@@ -342,11 +398,16 @@ def read_records(stored: object) -> dict[str, Record]:
         try:
             found[uuid] = Record(
                 good=read_target({"": {"apps": {uuid: good}}}, "").apps[0] if good else None,
-                trial=Trial(trial["fingerprint"], trial["lives"] + 1, trial["crashes"])
-                if trial
-                else None,
+                trial=_taken_up(trial) if trial else None,
                 rejected=Rejected(**rejected) if rejected else None,
             )
-        except (KeyError, TypeError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, IndexError) as error:
             raise wire.WireError(f"releases: {uuid}: {error!r}") from error
     return found
+
+
+def _taken_up(stored: Mapping[str, Any]) -> Trial:
+    """A trial in another life of the supervisor, which counts if anything of the release had
+    begun before. It counts at once: the device may be down again before the first look."""
+    lives = int(stored["lives"])
+    return Trial(stored["fingerprint"], lives + 1 if lives else 0, stored["crashes"])

@@ -13,13 +13,12 @@ release leaves as it was with the good one is no fault of it, however it does.
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from enum import StrEnum
 from typing import Any
 
 from gantry.supervisor import wire
-from gantry.supervisor.desired import Condition, Dependency, DesiredApp, DesiredService
-from gantry.supervisor.plan import matches
-from gantry.supervisor.state import Container, ContainerState, CurrentState, Health
+from gantry.supervisor.desired import DesiredApp
+from gantry.supervisor.standing import Standing, has_begun, is_old, standing, unchanged
+from gantry.supervisor.state import CurrentState
 from gantry.supervisor.target import TargetApp, TargetState, read_target
 
 _VARIABLE = "_SUPERVISOR_ROLLBACK"
@@ -175,31 +174,6 @@ def marked(
     return found
 
 
-class Standing(StrEnum):
-    """How a service of a release on trial does."""
-
-    WAITING = "waiting"  # for its image, a lock, a dependency: nothing to judge yet
-    STARTING = "starting"  # its health check has not decided
-    WELL = "well"
-    UNWELL = "unwell"
-    LOST = "lost"  # nothing will start it again
-
-
-def unchanged(app: DesiredApp, good: DesiredApp | None) -> frozenset[str]:
-    """Services that are the same as with the good release, in networks that are, too."""
-    if good is None:
-        return frozenset()
-    networks = {each.name: each.config_hash for each in good.networks}
-    if any(networks.get(each.name, each.config_hash) != each.config_hash for each in app.networks):
-        return frozenset()
-    services = {(each.service, each.config_hash, each.running) for each in good.services}
-    return frozenset(
-        each.service
-        for each in app.services
-        if (each.service, each.config_hash, each.running) in services
-    )
-
-
 def advance(
     record: Record,
     target: TargetApp,
@@ -221,7 +195,7 @@ def advance(
         return record
     same = unchanged(app, good)
     judged = [each for each in app.services if each.running and each.service not in same]
-    hashes = {each.service: each.config_hash for each in judged if not _is_old(each, current)}
+    hashes = {each.service: each.config_hash for each in judged if not is_old(each, current)}
     crashes = [
         each for each in ends if each.status and hashes.get(each.service) == each.config_hash
     ]
@@ -229,15 +203,15 @@ def advance(
     for each in crashes:
         counts[each.service] = counts.get(each.service, 0) + 1
     standings = [
-        (each.service, *_standing(each, app, current, counts, each.service in same))
+        (each.service, *standing(each, app, current, counts, each.service in same))
         for each in app.services
     ]
     bad = [each for each in standings if each[1] in (Standing.UNWELL, Standing.LOST)]
-    well = all(standing is Standing.WELL for _, standing, _ in standings) and not crashes
+    well = all(each[1] is Standing.WELL for each in standings) and not crashes
     since = trial.well_for
     trial = replace(
         trial,
-        lives=trial.lives or int(any(_has_begun(each, current) for each in judged)),
+        lives=trial.lives or int(any(has_begun(each, current) for each in judged)),
         crashes=counts,
         elapsed=trial.elapsed + (seconds if bad or crashes or well else 0.0),
         well_for=None if not well else 0.0 if since is None else since + seconds,
@@ -277,94 +251,6 @@ def _fault(
     if crashes:
         return f"service '{crashes[0].service}' still ends with status {crashes[0].status}"
     return None
-
-
-def _standing(
-    service: DesiredService,
-    app: DesiredApp,
-    current: CurrentState,
-    crashes: Mapping[str, int],
-    is_unchanged: bool,
-) -> tuple[Standing, str]:
-    if not service.running:
-        return Standing.WELL, ""
-    if _is_old(service, current):
-        return Standing.WAITING, ""  # for images, or a lock
-    standing, why = _doing(service, app, current, crashes)
-    if is_unchanged and standing is not Standing.WAITING:
-        return Standing.WELL, ""  # or as ill as with the good release
-    return standing, why
-
-
-def _doing(
-    service: DesiredService, app: DesiredApp, current: CurrentState, crashes: Mapping[str, int]
-) -> tuple[Standing, str]:
-    found = _container(service, current)
-    if found is None or found.state is ContainerState.CREATED:
-        ready = all(_holds(each, app, current) for each in service.depends_on)
-        here = current.references()
-        is_whole = all(each.image in here for each in app.services)  # before, nothing is created
-        if not ready or not is_whole or _old_is_up(app, current):
-            return Standing.WAITING, ""
-        return Standing.UNWELL, "could not be created" if found is None else "could not be started"
-    status = found.exit_code
-    if found.state is ContainerState.EXITED and status != 0:
-        policy = service.body["HostConfig"]["RestartPolicy"]
-        ends = policy.get("Name") == "no" or "MaximumRetryCount" in policy
-        return Standing.LOST if ends else Standing.UNWELL, f"ended with status {status}"
-    if found.state is ContainerState.RESTARTING and status != 0:
-        return Standing.UNWELL, f"ends again and again, last with status {status}"
-    if found.health is Health.UNHEALTHY:
-        return Standing.UNWELL, "fails its health check"
-    if found.health is Health.STARTING:
-        # Each crash begins the health check anew: it would never decide.
-        crashed = bool(crashes.get(service.service))
-        return (Standing.UNWELL if crashed else Standing.STARTING), "is not healthy"
-    return Standing.WELL, ""
-
-
-def _container(service: DesiredService, current: CurrentState) -> Container | None:
-    mine = current.of_service(service.app_id, service.service)
-    fitting = [each for each in mine if matches(each, service)]
-    return max(fitting, key=lambda each: (each.state.is_up, each.id), default=None)
-
-
-def _is_old(service: DesiredService, current: CurrentState) -> bool:
-    """Whether its container is as it must be, but still another release's: it becomes this one's
-    when all images are there and nothing is locked."""
-    found = _container(service, current)
-    return found is not None and found.commit != service.commit
-
-
-def _has_begun(service: DesiredService, current: CurrentState) -> bool:
-    found = _container(service, current)
-    return (
-        found is not None
-        and found.commit == service.commit
-        and found.state is not ContainerState.CREATED
-    )
-
-
-def _old_is_up(app: DesiredApp, current: CurrentState) -> bool:
-    """Whether something of another release runs: it may be locked, or not be replaced yet."""
-    hashes = {(each.service, each.config_hash) for each in app.services}
-    return any(
-        each.state.is_up and (each.service, each.config_hash) not in hashes
-        for each in current.containers
-        if each.app_id == app.id
-    )
-
-
-def _holds(dependency: Dependency, app: DesiredApp, current: CurrentState) -> bool:
-    service = next((each for each in app.services if each.service == dependency.service), None)
-    found = _container(service, current) if service is not None else None
-    if found is None:
-        return service is None or not service.running
-    if dependency.condition is Condition.HEALTHY:
-        return found.health is Health.HEALTHY
-    if dependency.condition is Condition.COMPLETED:
-        return found.state is ContainerState.EXITED and found.exit_code == 0
-    return found.state is not ContainerState.CREATED
 
 
 def written(records: Mapping[str, Record]) -> dict[str, Any]:

@@ -134,7 +134,12 @@ class Managed:
         self._reconciler.owned = self._local.owned
         await self._local.open()
         self._rollback = Rollback(
-            store, parts.journal, self._aim_again, self._reconciler.wake, self._chore
+            store,
+            parts.journal,
+            self._aim_again,
+            self._reconciler.wake,
+            self._chore,
+            self._desired_of,
         )
         await self._rollback.load()
         self._reconciler.heard = self._rollback.heard

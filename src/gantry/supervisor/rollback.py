@@ -7,10 +7,11 @@ import logging
 import time
 from asyncio import sleep
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 from typing import Any
 
 from gantry.supervisor import trial, wire
-from gantry.supervisor.desired import DesiredState, Label
+from gantry.supervisor.desired import DesiredApp, DesiredState, Label
 from gantry.supervisor.journal import Journal
 from gantry.supervisor.state import CurrentState
 from gantry.supervisor.store import Store
@@ -45,7 +46,8 @@ def read_end(event: Mapping[str, Any]) -> End | None:
 
 class Rollback:
     """`decided` is called when another release is to be followed than before, `look` when the
-    engine is to be looked at; `chore` carries on what nobody waits for."""
+    engine is to be looked at; `chore` carries on what nobody waits for; `desired_of` says what the
+    engine must hold for a target."""
 
     def __init__(
         self,
@@ -54,12 +56,14 @@ class Rollback:
         decided: Callable[[], None],
         look: Callable[[], None],
         chore: Callable[[Coroutine[Any, Any, None]], None],
+        desired_of: Callable[[TargetState], DesiredState],
     ) -> None:
         self._store = store
         self._journal = journal
         self._decided = decided
         self._look = look
         self._chore = chore
+        self._desired_of = desired_of
         self._records: dict[str, Record] = {}
         self._target = TargetState("", {}, ())
         self._rules = Rules()
@@ -73,7 +77,7 @@ class Rollback:
             self._records = trial.read_records(await self._store.get(_FACT))
         except wire.WireError as error:
             _LOG.warning("which releases were good is forgotten: %s", error)
-        if any(each.trial for each in self._records.values()):
+        if any(each.trial and each.trial.lives for each in self._records.values()):
             self._save()  # another life of the supervisor, which counts
 
     def aim(self, target: TargetState) -> TargetState:
@@ -102,6 +106,7 @@ class Rollback:
         self._looked_at = now
         ends, self._ends = self._ends, []
         apps = {each.uuid: each for each in desired.apps}
+        goods = self._goods()
         is_rejected = self._is_judging = False
         for target in self._target.apps:
             app, before = apps.get(target.uuid), self._records.get(target.uuid, Record())
@@ -109,14 +114,27 @@ class Rollback:
             if app is None or app.commit != commit or before.trial is None:
                 continue
             mine = [each for each in ends if each.app_id == app.id]
-            after = trial.advance(before, target, app, current, mine, seconds, self._rules)
+            good = goods.get(target.uuid)
+            after = trial.advance(before, target, app, current, mine, seconds, self._rules, good)
             self._records[target.uuid] = after
-            if after.trial is None or after.trial.crashes != before.trial.crashes:
+            if after.trial is None or (after.trial.lives, after.trial.crashes) != (
+                before.trial.lives,
+                before.trial.crashes,
+            ):
                 self._save()
             self._is_judging |= self._has_moved(before, after)
             is_rejected |= self._tell(after)
         if is_rejected:
             self._decided()
+
+    def _goods(self) -> dict[str, DesiredApp]:
+        """Good releases of applications on trial, as they would have to be in the engine now."""
+        records = self._records.values()
+        goods = tuple(each.good for each in records if each.trial and each.good)
+        if not goods:
+            return {}
+        desired = self._desired_of(replace(self._target, apps=goods))
+        return {each.uuid: each for each in desired.apps}
 
     def _has_moved(self, before: Record, after: Record) -> bool:
         """Whether the trial's time runs, and its end is near."""

@@ -6,19 +6,19 @@ good release is followed in its place until the api's target for the application
 are sums of looks at the engine, so neither the wall clock nor a stopped engine counts.
 
 What is not undone: a change of variables alone (the release is the same, and its user's wish), the
-first release (there is nothing to go back to), and one that was good once and fails later.
+first release (there is nothing to go back to), and one that was good once and fails later. What a
+release leaves as it was with the good one is no fault of it, however it does.
 """
 
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from enum import StrEnum
 from typing import Any
 
 from gantry.supervisor import wire
-from gantry.supervisor.desired import Condition, Dependency, DesiredApp, DesiredService
-from gantry.supervisor.plan import matches
-from gantry.supervisor.state import Container, ContainerState, CurrentState, Health
+from gantry.supervisor.desired import DesiredApp
+from gantry.supervisor.standing import Standing, has_begun, is_old, standing, unchanged
+from gantry.supervisor.state import CurrentState
 from gantry.supervisor.target import TargetApp, TargetState, read_target
 
 _VARIABLE = "_SUPERVISOR_ROLLBACK"
@@ -72,11 +72,11 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """How far the target with this fingerprint has come. `lives` are starts of the supervisor
-    while it lasted: a release may take the whole device down."""
+    """How far the target with this fingerprint has come. `lives` are lives of the supervisor since
+    something of the release began, 0 before: a release may take the whole device down."""
 
     fingerprint: str
-    lives: int = 1
+    lives: int = 0
     crashes: Mapping[str, int] = field(default_factory=dict)
     elapsed: float = 0.0
     well_for: float | None = None
@@ -174,16 +174,6 @@ def marked(
     return found
 
 
-class Standing(StrEnum):
-    """How a service of a release on trial does."""
-
-    WAITING = "waiting"  # for its image, a lock, a dependency: nothing to judge yet
-    STARTING = "starting"  # its health check has not decided
-    WELL = "well"
-    UNWELL = "unwell"
-    LOST = "lost"  # nothing will start it again
-
-
 def advance(
     record: Record,
     target: TargetApp,
@@ -192,29 +182,36 @@ def advance(
     ends: Iterable[End],
     seconds: float,
     by: Rules,
+    good: DesiredApp | None = None,
 ) -> Record:
     """The record after another look at the engine, `seconds` after the last one: with a trial that
     goes on, or that ended in a good or in a rejected release.
 
-    `target` is what the api wants, `app` the same as it must be in the engine, `ends` what ended
-    since the last look.
+    `target` is what the api wants, `app` the same as it must be in the engine, `good` the good
+    release as it would have to be there, `ends` what ended since the last look.
     """
     trial = record.trial
     if trial is None or target.release is None:
         return record
-    hashes = {each.service: each.config_hash for each in app.services if each.running}
+    same = unchanged(app, good)
+    judged = [each for each in app.services if each.running and each.service not in same]
+    hashes = {each.service: each.config_hash for each in judged if not is_old(each, current)}
     crashes = [
         each for each in ends if each.status and hashes.get(each.service) == each.config_hash
     ]
     counts = dict(trial.crashes)
     for each in crashes:
         counts[each.service] = counts.get(each.service, 0) + 1
-    standings = [(each.service, *_standing(each, app, current, counts)) for each in app.services]
+    standings = [
+        (each.service, *standing(each, app, current, counts, each.service in same))
+        for each in app.services
+    ]
     bad = [each for each in standings if each[1] in (Standing.UNWELL, Standing.LOST)]
-    well = all(standing is Standing.WELL for _, standing, _ in standings) and not crashes
+    well = all(each[1] is Standing.WELL for each in standings) and not crashes
     since = trial.well_for
     trial = replace(
         trial,
+        lives=trial.lives or int(any(has_begun(each, current) for each in judged)),
         crashes=counts,
         elapsed=trial.elapsed + (seconds if bad or crashes or well else 0.0),
         well_for=None if not well else 0.0 if since is None else since + seconds,
@@ -256,61 +253,6 @@ def _fault(
     return None
 
 
-def _standing(
-    service: DesiredService, app: DesiredApp, current: CurrentState, crashes: Mapping[str, int]
-) -> tuple[Standing, str]:
-    if not service.running:
-        return Standing.WELL, ""
-    found = _container(service, current)
-    if found is None or found.state is ContainerState.CREATED:
-        ready = all(_holds(each, app, current) for each in service.depends_on)
-        if not ready or service.image not in current.references() or _old_is_up(app, current):
-            return Standing.WAITING, ""
-        return Standing.UNWELL, "could not be created" if found is None else "could not be started"
-    status = found.exit_code
-    if found.state is ContainerState.EXITED and status != 0:
-        policy = service.body["HostConfig"]["RestartPolicy"]
-        ends = policy.get("Name") == "no" or "MaximumRetryCount" in policy
-        return Standing.LOST if ends else Standing.UNWELL, f"ended with status {status}"
-    if found.state is ContainerState.RESTARTING and status != 0:
-        return Standing.UNWELL, f"ends again and again, last with status {status}"
-    if found.health is Health.UNHEALTHY:
-        return Standing.UNWELL, "fails its health check"
-    if found.health is Health.STARTING:
-        # Each crash begins the health check anew: it would never decide.
-        crashed = bool(crashes.get(service.service))
-        return (Standing.UNWELL if crashed else Standing.STARTING), "is not healthy"
-    return Standing.WELL, ""
-
-
-def _container(service: DesiredService, current: CurrentState) -> Container | None:
-    mine = current.of_service(service.app_id, service.service)
-    fitting = [each for each in mine if matches(each, service)]
-    return max(fitting, key=lambda each: (each.state.is_up, each.id), default=None)
-
-
-def _old_is_up(app: DesiredApp, current: CurrentState) -> bool:
-    """Whether something of another release runs: it may be locked, or not be replaced yet."""
-    hashes = {(each.service, each.config_hash) for each in app.services}
-    return any(
-        each.state.is_up and (each.service, each.config_hash) not in hashes
-        for each in current.containers
-        if each.app_id == app.id
-    )
-
-
-def _holds(dependency: Dependency, app: DesiredApp, current: CurrentState) -> bool:
-    service = next((each for each in app.services if each.service == dependency.service), None)
-    found = _container(service, current) if service is not None else None
-    if found is None:
-        return service is None or not service.running
-    if dependency.condition is Condition.HEALTHY:
-        return found.health is Health.HEALTHY
-    if dependency.condition is Condition.COMPLETED:
-        return found.state is ContainerState.EXITED and found.exit_code == 0
-    return found.state is not ContainerState.CREATED
-
-
 def written(records: Mapping[str, Record]) -> dict[str, Any]:
     """The records as JSON, for `read_records`."""
     return {
@@ -342,11 +284,16 @@ def read_records(stored: object) -> dict[str, Record]:
         try:
             found[uuid] = Record(
                 good=read_target({"": {"apps": {uuid: good}}}, "").apps[0] if good else None,
-                trial=Trial(trial["fingerprint"], trial["lives"] + 1, trial["crashes"])
-                if trial
-                else None,
+                trial=_taken_up(trial) if trial else None,
                 rejected=Rejected(**rejected) if rejected else None,
             )
-        except (KeyError, TypeError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, IndexError) as error:
             raise wire.WireError(f"releases: {uuid}: {error!r}") from error
     return found
+
+
+def _taken_up(stored: Mapping[str, Any]) -> Trial:
+    """A trial in another life of the supervisor, which counts if anything of the release had
+    begun before. It counts at once: the device may be down again before the first look."""
+    lives = int(stored["lives"])
+    return Trial(stored["fingerprint"], lives + 1 if lives else 0, stored["crashes"])

@@ -35,16 +35,17 @@ STEP = 2.0
 
 
 def target(commit: str, *, variables: dict[str, str] | None = None, **services: Any) -> TargetState:
-    """One application; services are compositions."""
+    """One application; services are compositions. Their images are others with each release,
+    unless they say which."""
     release = {
         "id": sum(commit.encode()),
         "services": {
             name: {
                 "id": 1,
                 "image_id": 2,
-                "image": f"r/v2/{name}@sha256:{commit}",
+                "image": f"r/v2/{name}@sha256:{composition.get('image', commit)}",
                 "environment": variables or {},
-                "composition": composition,
+                "composition": {k: v for k, v in composition.items() if k != "image"},
             }
             for name, composition in (services or {"main": {}}).items()
         },
@@ -109,14 +110,22 @@ class Device:
         )
         return CurrentState(tuple(containers), images)
 
-    def look(self, seconds: float = STEP) -> None:
-        current = self.current()
+    def look(self, seconds: float = STEP, current: CurrentState | None = None) -> None:
+        current = current or self.current()
         [app] = desired_state(self.target, DEVICE).apps
+        best = replace(self.target, apps=(self.record.good,) if self.record.good else ())
+        was = next(iter(desired_state(best, DEVICE).apps), None)
         self.time += seconds
         self.record = trial.advance(
-            self.record, of(self.target), app, current, self.ends, seconds, self.rules
+            self.record, of(self.target), app, current, self.ends, seconds, self.rules, was
         )
         self.ends = []
+
+    def restart(self) -> None:
+        """Have the supervisor start anew: it has what was written."""
+        stored = json.loads(json.dumps(trial.written({"u": self.record})))
+        self.record = trial.read_records(stored)["u"]
+        self.aim(self.target, self.rules)
 
     def run(self, seconds: float) -> float:
         """Look until the trial is over, or for so long; how long it took."""
@@ -281,6 +290,118 @@ def test_an_old_container_that_may_not_be_stopped_yet_holds_the_clock() -> None:
     assert device.record.trial == Trial(trial.fingerprint(of(device.target)))
 
 
+SAME = {"image": "same"}
+ILL = [
+    RESTARTING,
+    UNHEALTHY,
+    {"health": Health.STARTING, "dies": 1},
+    {"state": ContainerState.EXITED, "exit_code": 1},
+    {"state": ContainerState.CREATED},
+]
+
+
+def before_the_change(device: Device, how: dict[str, Any], *, a_is_new: bool) -> CurrentState:
+    """The good release's containers, of which b does so; the images of the new one that are not
+    `missing` are here."""
+    old = device.record.good
+    assert old is not None
+    [app] = desired_state(replace(device.target, apps=(old,)), DEVICE).apps
+    containers = []
+    for each in app.services:
+        if each.service == "a" and a_is_new:
+            continue
+        does = {"state": ContainerState.RUNNING, **(how if each.service == "b" else {})}
+        if "dies" in does:
+            device.ends.append(End(1, each.service, each.config_hash, does.pop("dies")))
+        name = each.container_name
+        containers.append(
+            Container(name, name, 1, each.service, each.commit, each.config_hash, **does)
+        )
+    return replace(device.current(), containers=tuple(containers))
+
+
+@pytest.mark.parametrize("how", ILL)
+@pytest.mark.parametrize("waits_for", ["an image", "a lock"])
+def test_an_ill_service_that_stays_does_not_reject_what_has_not_begun(
+    how: dict[str, Any], waits_for: str
+) -> None:
+    device = good("aaa", a={}, b=SAME)
+    device.aim(target("bbb", a={}, b=SAME))
+    device.missing = {"r/v2/a@sha256:bbb"} if waits_for == "an image" else set()
+    for _ in range(100):
+        device.look(current=before_the_change(device, how, a_is_new=False))
+    assert device.record.trial == Trial(trial.fingerprint(of(device.target)))
+    # Then a is judged, and b as little as before.
+    device.missing = set()
+    device.does["bbb", "b"] = how
+    device.run(100)
+    assert device.record == Record(of(device.target))
+
+
+@pytest.mark.parametrize("how", ILL)
+def test_what_a_release_that_never_was_good_left_is_not_judged_before_its_turn(
+    how: dict[str, Any],
+) -> None:
+    device = good("aaa", a={}, b={})
+    device.aim(target("ccc", a={}, b=SAME))
+    other = Device(Record(of(target("bbb", a={}, b=SAME))))
+    other.aim(device.target)
+    device.missing = {"r/v2/a@sha256:ccc"}
+    for _ in range(100):
+        there = before_the_change(other, how, a_is_new=False)
+        device.ends, other.ends = other.ends, []
+        device.look(current=replace(there, images=device.current().images))
+    assert device.record.trial == Trial(trial.fingerprint(of(device.target)))
+    # Once it is this release's, it is this release's fault.
+    device.missing = set()
+    device.does["ccc", "b"] = how
+    device.run(1000)
+    assert device.record.rejected is not None
+    assert "service 'b'" in device.record.rejected.reason
+
+
+def test_a_changed_service_is_judged_beside_an_ill_one_that_stays() -> None:
+    device = good("aaa", a={}, b=SAME)
+    device.does["bbb", "a"] = device.does["bbb", "b"] = RESTARTING
+    device.aim(target("bbb", a={}, b=SAME))
+    device.run(100)
+    assert device.record.rejected is not None
+    assert "service 'a' ended 3 times" in device.record.rejected.reason
+
+
+def test_a_service_whose_network_changes_is_judged() -> None:
+    device = good("aaa", a={}, b=SAME)
+    device.does["bbb", "b"] = UNHEALTHY
+    changed = target("bbb", a={}, b=SAME)
+    [app] = changed.apps
+    assert app.release is not None
+    release = replace(app.release, networks={"default": {"internal": True}})
+    device.aim(replace(changed, apps=(replace(app, release=release),)))
+    device.run(100)
+    assert device.record.rejected is not None
+    assert "service 'b' fails its health check" in device.record.rejected.reason
+
+
+def test_a_release_that_changes_no_service_is_good_once_it_is_there() -> None:
+    device = good("aaa", a=SAME, b=SAME)
+    device.aim(target("bbb", a=SAME, b=SAME))
+    for _ in range(100):
+        device.look(current=before_the_change(device, UNHEALTHY, a_is_new=False))
+    assert device.record.good == of(target("aaa", a=SAME, b=SAME))
+    device.does["bbb", "b"] = UNHEALTHY
+    assert device.run(60) == pytest.approx(RULES.settle + STEP)
+    assert device.record == Record(of(device.target))
+
+
+def test_a_new_service_waits_for_the_image_of_another() -> None:
+    device = good("aaa", b=SAME)
+    device.aim(target("bbb", a={}, b=SAME, c={}))
+    device.missing = {"r/v2/c@sha256:bbb"}
+    for _ in range(100):
+        device.look(current=before_the_change(device, {}, a_is_new=True))
+    assert device.record.trial == Trial(trial.fingerprint(of(device.target)))
+
+
 def test_the_first_release_and_variables_have_nothing_to_go_back_to() -> None:
     device = Device()
     device.does["aaa", "main"] = RESTARTING
@@ -319,9 +440,34 @@ def test_a_release_that_takes_the_device_down_is_rejected() -> None:
     device.aim(target("bbb"))
     for _ in range(RULES.crashes):
         device.look()
-        stored = json.loads(json.dumps(trial.written({"u": device.record})))
-        device.record = trial.read_records(stored)["u"]
-        device.aim(target("bbb"))
+        device.restart()
+    device.look()
+    assert device.record.rejected is not None
+    assert "started 4 times" in device.record.rejected.reason
+
+
+def test_starts_before_anything_of_the_release_ran_do_not_count() -> None:
+    device = good("aaa", a={}, b=SAME)
+    device.aim(target("bbb", a={}, b=SAME))
+    for night in range(10 * RULES.crashes):
+        device.missing = {"r/v2/a@sha256:bbb"} if night % 2 else set()
+        device.look(current=before_the_change(device, RESTARTING, a_is_new=False))
+        device.restart()
+    assert device.record.trial == Trial(trial.fingerprint(of(device.target)))
+    # Nor those in which only what stays ran: a waits.
+    device.missing = {"r/v2/a@sha256:bbb"}
+    for state in (None, ContainerState.CREATED):
+        device.does["bbb", "a"] = {"state": state}
+        for _ in range(10 * RULES.crashes):
+            device.look()
+            device.restart()
+    assert device.record.trial == Trial(trial.fingerprint(of(device.target)))
+    # Once it ran they do, before the first look even.
+    device.missing = set()
+    device.does.clear()
+    device.look()
+    for _ in range(RULES.crashes):
+        device.restart()
     device.look()
     assert device.record.rejected is not None
     assert "started 4 times" in device.record.rejected.reason
@@ -447,14 +593,46 @@ def test_what_was_remembered_wrongly_is_forgotten(tmp_path: Path) -> None:
         chores: list[Coroutine[Any, Any, None]] = []
         rollback = Rollback(
             store, Journal(lambda text, _: said.append(text)), lambda: None, lambda: None,
-            chores.append,
+            chores.append, lambda state: desired_state(state, DEVICE),
         )  # fmt: skip
         await rollback.load()
         state = target("aaa")
         assert rollback.aim(state) == state
         for each in chores:
             await each
-        assert (await store.get("releases"))["u"]["trial"]["lives"] == 1
+        assert (await store.get("releases"))["u"]["trial"]["lives"] == 0
+        await store.close()
+
+    asyncio.run(scenario())
+
+
+def test_lives_are_remembered_from_the_first_container_on(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        store = Store(tmp_path / "database.sqlite")
+        await store.open()
+        old, new = target("aaa", a={}, b=SAME), target("bbb", a={}, b=SAME)
+        chores: list[Coroutine[Any, Any, None]] = []
+        device = Device()
+        device.aim(new)
+
+        async def lives(current: CurrentState | None) -> int:
+            """How many are written after another start of the supervisor, and this look."""
+            rollback = Rollback(
+                store, Journal(lambda *_: None), lambda: None, lambda: None,
+                chores.append, lambda state: desired_state(state, DEVICE),
+            )  # fmt: skip
+            await rollback.load()
+            assert rollback.aim(new) == new
+            if current is not None:
+                rollback.observed(current, desired_state(new, DEVICE))
+            while chores:
+                await chores.pop(0)
+            return int((await store.get("releases"))["u"]["trial"]["lives"])
+
+        await store.put("releases", trial.written({"u": Record(of(old))}))
+        stays = replace(device.current(), containers=())
+        assert [await lives(each) for each in [None, stays] * 12] == [0] * 24
+        assert [await lives(each) for each in (device.current(), None, stays)] == [1, 2, 3]
         await store.close()
 
     asyncio.run(scenario())

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gantry.supervisor import VERSION, device, exposition, wire
-from gantry.supervisor.actions import Actions, Surroundings
+from gantry.supervisor.actions import ActionError, Actions, Surroundings
 from gantry.supervisor.clock import WallClock
 from gantry.supervisor.cloud import Cloud, TargetAnswer
 from gantry.supervisor.config import DeviceConfig
@@ -164,6 +164,7 @@ class Managed:
             interventions=self._held.interventions,
             update=self.update,
             rekey=self._rekey,
+            returns=self._returns,
             engine=parts.engine,
             host=self.host,
             hold=self._hold_all,
@@ -409,6 +410,12 @@ class Managed:
             *exposition.of_figures({**figures, **self._hosting.report()}),
             *exposition.of_applications(self.picture(), holders, scope),
         ]
+
+    def _returns(self) -> tuple[DesiredState, ...]:
+        """What the fleet wants, whatever a developer tries, and the way back from it."""
+        if self._target is None:
+            raise ActionError(503, "there is no target yet: nobody knows what it names")
+        return self._desired_of(self._target), self._desired_of(self._rollback.ways_back())
 
     def _rekey(self) -> None:
         if self._target is not None:

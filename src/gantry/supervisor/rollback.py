@@ -7,6 +7,7 @@ import logging
 import time
 from asyncio import sleep
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 from typing import Any
 
 from gantry.supervisor import trial, wire
@@ -140,6 +141,11 @@ class Rollback:
     def marked(self, apps: Mapping[str, Any]) -> dict[str, Any]:
         """The `apps` of a report, with rejected releases in it."""
         return trial.marked(apps, self._target, self._records)
+
+    def ways_back(self) -> TargetState:
+        """The good releases that there are, of applications of the target."""
+        good = tuple(each.good for each in self._records.values() if each.good)
+        return replace(self._target, apps=good)
 
     def kept_images(self) -> frozenset[str]:
         """Images that no clean-up may take."""

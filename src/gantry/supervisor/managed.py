@@ -85,6 +85,8 @@ class Managed:
         self._addresses_at = -_ADDRESSES_FOR
         self._chores: set[asyncio.Task[None]] = set()
         self._paused = False
+        # Who aims at a target has it in the store before another one reads what is there.
+        self._taking = asyncio.Lock()
         self._metrics = Metrics(parts.settings.data_directory)
         self.engine = parts.engine
         self.pulse = Pulse()
@@ -202,10 +204,12 @@ class Managed:
 
     async def follow_offline(self) -> None:
         """See bundles.Holder."""
-        uuid = str(self._parts.config.uuid)
-        document = await self._parts.store.get("target") or {uuid: {}}
-        self._aim(read_target(await self._parts.offline.over(document, uuid), uuid))
-        await self._parts.store.put("registries", sorted(self._registries))
+        parts = self._parts
+        uuid = str(parts.config.uuid)
+        async with self._taking:
+            document = await parts.store.get("target") or {uuid: {}}
+            self._aim(read_target(await parts.offline.over(document, uuid), uuid))
+            await parts.store.put("registries", sorted(self._registries))
 
     def loops(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
         """What has to be run for as long as the supervisor lives, by name."""
@@ -241,6 +245,10 @@ class Managed:
 
     async def _received(self, answer: TargetAnswer) -> bool:
         """Take a new target; False when it cannot be used."""
+        async with self._taking:
+            return await self._take(answer)
+
+    async def _take(self, answer: TargetAnswer) -> bool:
         parts = self._parts
         try:
             uuid = str(parts.config.uuid)

@@ -198,8 +198,13 @@ class Bundles:
         self._journal.write(f"Bundle {path.name}: verifying release {index.commit}")
         await asyncio.to_thread(bundle.verify, self._read_so_far(index.payload))
         app = await asyncio.to_thread(target_app, bundle)
-        sources = await self._load(bundle, holder)
-        await self._switch(bundle, app, fit, sources)
+        # What the release has in common with what is here must not be cleaned away meanwhile.
+        self._offline.is_loading = True
+        try:
+            sources = await self._load(bundle, holder)
+            await self._switch(bundle, app, fit, sources)
+        finally:
+            self._offline.is_loading = False
         return f"release {index.commit} replaces what ran", index.commit
 
     def _read_so_far(self, total: int) -> Callable[[int], bool]:
@@ -269,7 +274,7 @@ class Bundles:
         fit: bundle_checks.Fit,
         sources: dict[str, str],
     ) -> None:
-        """Name the images and aim at the release. What is unwanted is left alone meanwhile."""
+        """Name the images and aim at the release."""
         index = bundle.index
         release = OfflineRelease(
             app_uuid=index.fleet_uuid,
@@ -279,15 +284,11 @@ class Bundles:
             for_device=index.device is not None,
             over=await self._named(fit.uuid, index.fleet_uuid, index.fleet_id),
         )
-        self._offline.is_loading = True
-        try:
-            await bundle_load.name_all(self._engine, sources)
-            await self._offline.hold(release)
-            while (holder := self._holder()) is None:  # noqa: ASYNC110 (a moment)
-                await asyncio.sleep(0.1)
-            await holder.follow_offline()
-        finally:
-            self._offline.is_loading = False
+        await bundle_load.name_all(self._engine, sources)
+        await self._offline.hold(release)
+        while (holder := self._holder()) is None:  # noqa: ASYNC110 (a moment)
+            await asyncio.sleep(0.1)
+        await holder.follow_offline()
 
     async def _named(self, uuid: str, app_uuid: str, app_id: int) -> str | None:
         """The release that the api's own target names, whatever came offline since."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gantry.contracts.bundle import FORCE, SUFFIX, BundleError
-from gantry.supervisor import bundle_checks, bundle_load, wire
+from gantry.supervisor import bundle_checks, bundle_load, trial, wire
 from gantry.supervisor.backoff import Backoff
 from gantry.supervisor.bundle import Bundle, image_facts, open_bundle, target_app
 from gantry.supervisor.config import DeviceConfig
@@ -238,7 +238,20 @@ class Bundles:
             registries=frozenset(registries),
             apps=apps,
             releases=releases,
+            given_up=await self._given_up(),
         )
+
+    async def _given_up(self) -> dict[str, str]:
+        """Why each release was rejected that the target of an application still names; by commit.
+
+        They are read from what `rollback.py` remembers.
+        """
+        try:
+            records = trial.read_records(await self._store.get("releases"))
+        except wire.WireError:  # forgotten, as there
+            return {}
+        rejected = (each.rejected for each in records.values())
+        return {each.commit: each.reason for each in rejected if each is not None}
 
     async def _load(self, bundle: Bundle, holder: Holder) -> dict[str, str]:
         """Have all images in the engine; where those are that were not there by their names."""

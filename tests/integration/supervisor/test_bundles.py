@@ -445,6 +445,29 @@ def test_no_image_is_cleaned_away_while_a_bundle_is_loaded(
     }
 
 
+def test_a_release_that_the_device_gave_up_is_refused(
+    device: Device, cloud: Cloud, registry: Registry, make: Make
+) -> None:
+    cloud.config = {
+        "BALENA_SUPERVISOR_ROLLBACK_SETTLE": "5000",
+        "BALENA_SUPERVISOR_ROLLBACK_CRASHES": "2",
+    }
+    first = registry.push(FOREVER)
+    cloud.apps = device.app("aaa1", {"main": {"image": first}})
+    device.start()
+    wait_until("it runs", lambda: runs(device, first))
+    wait_until("it is good", lambda: "aaa1" in json.dumps(device.fact("releases")))
+    bundle = make("bbb2", {"main": {"image": registry.push("echo crashing; exit 3")}})
+    assert outcome(device, bring(device, bundle))["stage"] == "applied"
+    wait_until("it is rejected", lambda: "Release bbb2 is rejected" in device.log())
+    wait_until("the first one is back", lambda: runs(device, first))
+    for name in ("again.gantry-bundle", "again.force.gantry-bundle"):
+        found = outcome(device, bring(device, bundle, name))
+        assert found["stage"] == "refused", found
+        assert "this device gave release bbb2 up: service 'main' ended 2" in found["message"]
+    assert runs(device, first)
+
+
 def for_architecture(reference: str, architecture: str) -> str:
     """The same image in the registry, but for the machine that it says it is for."""
     name, _, digest = reference.partition("@")

@@ -8,13 +8,13 @@ out as updates are, and not against them.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 from gantry.supervisor import interventions, wire
-from gantry.supervisor.desired import DesiredApp, Label
+from gantry.supervisor.desired import DesiredApp, DesiredState, Label
 from gantry.supervisor.engine import Engine, EngineError
 from gantry.supervisor.host import Host
 from gantry.supervisor.interventions import Intervention
@@ -58,7 +58,8 @@ class Surroundings:
     `variables` are the device's, of its target. `update` asks for the target and looks at the
     engine now: if forced, no lock keeps the update away; if cancelled, downloads under way end.
     `hold` has the locks of all applications while it lasts, or raises; it is given whether forced.
-    `rekey` gives new keys to containers that have old ones.
+    `rekey` gives new keys to containers that have old ones. `returns` are the states that the
+    device may come back to from the one it is held to; it raises ActionError where nobody knows.
     """
 
     picture: Callable[[], Picture]
@@ -66,6 +67,7 @@ class Surroundings:
     interventions: Interventions
     update: Callable[[bool, bool], None]
     rekey: Callable[[], None]
+    returns: Callable[[], Iterable[DesiredState]]
     engine: Engine
     host: Host
     hold: Callable[[bool], AbstractAsyncContextManager[object]]
@@ -173,11 +175,12 @@ class Actions:
 
     async def cleanup_volumes(self, scope: Scope) -> None:
         """Remove the volumes of this device's applications, as far as the scope goes, that no
-        target names any more. Those of a release that was rejected stay."""
+        target names any more. Those stay of what the device may come back to (the fleet's release
+        in local mode, the good one in a trial), and of a release that cannot be run."""
         around = self._around
-        desired = around.picture().desired
-        wanted = {each.name for app in desired.apps for each in app.volumes}
-        rejected = {each.id for each in desired.rejections}
+        states = (around.picture().desired, *around.returns())
+        wanted = {each.name for state in states for app in state.apps for each in app.volumes}
+        rejected = {each.id for state in states for each in state.rejections}
         for document in await around.engine.labelled_volumes(f"{Label.INSTANCE}={around.instance}"):
             name = str(document["Name"])
             owner = str((document.get("Labels") or {}).get(Label.APP_ID, ""))

@@ -23,6 +23,8 @@ from gantry.contracts.bundle import (
     read_header,
     read_index,
 )
+from gantry.supervisor import wire
+from gantry.supervisor.target import read_target
 
 PIECE = 256 * 1024
 
@@ -179,7 +181,8 @@ def target_app(bundle: Bundle) -> dict[str, Any]:
 
     Raises:
         OSError: the file cannot be read.
-        BundleError: it is another than the index says, or has images that the bundle lacks.
+        BundleError: it is another than the index says, has images that the bundle lacks, or is no
+            target that a device could follow.
     """
     index = bundle.index
     part = next(each for each in index.parts if each.kind is PartKind.TARGET)
@@ -196,4 +199,10 @@ def target_app(bundle: Bundle) -> dict[str, Any]:
     missing = named - {each.reference for each in index.images}
     if missing:
         raise BundleError(f"the bundle lacks the image {min(missing)}: make it anew")
+    try:
+        found = read_target({"": {"apps": {index.fleet_uuid: app}}}, "")
+    except wire.WireError as error:
+        raise BundleError(f"the bundle's target cannot be used: {error}; make it anew") from error
+    if not found.apps:
+        raise BundleError("the bundle's target is an update of the host, which is not made here")
     return dict(app)

@@ -1,7 +1,7 @@
 """Whether a bundle is for this device. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gantry.contracts.bundle import BundledImage, BundleError, Index
 from gantry.supervisor.bundle import ImageFacts
@@ -25,7 +25,7 @@ class Fit:
     """What a device is, as far as bundles are concerned.
 
     `apps` are ids of its applications by uuid, `releases` what each should run now as (id, commit);
-    a release of unknown id has 0.
+    a release of unknown id has 0. `given_up` says of commits that did not do well here why.
     """
 
     uuid: str
@@ -33,6 +33,7 @@ class Fit:
     registries: frozenset[str]
     apps: Mapping[str, int]
     releases: Mapping[int, tuple[int, str]]
+    given_up: Mapping[str, str] = field(default_factory=dict)
 
 
 def is_here_already(index: Index, fit: Fit) -> bool:
@@ -42,7 +43,8 @@ def is_here_already(index: Index, fit: Fit) -> bool:
 
 
 def check_fit(index: Index, fit: Fit, forced: bool) -> None:
-    """See that the bundle is for this device, and newer than what the device should run.
+    """See that the bundle is for this device, newer than what the device should run, and no
+    release that it has given up: the same again would end as it did.
 
     Raises:
         BundleError: it is not.
@@ -58,6 +60,11 @@ def check_fit(index: Index, fit: Fit, forced: bool) -> None:
         raise BundleError(
             f"release {index.commit[:12]} (number {index.release_id}) is not newer than "
             f"{commit[:12]} (number {release}), which this device has: force it to go back"
+        )
+    if index.commit in fit.given_up:
+        raise BundleError(
+            f"this device gave release {index.commit[:12]} up: {fit.given_up[index.commit]}; bring "
+            "another release"
         )
 
 

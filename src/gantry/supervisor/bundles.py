@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gantry.contracts.bundle import FORCE, SUFFIX, BundleError
-from gantry.supervisor import bundle_checks, bundle_load, wire
+from gantry.supervisor import bundle_checks, bundle_load, trial, wire
 from gantry.supervisor.backoff import Backoff
 from gantry.supervisor.bundle import Bundle, image_facts, open_bundle, target_app
 from gantry.supervisor.config import DeviceConfig
@@ -198,8 +198,13 @@ class Bundles:
         self._journal.write(f"Bundle {path.name}: verifying release {index.commit}")
         await asyncio.to_thread(bundle.verify, self._read_so_far(index.payload))
         app = await asyncio.to_thread(target_app, bundle)
-        sources = await self._load(bundle, holder)
-        await self._switch(bundle, app, fit, sources)
+        # What the release has in common with what is here must not be cleaned away meanwhile.
+        self._offline.is_loading = True
+        try:
+            sources = await self._load(bundle, holder)
+            await self._switch(bundle, app, fit, sources)
+        finally:
+            self._offline.is_loading = False
         return f"release {index.commit} replaces what ran", index.commit
 
     def _read_so_far(self, total: int) -> Callable[[int], bool]:
@@ -233,7 +238,20 @@ class Bundles:
             registries=frozenset(registries),
             apps=apps,
             releases=releases,
+            given_up=await self._given_up(),
         )
+
+    async def _given_up(self) -> dict[str, str]:
+        """Why each release was rejected that the target of an application still names; by commit.
+
+        They are read from what `rollback.py` remembers.
+        """
+        try:
+            records = trial.read_records(await self._store.get("releases"))
+        except wire.WireError:  # forgotten, as there
+            return {}
+        rejected = (each.rejected for each in records.values())
+        return {each.commit: each.reason for each in rejected if each is not None}
 
     async def _load(self, bundle: Bundle, holder: Holder) -> dict[str, str]:
         """Have all images in the engine; where those are that were not there by their names."""
@@ -269,7 +287,7 @@ class Bundles:
         fit: bundle_checks.Fit,
         sources: dict[str, str],
     ) -> None:
-        """Name the images and aim at the release. What is unwanted is left alone meanwhile."""
+        """Name the images and aim at the release."""
         index = bundle.index
         release = OfflineRelease(
             app_uuid=index.fleet_uuid,
@@ -279,15 +297,11 @@ class Bundles:
             for_device=index.device is not None,
             over=await self._named(fit.uuid, index.fleet_uuid, index.fleet_id),
         )
-        self._offline.is_loading = True
-        try:
-            await bundle_load.name_all(self._engine, sources)
-            await self._offline.hold(release)
-            while (holder := self._holder()) is None:  # noqa: ASYNC110 (a moment)
-                await asyncio.sleep(0.1)
-            await holder.follow_offline()
-        finally:
-            self._offline.is_loading = False
+        await bundle_load.name_all(self._engine, sources)
+        await self._offline.hold(release)
+        while (holder := self._holder()) is None:  # noqa: ASYNC110 (a moment)
+            await asyncio.sleep(0.1)
+        await holder.follow_offline()
 
     async def _named(self, uuid: str, app_uuid: str, app_id: int) -> str | None:
         """The release that the api's own target names, whatever came offline since."""

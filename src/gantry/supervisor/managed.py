@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gantry.supervisor import VERSION, device, exposition, wire
-from gantry.supervisor.actions import Actions, Surroundings
+from gantry.supervisor.actions import ActionError, Actions, Surroundings
 from gantry.supervisor.clock import WallClock
 from gantry.supervisor.cloud import Cloud, TargetAnswer
 from gantry.supervisor.config import DeviceConfig
@@ -85,6 +85,8 @@ class Managed:
         self._addresses_at = -_ADDRESSES_FOR
         self._chores: set[asyncio.Task[None]] = set()
         self._paused = False
+        # Who aims at a target has it in the store before another one reads what is there.
+        self._taking = asyncio.Lock()
         self._metrics = Metrics(parts.settings.data_directory)
         self.engine = parts.engine
         self.pulse = Pulse()
@@ -169,6 +171,7 @@ class Managed:
             interventions=self._held.interventions,
             update=self.update,
             rekey=self._rekey,
+            returns=self._returns,
             engine=parts.engine,
             host=self.host,
             hold=self._hold_all,
@@ -206,10 +209,12 @@ class Managed:
 
     async def follow_offline(self) -> None:
         """See bundles.Holder."""
-        uuid = str(self._parts.config.uuid)
-        document = await self._parts.store.get("target") or {uuid: {}}
-        self._aim(read_target(await self._parts.offline.over(document, uuid), uuid))
-        await self._parts.store.put("registries", sorted(self._registries))
+        parts = self._parts
+        uuid = str(parts.config.uuid)
+        async with self._taking:
+            document = await parts.store.get("target") or {uuid: {}}
+            self._aim(read_target(await parts.offline.over(document, uuid), uuid))
+            await parts.store.put("registries", sorted(self._registries))
 
     def loops(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
         """What has to be run for as long as the supervisor lives, by name."""
@@ -245,6 +250,10 @@ class Managed:
 
     async def _received(self, answer: TargetAnswer) -> bool:
         """Take a new target; False when it cannot be used."""
+        async with self._taking:
+            return await self._take(answer)
+
+    async def _take(self, answer: TargetAnswer) -> bool:
         parts = self._parts
         try:
             uuid = str(parts.config.uuid)
@@ -414,6 +423,12 @@ class Managed:
             *exposition.of_figures({**figures, **self._hosting.report()}),
             *exposition.of_applications(self.picture(), holders, scope),
         ]
+
+    def _returns(self) -> tuple[DesiredState, ...]:
+        """What the fleet wants, whatever a developer tries, and the way back from it."""
+        if self._target is None:
+            raise ActionError(503, "there is no target yet: nobody knows what it names")
+        return self._desired_of(self._target), self._desired_of(self._rollback.ways_back())
 
     def _rekey(self) -> None:
         if self._target is not None:

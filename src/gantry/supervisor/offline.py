@@ -88,7 +88,7 @@ def _with_known_variables(releases: object, before: object) -> dict[str, Any]:
 class OfflineReleases:
     """Keeps the offline release, and lays it over targets.
 
-    `is_loading` while images of a bundle have their names and the target does not yet want them.
+    `is_loading` while there are images that a bundle counts on and the target does not yet want.
     """
 
     def __init__(self, store: Store, journal: Journal) -> None:
@@ -142,6 +142,6 @@ class OfflineReleases:
             self._journal.write(f"Release {held.commit} came offline; now the api's target holds")
 
     def removable(self, registries: Collection[str]) -> Collection[str]:
-        """Registries whose images may be removed when nothing wants them: none for the moment
-        between a bundle's images and its target."""
+        """Registries whose images may be removed when nothing wants them: none while a bundle is
+        being loaded, until its release is the target."""
         return () if self.is_loading else registries

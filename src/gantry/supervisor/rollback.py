@@ -159,6 +159,11 @@ class Rollback:
         """The `apps` of a report, with rejected releases in it."""
         return trial.marked(apps, self._target, self._records)
 
+    def ways_back(self) -> TargetState:
+        """The good releases that there are, of applications of the target."""
+        good = tuple(each.good for each in self._records.values() if each.good)
+        return replace(self._target, apps=good)
+
     def kept_images(self) -> frozenset[str]:
         """Images that no clean-up may take."""
         return trial.kept_images(self._target, self._records, self._rules)

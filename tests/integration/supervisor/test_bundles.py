@@ -1,5 +1,6 @@
 """Offline updates: a bundle from a real registry into a real engine, by the real supervisor."""
 
+import asyncio
 import hashlib
 import json
 import random
@@ -8,8 +9,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,13 @@ import pytest
 
 from gantry.client.bundle_file import Release, write_bundle
 from gantry.client.registry import Registry as RegistryReader
+from gantry.supervisor.bundles import Bundles
+from gantry.supervisor.config import DeviceConfig
+from gantry.supervisor.engine import Engine, EngineInfo
+from gantry.supervisor.journal import Journal
+from gantry.supervisor.offline import OfflineReleases
+from gantry.supervisor.settings import read_settings
+from gantry.supervisor.store import Store
 from tests.integration.supervisor.conftest import (
     Cloud,
     Device,
@@ -367,6 +376,96 @@ def test_too_little_room_is_said_before_anything_is_loaded(
     assert found["stage"] == "refused"
     assert "too little room: the release needs" in found["message"]
     assert not any(image[-64:] in each for each in image_names(device.engine))
+
+
+class WatchedEngine(Engine):
+    """The engine, which has two moments of a loading noted."""
+
+    note: Callable[[str], None]
+
+    async def inspect_image(self, name: str) -> dict[str, Any]:
+        self.note("what is here is looked at")
+        return await super().inspect_image(name)
+
+    async def tag_image(self, name: str, tag: str) -> None:
+        self.note("an image gets its name")
+        await super().tag_image(name, tag)
+
+
+@dataclass
+class Fleet:
+    """Holds nothing, and has it noted when another release is to be followed."""
+
+    config: DeviceConfig
+    info: EngineInfo
+    note: Callable[[str], None]
+
+    async def follow_offline(self) -> None:
+        self.note("it is followed")
+
+
+def test_no_image_is_cleaned_away_while_a_bundle_is_loaded(
+    device: Device, registry: Registry, make: Make
+) -> None:
+    """Some of a bundle's images may be here already, and nothing may want them yet."""
+    brought = bring(device, make("bbb2", {"main": {"image": registry.push(FOREVER)}}))
+    folders = {"DATA_DIRECTORY": "data", "DATA_MOUNT_POINT": "mnt"}
+    variables = {name: str(device.home / folder) for name, folder in folders.items()}
+    settings = read_settings({**variables, "GANTRY_INSTANCE": device.instance})
+    noted: dict[str, Collection[str]] = {}
+
+    async def scenario() -> None:
+        store = Store(settings.database_path)
+        await store.open()
+        journal = Journal(lambda _text, _service: None)
+        offline = OfflineReleases(store, journal)
+
+        def note(moment: str) -> None:
+            noted[moment] = offline.removable([registry.address])
+
+        engine = WatchedEngine(settings.docker_socket)
+        engine.note = note
+        config = DeviceConfig({**device.config, "uuid": "d" * 32})
+        fleet = Fleet(config, await engine.info(), note)
+        bundles = Bundles(settings, engine, store, offline, journal, lambda: fleet)
+        try:
+            assert await bundles._handle(brought, fleet)
+            note("afterwards")
+        finally:
+            await engine.close()
+            await store.close()
+
+    asyncio.run(scenario())
+    assert status(device)["stage"] == "applied", status(device)
+    assert noted == {
+        "what is here is looked at": (),
+        "an image gets its name": (),
+        "it is followed": (),
+        "afterwards": [registry.address],
+    }
+
+
+def test_a_release_that_the_device_gave_up_is_refused(
+    device: Device, cloud: Cloud, registry: Registry, make: Make
+) -> None:
+    cloud.config = {
+        "BALENA_SUPERVISOR_ROLLBACK_SETTLE": "5000",
+        "BALENA_SUPERVISOR_ROLLBACK_CRASHES": "2",
+    }
+    first = registry.push(FOREVER)
+    cloud.apps = device.app("aaa1", {"main": {"image": first}})
+    device.start()
+    wait_until("it runs", lambda: runs(device, first))
+    wait_until("it is good", lambda: "aaa1" in json.dumps(device.fact("releases")))
+    bundle = make("bbb2", {"main": {"image": registry.push("echo crashing; exit 3")}})
+    assert outcome(device, bring(device, bundle))["stage"] == "applied"
+    wait_until("it is rejected", lambda: "Release bbb2 is rejected" in device.log())
+    wait_until("the first one is back", lambda: runs(device, first))
+    for name in ("again.gantry-bundle", "again.force.gantry-bundle"):
+        found = outcome(device, bring(device, bundle, name))
+        assert found["stage"] == "refused", found
+        assert "this device gave release bbb2 up: service 'main' ended 2" in found["message"]
+    assert runs(device, first)
 
 
 def for_architecture(reference: str, architecture: str) -> str:

@@ -1,6 +1,7 @@
 """What the HTTP API does to applications, on a real engine: and what it does not while they are
 locked."""
 
+import signal
 import time
 from typing import Any
 
@@ -234,6 +235,71 @@ def test_orphaned_volumes_are_removed_and_no_others(
         assert {kept, strange} <= left()
     finally:
         engine.volumes.get(strange).remove()
+
+
+def volume_names(device: Device) -> set[str]:
+    return {str(each.name) for each in device.engine.volumes.list()}
+
+
+def test_volumes_of_the_good_release_outlive_a_trial(
+    api: Api, cloud: Cloud, registry: Registry
+) -> None:
+    device = api.device
+    cloud.config = {"BALENA_SUPERVISOR_ROLLBACK_SETTLE": "0"}
+    wait_until(
+        "it is good",
+        lambda: ((device.fact("releases") or {}).get(f"uuid{device.app_id}") or {}).get("good"),
+    )
+    cloud.config = {"BALENA_SUPERVISOR_ROLLBACK_SETTLE": "3600000"}
+    cloud.apps = device.app("bbb2", {"main": {"image": registry.push(FOREVER + " # two")}})
+    wait_until(
+        "the new one alone",
+        lambda: {each.labels["io.gantry.release"] for each in device.containers()} == {"bbb2"},
+    )
+    assert api.get("/v2/cleanup-volumes").json() == {"status": "success"}
+    kept = f"{device.app_id}_keep"
+    assert kept in volume_names(device)
+    # Once the new one is good, nobody comes back to it.
+    cloud.config = {"BALENA_SUPERVISOR_ROLLBACK_SETTLE": "0"}
+
+    def is_gone() -> bool:
+        assert api.get("/v2/cleanup-volumes").status_code == 200
+        return kept not in volume_names(device)
+
+    wait_until("the volume is gone", is_gone)
+
+
+def test_volumes_of_the_fleet_outlive_local_mode(
+    api: Api, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = api.device
+    monkeypatch.setenv("HOST_VARIANT", "development")
+    device.signal(signal.SIGTERM)
+    device.start()
+    cloud.config = {"BALENA_SUPERVISOR_LOCAL_MODE": "1"}
+    wait_until("the fleet's containers are gone", lambda: not device.containers())
+    answer = device.get("/v2/cleanup-volumes", timeout=150.0)  # without a key, as a developer may
+    assert answer.json() == {"status": "success"}
+    assert f"{device.app_id}_keep" in volume_names(device)
+    cloud.config = {}
+    wait_until("the fleet's release is back", device.service)
+    assert len(names(service(api))) > 0
+
+
+def test_no_volume_is_removed_before_there_is_a_target(device: Device, cloud: Cloud) -> None:
+    def fall_silent() -> None:
+        cloud.status = 503
+
+    cloud.after_register = fall_silent
+    device.start()
+    wait_until("it asks in vain", lambda: 503 in cloud.polls)
+    name = f"{device.app_id}_keep"
+    labels = {"io.balena.app-id": str(device.app_id), "io.gantry.instance": device.instance}
+    device.engine.volumes.create(name, labels=labels)
+    answer = Api(device).get("/v2/cleanup-volumes")
+    assert (answer.status_code, answer.json()["status"]) == (503, "failed")
+    assert "there is no target yet" in answer.json()["message"]
+    assert name in volume_names(device)
 
 
 def test_tags_are_set_when_the_api_is_back(api: Api, cloud: Cloud) -> None:

@@ -3,8 +3,10 @@
 import gzip
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -43,8 +45,13 @@ def digest_of(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
-def sample(layers: tuple[bytes, ...] = (b"one", b"two")) -> tuple[Index, bytes]:
-    """A bundle of one image, and its index."""
+def sample(
+    layers: tuple[bytes, ...] = (b"one", b"two"),
+    in_app: Mapping[str, Any] = MappingProxyType({}),
+    in_release: Mapping[str, Any] = MappingProxyType({}),
+    in_service: Mapping[str, Any] = MappingProxyType({}),
+) -> tuple[Index, bytes]:
+    """A bundle of one image, and its index; with these fields in its target."""
     packed = [gzip.compress(each, mtime=0) for each in layers]
     config = json.dumps(
         {
@@ -61,8 +68,10 @@ def sample(layers: tuple[bytes, ...] = (b"one", b"two")) -> tuple[Index, bytes]:
     ).encode()
     reference = f"{REGISTRY}/v2/{'a' * 32}@{digest_of(manifest)}"
     service = {"id": 1, "image_id": 2, "image": reference, "environment": {}, "labels": {}}
-    release = {"id": 10, "services": {"main": service}, "volumes": {}, "networks": {}}
-    target = json.dumps({UUID: {"id": 7, "name": "bots", "releases": {"c0ffee": release}}}).encode()
+    services = {"main": {**service, **in_service}}
+    release = {"id": 10, "services": services, "volumes": {}, "networks": {}, **in_release}
+    app = {"id": 7, "name": "bots", "releases": {"c0ffee": release}, **in_app}
+    target = json.dumps({UUID: app}).encode()
     contents = [
         (PartKind.TARGET, target),
         (PartKind.MANIFEST, manifest),
@@ -239,6 +248,28 @@ def test_documents_that_contradict_the_index_are_refused(tmp_path: Path) -> None
         read_whole(path)
 
 
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"in_service": {"id": "x"}}, "service main: id is 'x'"),
+        ({"in_service": {"image_id": None}}, "service main: image_id is None"),
+        ({"in_service": {"environment": "A=b"}}, "environment is 'A=b'"),
+        ({"in_service": {"composition": []}}, "composition is"),
+        ({"in_release": {"volumes": "keep"}}, "volumes is 'keep'"),
+        ({"in_app": {"name": None}}, "name is None"),
+        ({"in_app": {"id": 7.0}}, "id is 7.0"),
+        ({"in_app": {"is_host": True}}, "update of the host"),
+    ],
+)
+def test_a_target_that_no_device_could_follow_is_refused(
+    tmp_path: Path, fields: dict[str, Any], sentence: str
+) -> None:
+    path = tmp_path / "x.gantry-bundle"
+    path.write_bytes(packed(*sample(**fields)))
+    with pytest.raises(BundleError, match=sentence):
+        read_whole(path)
+
+
 FIT = Fit("d" * 32, 7, frozenset({REGISTRY}), {UUID: 7}, {7: (9, "older")})
 
 
@@ -251,6 +282,9 @@ FIT = Fit("d" * 32, 7, frozenset({REGISTRY}), {UUID: 7}, {7: (9, "older")})
         (replace(FIT, releases={7: (10, "same number")}), False, "is not newer"),
         (replace(FIT, releases={7: (11, "newer")}), False, "is not newer"),
         (replace(FIT, releases={7: (11, "newer")}), True, None),
+        (replace(FIT, given_up={"older": "ended"}), False, None),
+        (replace(FIT, given_up={"c0ffee": "ended"}), False, "gave release c0ffee up: ended; bring"),
+        (replace(FIT, given_up={"c0ffee": "ended"}), True, "gave release c0ffee up: ended; bring"),
         (replace(FIT, apps={"e" * 32: 7}), True, "is for the fleet"),
         (replace(FIT, apps={"e" * 32: 8}), True, "is for the fleet"),
         (replace(FIT, apps={}, fleet_id=8), True, "is for the fleet"),

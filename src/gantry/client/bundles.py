@@ -72,7 +72,8 @@ def _release(client: ApiClient, application: Application, name: str | None) -> R
         for each in built
         if name in (str(each.id), each.version) or each.commit.startswith(name)
     ]
-    exact = [each for each in found if name == each.commit] or found
+    # A short number is the beginning of many commits, too.
+    exact = [each for each in found if name in (each.commit, str(each.id), each.version)] or found
     if not exact:
         raise NotFoundError(
             f"{application.slug} has no finished release {name!r}: `gantry releases` has them"

@@ -173,6 +173,8 @@ def test_the_supervisor_runs_from_the_mounted_source(
         "/mnt/boot": True,
         "/var/run/docker.sock": True,
         "/data": True,
+        "/mnt/data": True,
+        "/run/gantry/host": False,
         "/tmp/balena-supervisor": True,
         "/opt/gantry/src/gantry": False,
     }

@@ -419,7 +419,10 @@ class Device:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait(10)
         for each in self.containers():
-            each.remove(force=True, v=True)
+            # One that ended at its own end is on its way out already.
+            with suppress(docker.errors.NotFound, docker.errors.APIError):
+                each.remove(force=True, v=True)
+        wait_until("its containers are gone", lambda: not self.containers())
         filters = {"label": f"io.gantry.instance={self.instance}"}
         for network in self.engine.networks.list(filters=filters):
             network.remove()

@@ -132,7 +132,7 @@ def test_a_change_of_what_the_supervisor_itself_writes_starts_nothing_anew() -> 
 def test_the_container_is_on_the_hosts_network_with_its_limits() -> None:
     role = settings.RoleSettings(memory=1000, oom_score_adj=-800, environment={"A": "1", "B": "2"})
     chosen = settings.Choice({"environment": {"B": "3"}})
-    body = container.body("image", role, chosen, 1 << 24)
+    body = container.body("image", role, chosen, 1 << 24, "/mnt/data/docker")
     assert body == {
         "Image": "image",
         "Env": ["A=1", "B=3"],
@@ -161,6 +161,12 @@ def test_the_container_is_on_the_hosts_network_with_its_limits() -> None:
             "OomScoreAdj": -800,
         },
     }
+
+
+def test_a_disk_that_is_not_the_engine_s_is_mounted_as_any_other() -> None:
+    host = container.body("i", settings.RoleSettings(), settings.Choice(), 0, "/var/lib/docker")
+    [mount] = host["HostConfig"]["Mounts"]
+    assert mount["BindOptions"]["Propagation"] == "rprivate"
 
 
 def test_a_host_that_may_raise_nobody_asks_for_no_score() -> None:

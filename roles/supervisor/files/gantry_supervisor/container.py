@@ -10,8 +10,14 @@ PACKAGE = "/opt/gantry/src/gantry"
 CAP_SYS_RESOURCE = 24
 
 
-def body(image: str, role: RoleSettings, chosen: Choice, capabilities: int) -> dict[str, Any]:
-    """The body. `capabilities` is the bounding set of this host's root, as /proc gives it."""
+def body(
+    image: str, role: RoleSettings, chosen: Choice, capabilities: int, engine_root: str = ""
+) -> dict[str, Any]:
+    """The body. `capabilities` is the bounding set of this host's root, as /proc gives it,
+    `engine_root` where the engine has its data."""
+    # Its own disk the engine gives only so that what it unmounts there is unmounted here too; that
+    # needs a shared mount, which a systemd makes and others may not.
+    is_engines = Path(engine_root).is_relative_to(DATA)
     binds = [f"{BOOT}:{BOOT}", "/var/run/docker.sock:/var/run/docker.sock", f"{STORE}:/data"]
     # Where applications put their locks, and say that they have taken over.
     binds.append(f"{RUNTIME}:{RUNTIME}")
@@ -24,14 +30,16 @@ def body(image: str, role: RoleSettings, chosen: Choice, capabilities: int) -> d
     host: dict[str, Any] = {
         "NetworkMode": "host",
         "Binds": binds,
-        # With apps.json and bundles, but without what the engine has mounted below it. The engine
-        # refuses its own disk where what it unmounts there would stay mounted here.
+        # With apps.json and bundles, but without what the engine has mounted below it.
         "Mounts": [
             {
                 "Type": "bind",
                 "Source": str(DATA),
                 "Target": "/mnt/data",
-                "BindOptions": {"NonRecursive": True, "Propagation": "rslave"},
+                "BindOptions": {
+                    "NonRecursive": True,
+                    "Propagation": "rslave" if is_engines else "rprivate",
+                },
             }
         ],
         # Its lines go to the unit's journal by way of this program.

@@ -183,7 +183,8 @@ class Watch:
             # After a factory reset, say: an empty folder over the package would run nothing.
             say(f"{chosen.source}, the source in {settings.CHOICE}, is not there: not used")
             chosen = chosen.changed(source="")
-        body = container.body(self._image, self._role, chosen, container.bounding_set())
+        root = str(self._engine.ask("GET", "/info").get("DockerRootDir", ""))
+        body = container.body(self._image, self._role, chosen, container.bounding_set(), root)
         settings.STORE.mkdir(mode=0o700, parents=True, exist_ok=True)
         settings.DOOR.mkdir(mode=0o700, parents=True, exist_ok=True)
         settings.RUNTIME.mkdir(mode=0o755, exist_ok=True)

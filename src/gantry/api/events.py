@@ -20,8 +20,8 @@ RETRY_SECONDS = 1.0
 AT_ONCE = 4
 # A listener that is so many announcements behind has gone: its stream ends.
 MAX_BEHIND = 50_000
-# Each stream shows so often that it is there; one task for all of them costs a fifth of a clock in
-# each. They follow each other in so many groups.
+# Each stream shows so often that it is there; one task for all of them costs less than a clock in
+# each (decision 0018). They follow each other in so many groups.
 BEAT_SECONDS = 15.0
 BEAT_GROUPS = 150
 # What follows an announcement, a poll and some reports, costs far more than it does itself. So many

@@ -420,7 +420,7 @@ class Device:
             self.process.wait(10)
         for each in self.containers():
             # One that ended at its own end is on its way out already.
-            with suppress(docker.errors.NotFound, docker.errors.APIError):
+            with suppress(docker.errors.APIError):
                 each.remove(force=True, v=True)
         wait_until("its containers are gone", lambda: not self.containers())
         filters = {"label": f"io.gantry.instance={self.instance}"}

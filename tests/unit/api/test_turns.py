@@ -77,7 +77,10 @@ def test_who_leaves_while_it_waits_is_not_waited_for() -> None:
     with_hub(3, work)
 
 
-def test_who_had_no_news_takes_nobody_s_turn() -> None:
+def test_who_had_no_news_takes_nobody_s_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    # However slow the machine, no turn comes back by itself meanwhile.
+    monkeypatch.setattr(events, "PER_SECOND", 0.01)
+
     async def work() -> None:
         turns = Turns(lambda: False)
         for _ in range(100):

@@ -3,6 +3,7 @@
 import logging
 import ssl
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
 
 from gantry.supervisor import room
@@ -41,7 +42,18 @@ class RoomCheck:
             layers = await image_layers(
                 reference, self._credentials(reference), self._context(), self._machine
             )
-            here = [await self._engine.layers(str(e["Id"])) for e in await self._engine.images()]
-            await room.check(self._directory, room.needed(layers, here))
+            await room.check(self._directory, room.needed(layers, await self._here()))
         except (RegistryError, EngineError, ConfigError, OSError) as error:
             _LOG.info("%s: whether it fits is not known: %s", reference, error)
+
+    async def _here(self) -> list[tuple[str, ...]]:
+        """The layers of each image that is here, lowest first."""
+        found = []
+        for image in await self._engine.images():
+            try:
+                found.append(await self._engine.layers(str(image["Id"])))
+            except EngineError as error:
+                # Removed since it was listed.
+                if error.status != HTTPStatus.NOT_FOUND:
+                    raise
+        return found

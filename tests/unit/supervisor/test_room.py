@@ -2,11 +2,14 @@
 
 import asyncio
 import shutil
+import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from gantry.supervisor import room
+from gantry.supervisor import room, roomcheck
+from gantry.supervisor.engine import Engine, EngineError
 from gantry.supervisor.exclusion import Exclusion, disturbed_apps, without_disturbance
 from gantry.supervisor.journal import Journal
 from gantry.supervisor.locks import Locks
@@ -38,6 +41,40 @@ def test_what_cannot_fit_is_refused_with_figures(tmp_path: Path) -> None:
     with pytest.raises(NoRoomError, match=r"at least \d+ MB are needed, \d+ MB are free"):
         asyncio.run(room.check(tmp_path, free))
     assert room.is_full("failed to register layer: write /x: No space left on device")
+
+
+class Shared(Engine):
+    """An engine that others use too: an image that it lists is gone when it is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__("/nowhere")
+
+    async def images(self) -> list[dict[str, Any]]:
+        return [{"Id": "gone"}, {"Id": "here"}]
+
+    async def layers(self, image: str) -> tuple[str, ...]:
+        if image == "gone":
+            raise EngineError("no such image: gone", 404)
+        return ("base",)
+
+
+def test_an_image_that_goes_meanwhile_counts_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = shutil.disk_usage(tmp_path).free
+    offered = (Layer("base", free), Layer("top", 1))
+
+    async def layers(*_: Any) -> tuple[Layer, ...]:
+        return offered
+
+    monkeypatch.setattr(roomcheck, "image_layers", layers)
+    check = roomcheck.RoomCheck(
+        Shared(), lambda _: None, ssl.create_default_context, tmp_path, "amd64"
+    )
+    asyncio.run(check("r/v2/a@sha256:1"))
+    offered = (Layer("other", free),)
+    with pytest.raises(NoRoomError):
+        asyncio.run(check("r/v2/a@sha256:2"))
 
 
 def test_a_locked_application_is_kept_running_and_nothing_else_is_done_to_it(

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pty
+import select
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -67,7 +68,15 @@ def down_at_a_terminal(fleet: FleetUnderTest, answer: bytes) -> tuple[int, str]:
     output, asked = b"", False
     # Reading fails once nobody is at the terminal's other side.
     with open(ours, "r+b", buffering=0) as screen, contextlib.suppress(OSError):
-        while piece := screen.read(4096):
+        while True:
+            # Python misses a signal between its question and its wait for the answer: whoever
+            # presses Ctrl-C and sees nothing presses it again.
+            patience = 5 if asked and answer == CTRL_C else None
+            if not select.select([screen], [], [], patience)[0]:
+                screen.write(answer)
+                continue
+            if not (piece := screen.read(4096)):
+                break
             output += piece
             if QUESTION in output and not asked:
                 asked = True

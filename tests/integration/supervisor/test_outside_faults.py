@@ -120,9 +120,9 @@ def test_a_slow_line_and_broken_blobs_are_worked_through(site: Site) -> None:
     site.aim("bbb2", second)
     wait_until("it is told", told)
     assert site.runs(first)
-    # Then it is right, and slow: it is told how far it is.
+    # Then it is right, and slow: it is told how far it is, every ten seconds.
     site.blobs.breaks = False
-    site.blobs.rate = 0.3 * MEGABYTE
+    site.blobs.rate = 0.1 * MEGABYTE
     app = f"uuid{site.device.app_id}"
     progress: set[int] = set()
 

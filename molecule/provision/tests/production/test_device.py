@@ -36,13 +36,16 @@ UNITS = {
     "gantry-engine-mounts.service": ("static", "active"),
     "gantry-engine-watchdog.service": ("static", "active"),
     "gantry-config-missed.service": ("static", "inactive"),
+    "gantry-host.socket": ("static", "active"),
     "gantry-vpn.service": ("static", "inactive"),
 }
+TEMPLATES = {"gantry-bundle@.service", "gantry-config@.path", "gantry-host@.service"}
 NATIVE_UNITS = {
     "gantry-dns.service",
     "gantry-engine-mounts.service",
     "gantry-engine-watchdog.service",
     "gantry-firewall.service",
+    "gantry-host.socket",
     "gantry-supervisor.service",
 }
 RESOLVERS = ("127.0.0.2", "10.114.102.1")
@@ -86,9 +89,11 @@ def test_nothing_failed(host):
 
 def test_units_are_exactly_these(host, native):
     listed = host.check_output("systemctl list-unit-files 'gantry*' --no-legend --plain")
-    names = {line.split()[0] for line in listed.splitlines()} - {"gantry-config@.path"}
+    names = {line.split()[0] for line in listed.splitlines()}
+    templates = {name for name in names if "@." in name}
+    assert templates == TEMPLATES
     found = {}
-    for name in names:
+    for name in names - templates:
         shown = host.check_output(f"systemctl show -p UnitFileState -p ActiveState {name}")
         states = dict(line.split("=") for line in shown.splitlines())
         found[name] = (states["UnitFileState"], states["ActiveState"])

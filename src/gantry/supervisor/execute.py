@@ -74,6 +74,8 @@ class Executor:
         self.free: Callable[[int, str], Awaitable[None]] = _nothing
         self._attempts: dict[str, _Attempts] = {}
         self.doing: dict[tuple[int, str], str] = {}
+        # Services that were started since the engine was last looked at.
+        self.started: set[tuple[int, str]] = set()
         # Whether the disk was too full for the last container that was to be made.
         self.short_of_room = False
 
@@ -175,9 +177,11 @@ class Executor:
                 async with self._saying(step, "Starting", "Started"):
                     await self._connect(service)
                     await self.free(service.app_id, service.service)
+                    self.started.add((service.app_id, service.service))
                     await engine.start_container(service.container_name)
             case ReviveContainer(container):
                 async with self._saying(step, "Starting", "Started"):
+                    self.started.add((container.app_id, container.service))
                     await engine.start_container(container.id)
             case RenameContainer(container, service):
                 await engine.rename_container(container.id, service.container_name)

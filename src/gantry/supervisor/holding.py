@@ -80,9 +80,11 @@ class Holding:
         )
 
     def _is_alive(self, app_id: int, service: str) -> bool:
-        """Whether a container of this service runs, as far as is known."""
-        mine = self.reconciler.current.of_service(app_id, service)
-        return not self.reconciler.looked or any(each.state.is_up for each in mine)
+        """Whether a container of this service runs, as far as is known. One that was started just
+        now may have taken its lock before the engine is looked at again."""
+        if not self.reconciler.looked or (app_id, service) in self.executor.started:
+            return True
+        return any(e.state.is_up for e in self.reconciler.current.of_service(app_id, service))
 
     async def _prepare(self, app_id: int, service: str) -> None:
         """Make ready what a new container finds in its runtime directory."""

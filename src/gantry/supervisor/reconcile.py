@@ -156,6 +156,7 @@ class Reconciler:
     async def _round(self) -> float:
         """One look and what follows from it; how long to wait for the next, in seconds."""
         self.current = await observe(self._engine, self._instance)
+        self._executor.started.clear()
         self.looked = True
         self._observed(self.current)
         aim = self._desired

@@ -21,8 +21,8 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 # Any number will do, as long as every replica takes the same.
 MIGRATION_LOCK = 0x67616E747279
 
-POOL_SIZE = 12
-POOL_OVERFLOW = 8
+# All of them stay open: one beyond that would be made for each transaction, a process of PostgreSQL.
+POOL_SIZE = 20
 STATEMENT_TIMEOUT_MS = 20_000
 RETRY_SECONDS = 1.0
 # A connection that rested longer is tried before it is used.
@@ -41,7 +41,7 @@ class Database:
         self._engine = create_engine(
             url,
             pool_size=POOL_SIZE,
-            max_overflow=POOL_OVERFLOW,
+            max_overflow=0,
             pool_timeout=10,
             connect_args={"options": options, "connect_timeout": 5, "application_name": "api"},
         )

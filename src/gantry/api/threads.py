@@ -9,10 +9,8 @@ from typing import TypeVar, TypeVarTuple
 
 from anyio import CapacityLimiter, to_thread
 
-from gantry.api.database import POOL_OVERFLOW, POOL_SIZE
-
-# Each holds a connection. What is left of the pool is for reads, and for what people change.
-WRITERS = (POOL_SIZE + POOL_OVERFLOW) // 2
+# They share one interpreter: more of them write no more, and polls wait for it longer.
+WRITERS = 4
 # More requests at work than this are more than one processor does side by side.
 BUSY = 6
 

@@ -9,6 +9,7 @@ import httpx2 as httpx
 import psycopg
 import pytest
 
+from gantry.api.database import POOL_SIZE
 from gantry.api.device_lane import REPORT_LIMIT
 
 from .conftest import Api, Device, Fleet
@@ -148,3 +149,30 @@ def test_polls_are_answered_while_all_writes_wait(api: Api, database_url: str) -
         assert not any(each.done() for each in waiting)
         database.rollback()
         assert {each.result().status_code for each in waiting} == {200}
+
+
+def test_connections_stay_however_many_ask_at_once(api: Api, database_url: str) -> None:
+    fleet = Fleet(api, api.login(), "admin/devbots")
+    fleet.release()
+    devices = [fleet.register() for _ in range(4)]
+
+    def ask(number: int) -> None:
+        device = devices[number % len(devices)]
+        assert device.client.get(f"/device/v3/{device.uuid}/state").status_code == 200
+        report = {device.uuid: {"cpu_usage": number % 100}}
+        assert device.client.patch("/device/v3/state", json=report).status_code == 200
+
+    with ThreadPoolExecutor(WRITES) as threads:
+        before = connections_made(database_url)
+        list(threads.map(ask, range(400)))
+        made = connections_made(database_url) - before
+    # One more is that which counted.
+    assert made <= POOL_SIZE + 1
+
+
+def connections_made(database_url: str) -> int:
+    """Connections to this database so far; PostgreSQL tells of one when it has rested or ended."""
+    statement = "select sessions from pg_stat_database where datname = current_database()"
+    with psycopg.connect(database_url.replace("+psycopg", "")) as database:
+        [count] = database.execute(statement).fetchone() or [0]
+    return int(count)

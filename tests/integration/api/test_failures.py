@@ -22,16 +22,20 @@ from .conftest import Api, Device, Fleet, container_postgres, free_port, make_co
 from .test_state import Stream
 from .writers import DEVICES, Writers, check, fill
 
+# How long the last of the killed ones writes.
+LAST = 3.0
 # A request that meets a database that is away is answered within this, however busy the machine.
 SOON = 20.0
 
 
 def test_killed_amid_writes_it_leaves_nothing_half_done_and_starts_again(api: Api) -> None:
     fleet = fill(api)
-    for seconds in (0.7, 1.3, 3.0):
+    for seconds in (0.7, 1.3, LAST):
         writers = Writers(api, fleet)
         writers.start_all()
         time.sleep(seconds)
+        if seconds == LAST:
+            writers.wait_for_one_of_each()
         assert api.process is not None
         api.process.send_signal(signal.SIGKILL)
         api.process.wait(10)
@@ -44,7 +48,6 @@ def test_killed_amid_writes_it_leaves_nothing_half_done_and_starts_again(api: Ap
             assert api.login(name, "long enough").get("/user/v1/whoami").status_code == 200
         assert fleet.user.get("/v7/device/$count").json()["d"] >= DEVICES
         fleet.release()
-    assert all(writers.done.values()), writers.done
     assert "internal error" not in api.log.read_text()
 
 

@@ -136,6 +136,13 @@ class Writers:
             for kind in (note, untag, user, device, release):
                 self.start(kind.__name__, kind)
 
+    def wait_for_one_of_each(self) -> None:
+        """Until each kind of write was done at least once, however busy the machine."""
+        deadline = time.monotonic() + 60
+        while not all(self.done.values()):
+            assert time.monotonic() < deadline, (self.done, self.refused)
+            time.sleep(0.1)
+
     def finish(self) -> None:
         """Wait for all of them."""
         self.stopped.set()

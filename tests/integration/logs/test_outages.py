@@ -13,6 +13,9 @@ from typing import Any
 import httpx2
 import pytest
 
+# How long an answer may take on a busy machine, in seconds.
+PATIENCE = 60.0
+
 
 def body(number: int) -> bytes:
     line = {"timestamp": 1_790_000_000_000 + number, "message": str(number), "id": f"n{number}"}
@@ -34,7 +37,7 @@ class Sender(threading.Thread):
         while not self.stopping.is_set():
             wanted = b"".join(body(self.confirmed + n) for n in range(1, 11))
             try:
-                answer = httpx2.post(self._url, content=wanted, headers=self._headers, timeout=15)
+                answer = httpx2.post(self._url, content=wanted, headers=self._headers, timeout=PATIENCE)
             except httpx2.TransportError:
                 self.refused.append(0)
                 time.sleep(0.2)
@@ -55,7 +58,8 @@ class Sender(threading.Thread):
 
 def messages(service: Any, device: Any) -> list[int]:
     url = f"{service.url}/device/v2/{device.uuid}/logs"
-    answer = httpx2.get(url, params={"count": "all"}, headers={"Authorization": device.read})
+    headers = {"Authorization": device.read}
+    answer = httpx2.get(url, params={"count": "all"}, headers=headers, timeout=PATIENCE)
     assert answer.status_code == 200, answer.text
     return [int(line["message"]) for line in answer.json()]
 
@@ -104,9 +108,9 @@ def test_jetstream_dies_and_nothing_is_lost_doubled_or_out_of_order(
         follower.start()
         wait_until(lambda: len(follower.seen) >= 40)
         nats.container.kill()
-        wait_until(lambda: sender.refused)
-        assert httpx2.get(f"{service.url}/healthy").status_code == 503
-        assert httpx2.get(f"{service.url}/ping").text == "OK"
+        wait_until(lambda: 503 in sender.refused)
+        assert httpx2.get(f"{service.url}/healthy", timeout=PATIENCE).status_code == 503
+        assert httpx2.get(f"{service.url}/ping", timeout=PATIENCE).text == "OK"
         nats.container.start()
         sender.wait_for(40, wait_until)
     finally:
@@ -117,7 +121,6 @@ def test_jetstream_dies_and_nothing_is_lost_doubled_or_out_of_order(
     assert found == expected
     wait_until(lambda: len(follower.seen) >= len(expected))
     assert follower.seen == expected
-    assert 503 in sender.refused
 
 
 def test_the_service_dies_and_nothing_is_lost_doubled_or_out_of_order(

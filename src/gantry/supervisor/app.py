@@ -19,8 +19,9 @@ from gantry.supervisor.local_logs import LogRouter
 from gantry.supervisor.logbuffer import system_line
 from gantry.supervisor.logship import LogShipper
 from gantry.supervisor.loops import keep_going
-from gantry.supervisor.managed import Managed, Parts
+from gantry.supervisor.managed import Managed
 from gantry.supervisor.offline import OfflineReleases
+from gantry.supervisor.parts import Parts
 from gantry.supervisor.preloaded import Preloading
 from gantry.supervisor.provision import RETRY, provision
 from gantry.supervisor.services import Services

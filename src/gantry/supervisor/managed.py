@@ -1,72 +1,41 @@
-"""A device that is part of its fleet: all loops, and what they tell each other."""
+"""A device that is part of its fleet: its parts put together, and its loops."""
 
-import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
 from typing import Any
 
-from gantry.supervisor import VERSION, device, exposition, wire
-from gantry.supervisor.actions import ActionError, Actions, Surroundings
+from gantry.supervisor.actions import Actions, Surroundings
+from gantry.supervisor.aiming import Aiming
+from gantry.supervisor.chores import Chores
 from gantry.supervisor.clock import WallClock
-from gantry.supervisor.cloud import Cloud, TargetAnswer
 from gantry.supervisor.config import DeviceConfig
-from gantry.supervisor.desired import DesiredState, desired_state
-from gantry.supervisor.device import Memory
-from gantry.supervisor.engine import Credentials, Engine, EngineInfo
+from gantry.supervisor.engine import Credentials, EngineInfo
 from gantry.supervisor.exposition import Sample
 from gantry.supervisor.fetch import Fetcher
 from gantry.supervisor.holding import Hearers, Holding
 from gantry.supervisor.host import Host
 from gantry.supervisor.host.hosting import Hosting
-from gantry.supervisor.journal import Journal
 from gantry.supervisor.keys import Scope
-from gantry.supervisor.local import LocalMode
-from gantry.supervisor.local_logs import LogRouter
 from gantry.supervisor.local_service import LocalService
-from gantry.supervisor.locks import is_overridden
 from gantry.supervisor.logfollow import LogFollowers
-from gantry.supervisor.logship import LogShipper
-from gantry.supervisor.metrics import Metrics, addresses
+from gantry.supervisor.metrics import Metrics
 from gantry.supervisor.observe import registry_of
-from gantry.supervisor.offline import OfflineReleases
+from gantry.supervisor.parts import Parts
 from gantry.supervisor.poll import Poller, poll_interval
 from gantry.supervisor.pulse import Pulse
 from gantry.supervisor.report import Reporter
-from gantry.supervisor.rollback import Rollback
 from gantry.supervisor.roomcheck import RoomCheck
-from gantry.supervisor.settings import Settings
 from gantry.supervisor.state import CurrentState
-from gantry.supervisor.status import device_state, overall, settled_commits
-from gantry.supervisor.store import Store
 from gantry.supervisor.tags import Tags
-from gantry.supervisor.target import TargetState, read_target
+from gantry.supervisor.telling import Telling
 from gantry.supervisor.tls import ssl_context
 from gantry.supervisor.views import Picture
 
 _LOG = logging.getLogger(__name__)
 
-_ADDRESSES_FOR = 30.0  # seconds for which addresses are believed
 _STUCK_AFTER = 1800.0  # seconds that one round of steps may take at least
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What a managed device is made of."""
-
-    settings: Settings
-    config: DeviceConfig
-    store: Store
-    engine: Engine
-    info: EngineInfo
-    memory: Memory
-    cloud: Cloud
-    shipper: LogShipper
-    journal: Journal
-    logs: LogRouter
-    offline: OfflineReleases
 
 
 class Managed:
@@ -74,19 +43,8 @@ class Managed:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._memory = parts.memory
-        self._local = LocalMode(parts.store, parts.journal, parts.logs, parts.settings.variant)
-        self._told: dict[str, Any] = {}
-        self._target: TargetState | None = None
-        self._desired = DesiredState()
-        self._running: dict[int, str] = {}
-        self._registries: set[str] = set()
-        self._addresses = ("", "")
-        self._addresses_at = -_ADDRESSES_FOR
-        self._chores: set[asyncio.Task[None]] = set()
+        self._chores = Chores()
         self._paused = False
-        # Who aims at a target has it in the store before another one reads what is there.
-        self._taking = asyncio.Lock()
         self._metrics = Metrics(parts.settings.data_directory)
         self.engine = parts.engine
         self.pulse = Pulse()
@@ -94,7 +52,32 @@ class Managed:
     async def open(self) -> None:
         """Take up what was left at the last end: the target is followed before the api answers."""
         parts = self._parts
-        store = parts.store
+        self._reporter = Reporter(parts.cloud, lambda: self._telling.state(), self._metrics.read)
+        await self._open_holding()
+        self._hosting = Hosting(
+            parts.settings,
+            parts.config,
+            parts.store,
+            parts.journal,
+            self._hold_all,
+            self._reporter.changed,
+        )
+        self._aiming = Aiming(
+            parts, self._held, self._chores, self._reporter.changed, self._follow_variables
+        )
+        etag = await self._aiming.open()
+        self._poller = Poller(parts.cloud, self._interval, self._aiming.receive, self._online, etag)
+        self._hosting.open(self._poller)
+        self._telling = Telling(
+            parts, self._aiming, self._held, self._hosting, self._poller, self._chores
+        )
+        await self._telling.open()
+        await self._offer()
+        if self._aiming.target is not None:
+            self._follow_variables(self._aiming.target.config)
+
+    async def _open_holding(self) -> None:
+        parts = self._parts
         room = RoomCheck(
             parts.engine,
             self._credentials,
@@ -103,60 +86,27 @@ class Managed:
             parts.info.architecture,
         )
         self._fetcher = Fetcher(parts.engine, self._credentials, parts.journal, self._fetched, room)
-        positions = await store.log_positions()
+        positions = await parts.store.log_positions()
         self._followers = LogFollowers(
-            parts.engine, parts.logs.add, positions, self._memory.begun_at_ns
+            parts.engine, parts.logs.add, positions, parts.memory.begun_at_ns
         )
         self._followers.room = parts.shipper.room
-        self._reporter = Reporter(parts.cloud, self._state, self._metrics.read)
         self._held = Holding(
             parts.settings,
             parts.engine,
-            store,
+            parts.store,
             parts.journal,
             self._fetcher,
             Hearers(
                 drain=self._followers.drain,
                 changed=self._reporter.changed,
                 observed=self._observed,
-                registries=lambda: parts.offline.removable(self._registries),
+                registries=lambda: self._aiming.removable(),
             ),
         )
         await self._held.open()
         self.locks = self._held.locks
         self._reconciler = self._held.reconciler
-        self._hosting = Hosting(
-            parts.settings,
-            parts.config,
-            store,
-            parts.journal,
-            self._hold_all,
-            self._reporter.changed,
-        )
-        self._reconciler.owned = self._local.owned
-        await self._local.open()
-        self._rollback = Rollback(
-            store,
-            parts.journal,
-            self._aim_again,
-            self._reconciler.wake,
-            self._chore,
-            self._desired_of,
-        )
-        await self._rollback.load()
-        self._reconciler.heard = self._rollback.heard
-        self._reconciler.kept_images = self._rollback.kept_images
-        running = await store.get("running")
-        self._running = {int(app): str(commit) for app, commit in (running or {}).items()}
-        self._registries = set(await store.get("registries") or ())
-        if parts.config.registry_endpoint:
-            self._registries.add(parts.config.registry_endpoint)
-        self._poller = Poller(
-            parts.cloud, self._interval, self._received, self._online, await self._last_target()
-        )
-        self._hosting.open(self._poller)
-        await self._offer()
-        self._follow_variables()
 
     async def _offer(self) -> None:
         """Make what the HTTP API offers; see services.Services."""
@@ -164,64 +114,29 @@ class Managed:
         self._reporter.heard = self.pulse.beat
         self.tags = Tags(parts.cloud, parts.store, self._interval)
         await self.tags.open()
-        self._scraped = Metrics(parts.settings.data_directory)
         around = Surroundings(
-            picture=self.picture,
-            variables=lambda: self._target.config if self._target else {},
+            picture=self._telling.picture,
+            variables=lambda: self._aiming.variables,
             interventions=self._held.interventions,
             update=self.update,
-            rekey=self._rekey,
-            returns=self._returns,
+            rekey=self._aiming.again,
+            returns=self._aiming.returns,
             engine=parts.engine,
             host=self.host,
             hold=self._hold_all,
-            keys=self._memory.keys,
+            keys=parts.memory.keys,
             journal=parts.journal,
             pulse=self.pulse,
             instance=parts.settings.instance,
         )
         self.actions = Actions(around)
 
-    async def _last_target(self) -> str | None:
-        """Aim at the last target; its ETag."""
-        document = await self._parts.store.get("target")
-        etag = await self._parts.store.get("target_etag")
-        if document is None:
-            return None
-        try:
-            uuid = str(self._parts.config.uuid)
-            self._aim(read_target(await self._parts.offline.over(document, uuid), uuid))
-            await self._parts.offline.settle(document, uuid)
-        except wire.WireError as error:
-            _LOG.warning("the stored target is not used: %s", error)
-            return None
-        return etag if isinstance(etag, str) else None
-
-    @property
-    def config(self) -> DeviceConfig:
-        """See bundles.Holder."""
-        return self._parts.config
-
-    @property
-    def info(self) -> EngineInfo:
-        """See bundles.Holder."""
-        return self._parts.info
-
-    async def follow_offline(self) -> None:
-        """See bundles.Holder."""
-        parts = self._parts
-        uuid = str(parts.config.uuid)
-        async with self._taking:
-            document = await parts.store.get("target") or {uuid: {}}
-            self._aim(read_target(await parts.offline.over(document, uuid), uuid))
-            await parts.store.put("registries", sorted(self._registries))
-
     def loops(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
         """What has to be run for as long as the supervisor lives, by name."""
         return {
             "reconcile": self._reconciler.run,
             "engine events": self._reconciler.follow_events,
-            "rollback": self._rollback.run,
+            "rollback": self._aiming.rollback.run,
             "clock": self._watch_clock,
             "poll": self._poller.run,
             "announcements": self._poller.listen,
@@ -241,117 +156,32 @@ class Managed:
         """Close what `open` opened."""
         await self.actions.close()
         self._hosting.close()
-        await asyncio.gather(*self._chores, return_exceptions=True)
+        await self._chores.finish()
         await self._parts.cloud.close()
 
     def followed(self) -> frozenset[str]:
         """Ids of the containers whose log is followed."""
         return self._followers.containers()
 
-    async def _received(self, answer: TargetAnswer) -> bool:
-        """Take a new target; False when it cannot be used."""
-        async with self._taking:
-            return await self._take(answer)
-
-    async def _take(self, answer: TargetAnswer) -> bool:
-        parts = self._parts
-        try:
-            uuid = str(parts.config.uuid)
-            target = read_target(await parts.offline.over(answer.document, uuid), uuid)
-        except wire.WireError as error:
-            parts.journal.write(f"Target state not used: {error}", is_error=True)
-            return False
-        if not self._memory.name_at_init and target.name:
-            self._memory = replace(self._memory, name_at_init=target.name)
-            await parts.store.put("name_at_init", target.name)
-        self._aim(target)
-        self._follow_variables()
-        await parts.store.put("target", answer.document)
-        await parts.offline.settle(answer.document, str(parts.config.uuid))
-        await parts.store.put("target_etag", answer.etag)
-        await parts.store.put("registries", sorted(self._registries))
-        return True
-
-    def _aim(self, target: TargetState) -> None:
-        """Aim at what the fleet says or, in local mode, at what was given here."""
-        parts = self._parts
-        self._local.follow(target.config)
-        if not self._local.active:
-            self._chore(self._local.forget())
-        # A release is on trial only while the device follows its fleet.
-        goal = self._local.goal(self._rollback.aim(target))
-        if self._memory.keys.provide(app.id for app in (*target.apps, *goal.apps)):
-            self._chore(self._memory.keys.save())
-        desired = self._desired_of(goal)
-        for rejection in desired.rejections:
-            parts.journal.write(
-                f"Release {rejection.commit} cannot be run: {rejection.reason}", is_error=True
-            )
-        for app in desired.apps if not self._local.active else ():
-            self._registries |= {registry_of(each.image) for each in app.services}
-        self._target = target
-        self.locks.override = is_overridden(target.config)
-        if desired != self._desired:
-            self._say(desired)
-            self._desired = desired
-            self._reconciler.aim(desired)
-        elif self._reconciler.idle:
-            self._reconciler.aim(desired)
-        self._reporter.changed()
-
-    def _say(self, desired: DesiredState) -> None:
-        """What of a new release is left out."""
-        before = {each for app in self._desired.apps for each in app.notices}
-        for app in desired.apps:
-            for notice in app.notices:
-                if notice not in before:
-                    self._parts.journal.write(f"Release {app.commit}: {notice}", is_error=True)
-
-    def _aim_again(self) -> None:
-        """Another release is to be followed, though the api's target is the same."""
-        if self._target is not None:
-            self._aim(self._target)
+    def complaints(self) -> list[str]:
+        """Loops that do not turn. That the api cannot be reached is no fault of the supervisor."""
+        now = time.monotonic()
+        interval = self._interval()
+        found = []
+        busy = self._reconciler.busy_since
+        if busy is not None and now - busy > max(2 * interval, _STUCK_AFTER):
+            found.append(f"the reconcile loop has been at one round for {now - busy:.0f} s")
+        promises = (self._poller.promise, self._reporter.promise)
+        return found + [each for each in (one.complaint() for one in promises) if each]
 
     def _observed(self, current: CurrentState) -> None:
         if self._paused:
             return
         self._followers.sync(current.containers)
-        self._chore(self._local.observed(current))
-        follows = self._target is not None and not self._local.active
-        settled = settled_commits(current, self._desired) if follows else {}
-        running = self._running | settled
-        if running != self._running:
-            self._running = running
-            self._chore(self._parts.store.put("running", {str(k): v for k, v in running.items()}))
-        self._rollback.observed(current, self._held.interventions.in_force(self._desired))
+        # Told first: the look is at what was held until now, and aiming may choose another release.
+        self._telling.observed(current)
+        self._aiming.observed(current)
         self._reporter.changed()
-
-    def _desired_of(self, target: TargetState) -> DesiredState:
-        parts = self._parts
-        known = device.facts(parts.settings, parts.config, parts.info, self._memory, target.name)
-        return desired_state(target, known)
-
-    def _follow_variables(self) -> None:
-        if self._target is not None:
-            parts = self._parts
-            self._hosting.follow(
-                self._target.config,
-                self._poller,
-                parts.cloud,
-                self._metrics,
-                self._reporter,
-                parts.shipper,
-            )
-
-    def _hold_all(self, force: bool) -> AbstractAsyncContextManager[object]:
-        """The update locks of every application that is here or is to be."""
-        here = {each.app_id for each in self._reconciler.current.containers}
-        return self.locks.hold(here | {each.id for each in self._desired.apps}, force)
-
-    def _chore(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._chores.add(task)
-        task.add_done_callback(self._chores.discard)
 
     def _fetched(self, ended: bool) -> None:
         self._reporter.changed()
@@ -376,10 +206,20 @@ class Managed:
             self._online()
             self._poller.ask_now()
 
+    def _follow_variables(self, variables: Mapping[str, str]) -> None:
+        parts = self._parts
+        self._hosting.follow(
+            variables, self._poller, parts.cloud, self._metrics, self._reporter, parts.shipper
+        )
+
     def _interval(self) -> float:
         """Seconds between polls: the device's variable, else config.json."""
-        variables = self._target.config if self._target else {}
-        return poll_interval(variables, self._parts.config.poll_seconds)
+        return poll_interval(self._aiming.variables, self._parts.config.poll_seconds)
+
+    def _hold_all(self, force: bool) -> AbstractAsyncContextManager[object]:
+        """The update locks of every application that is here or is to be."""
+        here = {each.app_id for each in self._reconciler.current.containers}
+        return self.locks.hold(here | {each.id for each in self._aiming.desired.apps}, force)
 
     def _credentials(self, reference: str) -> Credentials | None:
         """The device's own key, for its fleet's registry and no other."""
@@ -391,99 +231,49 @@ class Managed:
             return None
         return Credentials(f"d_{config.uuid}", config.device_key or "", registry)
 
-    def _apps(self) -> dict[str, Any]:
-        return self._rollback.marked(self.picture().reported())
-
-    def picture(self) -> Picture:
-        """See Services. A service that somebody at the device stopped is as it must be."""
-        return Picture(
-            self._target.apps if self._target else (),
-            self._reconciler.current,
-            self._held.interventions.in_force(self._desired),
-            self._fetcher.progress(),
-            self._held.executor.doing,
-            self._running,
-        )
+    @property
+    def config(self) -> DeviceConfig:
+        """See bundles.Holder."""
+        return self._parts.config
 
     @property
-    def name(self) -> str:
-        """See Services."""
-        return self._target.name if self._target else self._parts.config.initial_name or ""
+    def info(self) -> EngineInfo:
+        """See bundles.Holder."""
+        return self._parts.info
 
-    async def samples(self, scope: Scope) -> list[Sample]:
-        """See Services."""
-        figures = await asyncio.to_thread(self._scraped.read)
-        holders = await self.locks.all_holders()
-        answered = self._poller.last_success
-        return [
-            *exposition.of_process(),
-            *exposition.of_polls(
-                self._poller.failures, None if answered is None else time.monotonic() - answered
-            ),
-            *exposition.of_figures({**figures, **self._hosting.report()}),
-            *exposition.of_applications(self.picture(), holders, scope),
-        ]
-
-    def _returns(self) -> tuple[DesiredState, ...]:
-        """What the fleet wants, whatever a developer tries, and the way back from it."""
-        if self._target is None:
-            raise ActionError(503, "there is no target yet: nobody knows what it names")
-        return self._desired_of(self._target), self._desired_of(self._rollback.ways_back())
-
-    def _rekey(self) -> None:
-        if self._target is not None:
-            self._aim(self._target)
-
-    def _state(self) -> dict[str, Any]:
-        """The device's whole state, as it is reported."""
-        now = time.monotonic()
-        if now - self._addresses_at > _ADDRESSES_FOR:
-            self._addresses = addresses()
-            self._addresses_at = now
-        # What a developer tries is not the fleet's: of applications nothing new is told, as with
-        # the family.
-        if self._target is not None and self._reconciler.looked and not self._local.active:
-            self._told = self._apps()
-        state = device_state(self._told, self._parts.info.operating_system, self._addresses)
-        return state | self._hosting.report()
+    async def follow_offline(self) -> None:
+        """See bundles.Holder."""
+        await self._aiming.follow_offline()
 
     @property
     def host(self) -> Host:
         """The doorway to the host."""
         return self._hosting.host
 
-    def complaints(self) -> list[str]:
-        """Loops that do not turn. That the api cannot be reached is no fault of the supervisor."""
-        now = time.monotonic()
-        interval = self._interval()
-        found = []
-        busy = self._reconciler.busy_since
-        if busy is not None and now - busy > max(2 * interval, _STUCK_AFTER):
-            found.append(f"the reconcile loop has been at one round for {now - busy:.0f} s")
-        promises = (self._poller.promise, self._reporter.promise)
-        return found + [each for each in (one.complaint() for one in promises) if each]
+    @property
+    def name(self) -> str:
+        """See services.Services."""
+        return self._telling.name
+
+    def picture(self) -> Picture:
+        """See services.Services."""
+        return self._telling.picture()
 
     def device(self) -> dict[str, Any]:
-        """The body of `GET /v1/device`."""
-        apps = self._apps() if self._target else {}
-        status, progress = overall(apps)
-        ip_address, mac_address = addresses()
-        releases = [one for app in apps.values() for one in app["releases"].values()]
-        update = {str(one["update_status"]) for one in releases}
-        commits = list(self._running.values())
-        return {
-            "api_port": self._parts.settings.listen_port or self._parts.config.listen_port,
-            "ip_address": ip_address,
-            "mac_address": mac_address,
-            "commit": commits[0] if commits else None,
-            "status": status,
-            "download_progress": progress,
-            "os_version": self._parts.info.operating_system,
-            "supervisor_version": VERSION,
-            "update_pending": bool(update - {"done", "rejected"}),
-            "update_downloaded": bool(update & {"downloaded", "applying changes"}),
-            "update_failed": "rejected" in update or bool(self._held.exclusion.holders),
-        }
+        """See services.Services."""
+        return self._telling.device()
+
+    async def samples(self, scope: Scope) -> list[Sample]:
+        """See services.Services."""
+        return await self._telling.samples(scope)
+
+    def local(self) -> LocalService:
+        """See services.Services."""
+        return self._aiming.local_service()
+
+    def asks_no_key(self) -> bool:
+        """See web.Supervisor."""
+        return self._aiming.local.active
 
     def update(self, force: bool, cancel: bool = False) -> None:
         """Ask for the target, and look at the engine, now; with `force` locks do not count, with
@@ -491,31 +281,6 @@ class Managed:
         if force:
             self._held.exclusion.force()
         if cancel:
-            self._chore(self._fetcher.close())
+            self._chores.begin(self._fetcher.close())
         self._poller.ask_now()
         self._reconciler.wake()
-
-    def local(self) -> LocalService:
-        """See services.Services."""
-        parts = self._parts
-        kind = parts.config.device_type
-        return LocalService(
-            mode=self._local,
-            router=parts.logs,
-            info={"arch": device.architecture(parts.config, parts.info), "deviceType": kind},
-            fleet=lambda: self._target,
-            desired=self._desired_of,
-            current=lambda: self._reconciler.current,
-            follow=self._follow_local,
-        )
-
-    def _follow_local(self, force: bool) -> None:
-        if force:
-            self._held.exclusion.force()
-        if self._target is not None:
-            self._aim(self._target)
-            self._reconciler.wake()
-
-    def asks_no_key(self) -> bool:
-        """See web.Supervisor."""
-        return self._local.active

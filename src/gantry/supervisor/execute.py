@@ -1,12 +1,10 @@
 """Carries out the planner's steps, and waits longer each time that one fails."""
 
 import asyncio
-import logging
-import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
-from gantry.supervisor.backoff import Backoff
+from gantry.supervisor.attempts import Attempts
 from gantry.supervisor.desired import DesiredService
 from gantry.supervisor.engine import Engine, EngineError
 from gantry.supervisor.journal import Journal
@@ -28,9 +26,6 @@ from gantry.supervisor.steps import (
     StopContainer,
 )
 
-_LOG = logging.getLogger(__name__)
-# A service that was left in peace for so long starts at once again, in seconds.
-_FORGIVEN_AFTER = 600.0
 # An engine that does not answer is no fault of a step, which is tried again so soon, in seconds.
 _ENGINE_AWAY = 1.0
 
@@ -41,13 +36,6 @@ class Outcome:
 
     done: int
     wait: float | None
-
-
-@dataclass(slots=True)
-class _Attempts:
-    backoff: Backoff
-    last: float
-    not_before: float
 
 
 class Executor:
@@ -72,7 +60,7 @@ class Executor:
         self._changed = changed
         self._prepare = prepare
         self.free: Callable[[int, str], Awaitable[None]] = _nothing
-        self._attempts: dict[str, _Attempts] = {}
+        self._attempts = Attempts()
         self.doing: dict[tuple[int, str], str] = {}
         # Services that were started since the engine was last looked at.
         self.started: set[tuple[int, str]] = set()
@@ -106,13 +94,13 @@ class Executor:
             if not still_wanted() and not _is_amid(steps, done):
                 return done, None
             key = _key(step)
-            wait = self._wait(key)
+            wait = self._attempts.wait(key)
             if wait > 0:
                 return done, wait
             try:
                 await self._carry_out(step)
             except EngineError as error:
-                delay = self._failed(key) if error.status is not None else _ENGINE_AWAY
+                delay = self._attempts.failed(key) if error.status is not None else _ENGINE_AWAY
                 self.short_of_room |= is_full(str(error))
                 self._journal.write(
                     f"{_sentence(step)} failed: {error}; next try in {delay:.0f} s",
@@ -122,38 +110,17 @@ class Executor:
                 return done, delay
             if isinstance(step, StartContainer | ReviveContainer):
                 # A service that ends soon after each start is started less and less often.
-                self._failed(key)
+                self._attempts.failed(key)
             else:
-                self._attempts.pop(key, None)
+                self._attempts.forget(key)
             if isinstance(step, CreateContainer):
                 # What is new is started at once, though another of its name may have failed.
-                self._attempts.pop(_key(StartContainer(step.service)), None)
+                self._attempts.forget(_key(StartContainer(step.service)))
         return len(steps), None
-
-    def _wait(self, key: str) -> float:
-        attempts = self._attempts.get(key)
-        if attempts is None:
-            return 0.0
-        now = time.monotonic()
-        if now - attempts.last > _FORGIVEN_AFTER:
-            del self._attempts[key]
-            return 0.0
-        return attempts.not_before - now
-
-    def _failed(self, key: str) -> float:
-        now = time.monotonic()
-        attempts = self._attempts.setdefault(key, _Attempts(Backoff(1.0, 300.0), now, now))
-        delay = attempts.backoff.next()
-        attempts.last = now
-        attempts.not_before = now + delay
-        return delay
 
     def forget_old_attempts(self) -> None:
         """Drop what was counted for things that are long gone."""
-        now = time.monotonic()
-        for key, each in list(self._attempts.items()):
-            if now - each.last > _FORGIVEN_AFTER:
-                del self._attempts[key]
+        self._attempts.forget_old()
 
     async def _carry_out(self, step: Step) -> None:
         engine = self._engine

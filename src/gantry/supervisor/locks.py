@@ -11,16 +11,15 @@ moment: a supervisor that lost its power leaves nothing that is not known as its
 
 import asyncio
 import logging
-import secrets
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
 
 from gantry.supervisor import lockfiles, wire
+from gantry.supervisor.leases import Facts, Lease, Leases, new_lease
 
 _LOG = logging.getLogger(__name__)
 
@@ -31,8 +30,6 @@ OVERRIDES = (
     "BALENA_OVERRIDE_LOCK",
     "RESIN_OVERRIDE_LOCK",
 )
-LONGEST_LEASE = 24 * 3600.0  # seconds
-_SUPERVISOR = "the supervisor"
 
 
 class LockKind(StrEnum):
@@ -68,35 +65,6 @@ class LockedError(Exception):
     def __init__(self, holders: Iterable[LockHolder]) -> None:
         self.holders = tuple(holders)
         super().__init__("; ".join(str(each) for each in self.holders))
-
-
-class LeaseError(ValueError):
-    """A lease that cannot be given, or is not there; the message says why."""
-
-
-class Facts(Protocol):
-    """What is remembered over a restart: the store."""
-
-    async def get(self, name: str) -> Any: ...
-
-    async def put(self, name: str, value: Any) -> None: ...
-
-
-@dataclass(slots=True)
-class _Lease:
-    id: str
-    app_id: int
-    holder: str
-    since: float
-    seconds: float
-    # Of the clock that never jumps, so that setting the time makes no lease eternal.
-    ends: float
-
-    def as_holder(self) -> LockHolder:
-        left = self.ends - time.monotonic()
-        return LockHolder(
-            self.app_id, "", LockKind.LEASE, self.since, time.time() + left, self.holder, self.id
-        )
 
 
 @dataclass(slots=True)
@@ -137,8 +105,7 @@ class Locks:
 
     def __init__(self, directory: Path, store: Facts) -> None:
         self._services = directory / "services"
-        self._store = store
-        self._leases: dict[str, _Lease] = {}
+        self._leases = Leases(store)
         self._turns: dict[int, asyncio.Lock] = {}
         self._since: dict[int, float] = {}
         self.override = False
@@ -146,10 +113,7 @@ class Locks:
 
     async def open(self) -> None:
         """Take up the leases of before; end what the last supervisor was holding when it ended."""
-        for document in await self._store.get("leases") or ():
-            lease = _read_lease(document)
-            if lease is not None:
-                self._leases[lease.id] = lease
+        await self._leases.open()
         await asyncio.to_thread(lockfiles.end_leftovers, self._services)
 
     async def holders(self, app_id: int) -> tuple[LockHolder, ...]:
@@ -163,8 +127,8 @@ class Locks:
         for app_id in await asyncio.to_thread(lockfiles.app_ids, self._services):
             found += _of_files(app_id, await self._files(app_id))
         for app_id, since in self._since.items():
-            found.append(LockHolder(app_id, "", LockKind.OPERATION, since, holder=_SUPERVISOR))
-        for app_id in sorted({each.app_id for each in self._leases.values()}):
+            found.append(_of_supervisor(app_id, since))
+        for app_id in self._leases.app_ids():
             found += self._lease_holders(app_id)
         return tuple(found)
 
@@ -204,8 +168,7 @@ class Locks:
                 await turn.acquire()
         except TimeoutError as error:
             since = self._since.get(app_id, time.time())
-            holder = LockHolder(app_id, "", LockKind.OPERATION, since, holder=_SUPERVISOR)
-            raise LockedError([holder]) from error
+            raise LockedError([_of_supervisor(app_id, since)]) from error
         self._since[app_id] = time.time()
 
     async def _take(self, app_ids: Iterable[int], held: Held, force: bool) -> None:
@@ -227,10 +190,7 @@ class Locks:
             raise LockedError(refused)
 
     def _lease_holders(self, app_id: int) -> tuple[LockHolder, ...]:
-        now = time.monotonic()
-        for lease in [each for each in self._leases.values() if each.ends <= now]:
-            del self._leases[lease.id]
-        return tuple(e.as_holder() for e in self._leases.values() if e.app_id == app_id)
+        return tuple(_of_lease(each) for each in self._leases.of_application(app_id))
 
     async def lease(self, app_id: int, seconds: float, holder: str) -> LockHolder:
         """Lock an application for so many seconds; `lease` of the answer is the id to renew or
@@ -240,16 +200,11 @@ class Locks:
             LeaseError: the term is not one.
             LockedError: the supervisor is just stopping the application.
         """
-        _check_term(seconds)
+        lease = new_lease(app_id, seconds, holder)
         if app_id in self._since:
-            since = self._since[app_id]
-            own = LockHolder(app_id, "", LockKind.OPERATION, since, holder=_SUPERVISOR)
-            raise LockedError([own])
-        ends = time.monotonic() + seconds
-        lease = _Lease(secrets.token_hex(8), app_id, holder, time.time(), seconds, ends)
-        self._leases[lease.id] = lease
-        await self._save()
-        return lease.as_holder()
+            raise LockedError([_of_supervisor(app_id, self._since[app_id])])
+        await self._leases.give(lease)
+        return _of_lease(lease)
 
     async def renew(self, lease_id: str, seconds: float) -> LockHolder:
         """Begin a lease's term anew, from now.
@@ -257,62 +212,22 @@ class Locks:
         Raises:
             LeaseError: there is no such lease (any more), or the term is not one.
         """
-        _check_term(seconds)
-        lease = self._leases.get(lease_id)
-        if lease is None or lease.ends <= time.monotonic():
-            raise LeaseError(f"there is no lease {lease_id[:40]!r}: it ended, take another")
-        lease.seconds, lease.ends = seconds, time.monotonic() + seconds
-        await self._save()
-        return lease.as_holder()
+        return _of_lease(await self._leases.renew(lease_id, seconds))
 
     async def release(self, lease_id: str) -> bool:
         """End a lease; False when there was none."""
-        lease = self._leases.pop(lease_id, None)
-        if lease is None:
-            return False
-        await self._save()
-        return lease.ends > time.monotonic()
-
-    async def _save(self) -> None:
-        now, clock = time.monotonic(), time.time()
-        documents = [
-            {
-                "id": each.id,
-                "app_id": each.app_id,
-                "holder": each.holder,
-                "since": each.since,
-                "seconds": each.seconds,
-                "expires": clock + each.ends - now,
-            }
-            for each in self._leases.values()
-            if each.ends > now
-        ]
-        await self._store.put("leases", documents or None)
+        return await self._leases.release(lease_id)
 
 
 def _of_files(app_id: int, files: Iterable[lockfiles.LockFile]) -> tuple[LockHolder, ...]:
     return tuple(LockHolder(app_id, each.service, LockKind.FILE, each.since) for each in files)
 
 
-def _check_term(seconds: float) -> None:
-    if not 0 < seconds <= LONGEST_LEASE:
-        raise LeaseError(f"a lease of {seconds:g} s: give more than 0 and at most 86400")
+def _of_lease(lease: Lease) -> LockHolder:
+    return LockHolder(
+        lease.app_id, "", LockKind.LEASE, lease.since, lease.expires, lease.holder, lease.id
+    )
 
 
-def _read_lease(document: Mapping[str, Any]) -> _Lease | None:
-    """A lease of before the restart, for what is left of it. Should the clock have been set back
-    meanwhile, that is its whole term at most."""
-    try:
-        seconds = min(float(document["seconds"]), LONGEST_LEASE)
-        left = min(float(document["expires"]) - time.time(), seconds)
-        lease = _Lease(
-            str(document["id"]),
-            int(document["app_id"]),
-            str(document["holder"]),
-            float(document["since"]),
-            seconds,
-            time.monotonic() + left,
-        )
-    except (KeyError, TypeError, ValueError):
-        return None
-    return lease if left > 0 else None
+def _of_supervisor(app_id: int, since: float) -> LockHolder:
+    return LockHolder(app_id, "", LockKind.OPERATION, since, holder="the supervisor")

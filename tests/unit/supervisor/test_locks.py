@@ -9,13 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gantry.supervisor.locks import (
-    LeaseError,
-    LockedError,
-    LockKind,
-    Locks,
-    is_overridden,
-)
+from gantry.supervisor.leases import LeaseError
+from gantry.supervisor.locks import LockedError, LockKind, Locks, is_overridden
 from gantry.supervisor.store import Store
 
 Scenario = Callable[[Locks, Path], Awaitable[None]]
@@ -190,9 +185,9 @@ def test_a_lease_outlives_a_restart_but_no_clock_makes_it_eternal(
 
     async def before(locks: Locks, directory: Path) -> None:
         await locks.lease(7, 60.0, "lab")
-        (document,) = await locks._store.get("leases")
+        (document,) = await locks._leases._store.get("leases")
         document["expires"] += jump
-        await locks._store.put("leases", [document, {"id": "no lease"}])
+        await locks._leases._store.put("leases", [document, {"id": "no lease"}])
 
     async def after(locks: Locks, directory: Path) -> None:
         left = [(each.expires or 0) - time.time() for each in await locks.holders(7)]

@@ -6,7 +6,8 @@ from starlette.responses import PlainTextResponse, Response
 
 from gantry.supervisor.exposition import CONTENT_TYPE, exposition
 from gantry.supervisor.keys import Scope
-from gantry.supervisor.locks import LeaseError, LockHolder
+from gantry.supervisor.leases import LeaseError
+from gantry.supervisor.locks import LockHolder
 from gantry.supervisor.views import lock_view
 from gantry.supervisor.watch import watch
 from gantry.supervisor.web.calls import Call, Endpoint, RefusalError, success

@@ -7,21 +7,19 @@ touched.
 """
 
 import asyncio
-import json
 import logging
 import os
-import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from gantry.contracts.bundle import FORCE, SUFFIX, BundleError
-from gantry.supervisor import bundle_checks, bundle_load, trial, wire
+from gantry.supervisor import bundle_checks, bundle_folder, bundle_load, trial, wire
 from gantry.supervisor.backoff import Backoff
 from gantry.supervisor.bundle import Bundle, image_facts, open_bundle, target_app
+from gantry.supervisor.bundle_folder import BundleStatus, Stage
 from gantry.supervisor.config import DeviceConfig
 from gantry.supervisor.engine import Engine, EngineError, EngineInfo
 from gantry.supervisor.journal import Journal
@@ -33,36 +31,7 @@ from gantry.supervisor.store import Store
 _LOG = logging.getLogger(__name__)
 # How often the folder is looked at, in seconds; who knows of a bundle says so.
 _LOOK_EVERY = 2.0
-# An upload that nobody has gone on with for so long is given up, in seconds.
-_ABANDONED_AFTER = 3600.0
 _TRIES = 4
-PARTIAL = ".part"
-REFUSED = ".refused"
-
-
-class Stage(StrEnum):
-    """Where a bundle stands."""
-
-    CHECKING = "checking"
-    LOADING = "loading"
-    WAITING = "waiting"
-    APPLIED = "applied"
-    REFUSED = "refused"
-
-    @property
-    def is_over(self) -> bool:
-        return self in (Stage.APPLIED, Stage.REFUSED)
-
-
-@dataclass(frozen=True, slots=True)
-class BundleStatus:
-    """The bundle that is being applied, or was last: the body of `GET /v2/bundle`."""
-
-    name: str
-    stage: Stage
-    message: str = ""
-    percent: int = 0
-    commit: str | None = None
 
 
 class Holder(Protocol):
@@ -115,7 +84,7 @@ class Bundles:
             self._wake.clear()
             delay = _LOOK_EVERY
             holder = self._holder()
-            path = await asyncio.to_thread(self._next) if holder else None
+            path = await asyncio.to_thread(bundle_folder.first, self.folder) if holder else None
             if holder is not None and path is not None:
                 if await self._handle(path, holder):
                     trouble.reset()
@@ -130,18 +99,6 @@ class Bundles:
             await bundle_load.clean(self._engine, self._settings.instance)
         except EngineError as error:
             _LOG.warning("what a bundle left behind stays for now: %s", error)
-
-    def _next(self) -> Path | None:
-        """The first bundle in the folder, by name; uploads that were given up are removed."""
-        with suppress(OSError):
-            found = sorted(self.folder.iterdir())
-            for each in found:
-                if each.name.endswith(PARTIAL):
-                    with suppress(OSError):
-                        if time.time() - each.stat().st_mtime > _ABANDONED_AFTER:
-                            each.unlink()
-            return next((each for each in found if _is_bundle(each)), None)
-        return None
 
     async def _handle(self, path: Path, holder: Holder) -> bool:
         """Apply one bundle; False when it has to be tried again later."""
@@ -172,10 +129,10 @@ class Bundles:
         return True
 
     async def _refuse(self, path: Path, reason: str) -> None:
-        """Set a bundle aside, so that it is not tried again; one that was set aside before goes."""
+        """Set a bundle aside, so that it is not tried again."""
         await self._tell(Stage.REFUSED, reason)
         self._journal.write(f"Bundle {path.name} refused: {reason}", is_error=True)
-        await asyncio.to_thread(_set_aside, path)
+        await asyncio.to_thread(bundle_folder.set_aside, path)
 
     async def _apply(self, path: Path, holder: Holder) -> tuple[str, str]:
         """What was done, and the commit of the release.
@@ -323,28 +280,4 @@ class Bundles:
             percent=self.status.percent if percent is None else percent,
             commit=commit or self.status.commit,
         )
-        content = json.dumps(asdict(self.status), indent=2) + "\n"
-        with suppress(OSError):
-            await asyncio.to_thread(_replace, self.folder / "status.json", content)
-
-
-def _is_bundle(path: Path) -> bool:
-    return path.name.endswith(SUFFIX) and not path.name.startswith(".") and path.is_file()
-
-
-def _set_aside(path: Path) -> None:
-    with suppress(OSError):
-        for before in path.parent.glob(f"*{SUFFIX}{REFUSED}"):
-            before.unlink(missing_ok=True)
-        path.replace(path.with_name(path.name + REFUSED))
-        return
-    # A disk that cannot even do that is told of in the log, and the bundle not tried in a circle.
-    with suppress(OSError):
-        path.unlink()
-
-
-def _replace(path: Path, content: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + PARTIAL)
-    temporary.write_text(content)
-    temporary.replace(path)
+        await asyncio.to_thread(bundle_folder.tell, self.folder, self.status)

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from gantry.contracts.bundle import FORCE, HEADER_LENGTH, SUFFIX, BundleError, read_header
 from gantry.supervisor.bundle_checks import RESERVE
-from gantry.supervisor.bundles import PARTIAL
+from gantry.supervisor.bundle_folder import PARTIAL
 from gantry.supervisor.web.calls import Call, Endpoint, RefusalError, success
 
 # Written to the disk in pieces of that size, in bytes.

@@ -10,23 +10,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from gantry.client.errors import ClientError, UnreachableError
+from gantry.client.log_line import LogLine, read_line
 from gantry.client.records import Device
 
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 15.0
-
-
-@dataclass(frozen=True, slots=True)
-class LogLine:
-    """A line; `timestamp` in milliseconds since the epoch, by the device's clock."""
-
-    timestamp: int
-    message: str
-    service: str
-    is_system: bool
-    is_error: bool
-    cursor: int
-    fields: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,30 +84,23 @@ def follow(
         pause = min(pause * 2, LONGEST_PAUSE)
 
 
-def parse(fields: Mapping[str, Any], names: Mapping[int, str]) -> LogLine:
+def parse(document: object, names: Mapping[int, str]) -> LogLine:
     """A line as the log service writes it; `names` are those of services, by id.
 
     Raises:
-        ClientError: it lacks a field.
+        ClientError: it is none, or lacks its cursor.
     """
-    service = fields.get("serviceName")
-    if not service and fields.get("serviceId") is not None:
-        number = fields["serviceId"]
-        service = names.get(number, f"service {number}")
     try:
-        return LogLine(
-            timestamp=int(fields["timestamp"]),
-            message=str(fields["message"]),
-            service=str(service or ""),
-            is_system=bool(fields.get("isSystem")),
-            is_error=bool(fields.get("isStdErr")),
-            cursor=int(fields["cursor"]),
-            fields=fields,
-        )
-    except (KeyError, TypeError, ValueError) as error:
+        line = read_line(document, names)
+    except ValueError as error:
         raise ClientError(
-            f"the log service sent a line without {error}: is it of Gantry?"
+            f"the log service sent something else than a line: {error}: is it of Gantry?"
         ) from error
+    if not line.cursor:
+        raise ClientError(
+            f"the log service sent a line without a cursor: {line.message!r:.80}: is it of Gantry?"
+        )
+    return line
 
 
 def _past(

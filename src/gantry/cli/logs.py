@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -16,8 +16,8 @@ from gantry.cli.output import console, plain, say, shown
 from gantry.client.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from gantry.cli.log_follow import LogLine
     from gantry.client.api_client import ApiClient
+    from gantry.client.log_line import LogLine
     from gantry.client.records import Device
 
 PALETTE = ("cyan", "green", "magenta", "yellow", "blue", "bright_cyan", "bright_green")
@@ -90,21 +90,6 @@ def moment_ms(text: str, now: float) -> int:
         raise UsageError(f"--since {text!r}: write 10m, 2h, 3d or 2026-05-01T12:00") from error
 
 
-class ShownLine(Protocol):
-    """What of a line is printed."""
-
-    @property
-    def timestamp(self) -> int: ...
-    @property
-    def message(self) -> str: ...
-    @property
-    def service(self) -> str: ...
-    @property
-    def is_system(self) -> bool: ...
-    @property
-    def is_error(self) -> bool: ...
-
-
 def _print(lines: Iterable["LogLine"], as_json: bool) -> None:
     out = console()
     colours: dict[str, str] = {}
@@ -115,7 +100,7 @@ def _print(lines: Iterable["LogLine"], as_json: bool) -> None:
             print_line(out, line, colours)
 
 
-def print_line(out: Console, line: ShownLine, colours: dict[str, str]) -> None:
+def print_line(out: Console, line: "LogLine", colours: dict[str, str]) -> None:
     """`May 01 12:00:00 [main] homed`. A program's own colours stay; its other escapes do not."""
     text = Text()
     text.append(time.strftime("%b %d %H:%M:%S ", time.localtime(line.timestamp / 1000)), "dim")

@@ -3,11 +3,11 @@
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import httpx2
 
+from gantry.client.log_line import LogLine, read_line
 from gantry.contracts.device_types import (
     Architecture,
     DeviceType,
@@ -19,17 +19,6 @@ from gantry.local.errors import DeviceUnreachableError, LocalError
 PORT = 48484
 # The longest silence of a log stream that is believed; the device may have lost its power.
 _SILENCE = 3600.0
-
-
-@dataclass(frozen=True, slots=True)
-class LogLine:
-    """A line of the device's log; `timestamp` in milliseconds since the epoch."""
-
-    timestamp: int
-    message: str
-    service: str
-    is_system: bool
-    is_error: bool
 
 
 class DeviceApi:
@@ -123,15 +112,8 @@ class DeviceApi:
 
 def _log_line(text: str) -> LogLine:
     try:
-        fields = json.loads(text)
-        return LogLine(
-            timestamp=int(fields.get("timestamp") or 0),
-            message=str(fields.get("message", "")),
-            service=str(fields.get("serviceName") or ""),
-            is_system=bool(fields.get("isSystem")),
-            is_error=bool(fields.get("isStdErr")),
-        )
-    except (ValueError, TypeError, AttributeError) as error:
+        return read_line(json.loads(text))
+    except ValueError as error:
         raise DeviceUnreachableError(f"a line of the log is none: {text!r:.80}") from error
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from gantry.builder.plan import BuildPlan, RejectedError, ServiceBuild, Target
 from gantry.builder.resolve import COMPOSE_NAMES, resolve
 from gantry.builder.tree import Tree
+from gantry.client.log_line import LogLine
 from gantry.contracts.device_types import DeviceType
-from gantry.local.device_api import DeviceApi, LogLine
+from gantry.local.device_api import DeviceApi
 from gantry.local.dockerfile_copies import Copy, copies
 from gantry.local.engine import LocalEngine, Running
 from gantry.local.errors import DeviceUnreachableError, LocalError

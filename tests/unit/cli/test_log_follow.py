@@ -8,7 +8,8 @@ import pytest
 from gantry.cli import log_follow
 from gantry.cli.log_follow import Selection, follow, history
 from gantry.client.api_client import ApiClient
-from gantry.client.errors import NotFoundError
+from gantry.client.errors import ClientError, NotFoundError
+from gantry.client.log_line import read_line
 from tests.unit.conftest import answer
 
 from .test_texts import DEVICE
@@ -105,3 +106,23 @@ def test_names_of_services() -> None:
     assert parse(line(1, "") | {"serviceId": 3}, names).service == "web"
     assert parse(line(1, "") | {"serviceId": 12}, names).service == "service 12"
     assert parse(line(1, ""), names).service == ""
+
+
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        ([], r"\[\] is no object: is it of Gantry"),
+        (line(1) | {"timestamp": "noon"}, "noon"),
+        (line(1) | {"serviceName": "", "serviceId": []}, "serviceId"),
+        ({"message": "m", "timestamp": 1}, "without a cursor: 'm'"),
+    ],
+)
+def test_what_is_no_line_of_the_log_service_is_said(sent: object, said: str) -> None:
+    with pytest.raises(ClientError, match=said):
+        log_follow.parse(sent, {})
+
+
+def test_a_supervisors_own_stream_tells_less() -> None:
+    read = read_line({"message": "Streaming logs", "isSystem": True, "serviceId": 3})
+    assert (read.timestamp, read.message, read.service) == (0, "Streaming logs", "")
+    assert (read.is_system, read.is_error, read.cursor) == (True, False, 0)

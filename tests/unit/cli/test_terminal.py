@@ -5,9 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
-from gantry.cli.log_follow import LogLine
 from gantry.cli.logs import print_line
 from gantry.cli.output import coloured, table_of
+from gantry.client.log_line import LogLine
 
 HOSTILE = "a\x1b[2J\x1b]52;c;aGk=\x07\x1b]0;t\x1b\\\x9b31m\x1bc\x07\x08b"
 

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from gantry.client.errors import ClientError, NotAuthorisedError, NotFoundError, UnreachableError
+from gantry.client.transport import explained
 
 INDEX_TYPES = (
     "application/vnd.oci.image.index.v1+json",
@@ -78,7 +79,7 @@ class Registry:
         self, repository: str, path: str, headers: dict[str, str]
     ) -> Iterator[httpx2.Response]:
         url = f"{self._base}/v2/{repository}/{path}"
-        try:
+        with explained(url):
             for is_last in (False, True):
                 with self._client.stream(
                     "GET", url, headers=headers | self._auth(repository)
@@ -90,9 +91,6 @@ class Registry:
                         raise _refusal(it, url)
                     yield it
                     return
-        except (httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL) as error:
-            reason = str(error) or type(error).__name__
-            raise UnreachableError(f"{self._base}: {reason}") from error
 
     def _auth(self, repository: str) -> dict[str, str]:
         token = self._tokens.get(repository)
@@ -109,7 +107,8 @@ class Registry:
         ):
             raise NotAuthorisedError(f"{self._base} asks for a login of an unknown kind")
         parameters = {"service": named.get("service", ""), "scope": f"repository:{repository}:pull"}
-        answer = self._client.get(realm, params=parameters, headers=self._basic())
+        with explained(realm):
+            answer = self._client.get(realm, params=parameters, headers=self._basic())
         if answer.status_code != 200:
             raise _refusal(answer, realm)
         return str(answer.json()["token"])

@@ -1,4 +1,7 @@
-"""HTTP for the api client: trust, tokens, and errors as sentences with exit codes."""
+"""HTTP for the api client: trust, tokens, and errors as sentences with exit codes.
+
+`explained` and `trust` are for whoever else speaks to a fleet's servers.
+"""
 
 import ssl
 from collections.abc import Iterator, Mapping
@@ -64,7 +67,7 @@ class Transport:
         """
         url = path if path.startswith("http") else f"{self.url}{path}"
         headers = self._headers() | ({"Accept": accept_type} if accept_type else {})
-        with self._explained(url):
+        with explained(url):
             answer = self._client.request(method, url, headers=headers, **how)
         if answer.is_success or answer.status_code in accept:
             return answer
@@ -79,7 +82,7 @@ class Transport:
         """
         timeout = httpx2.Timeout(TIMEOUT_SECONDS, read=STREAM_SILENCE_SECONDS)
         with (
-            self._explained(url),
+            explained(url),
             self._client.stream(
                 "GET", url, params=dict(params), headers=self._headers(), timeout=timeout
             ) as answer,
@@ -88,27 +91,6 @@ class Transport:
                 answer.read()
                 raise self._refusal(answer)
             yield answer.iter_lines()
-
-    @contextmanager
-    def _explained(self, url: str) -> Iterator[None]:
-        """What a connection dies of, as a sentence."""
-        where = "/".join(url.split("/")[:3])
-        try:
-            yield
-        except httpx2.ConnectError as error:
-            if "CERTIFICATE_VERIFY_FAILED" in str(error):
-                raise UnreachableError(
-                    f"{self.url}: its certificate is not trusted: give the fleet's CA with "
-                    "`gantry login --ca FILE`"
-                ) from error
-            raise UnreachableError(
-                f"{where} cannot be reached ({error}): is the fleet up, and its name known here?"
-            ) from error
-        except httpx2.TimeoutException as error:
-            raise UnreachableError(f"{where} does not answer in time: try again") from error
-        except (httpx2.TransportError, httpx2.StreamError, httpx2.InvalidURL) as error:
-            reason = str(error) or type(error).__name__
-            raise UnreachableError(f"the connection to {where} broke: {reason}") from error
 
     def _refusal(self, answer: httpx2.Response) -> ClientError:
         """An answer that is no success, as an error with its code."""
@@ -129,6 +111,32 @@ class Transport:
         if answer.status_code >= 500:
             return UnreachableError(f"{answer.request.url.host} is not able to answer: {sentence}")
         return ClientError(sentence)
+
+
+@contextmanager
+def explained(url: str) -> Iterator[None]:
+    """What a connection dies of, as a sentence.
+
+    Raises:
+        UnreachableError: in place of whatever httpx2 raises.
+    """
+    where = "/".join(url.split("/")[:3])
+    try:
+        yield
+    except httpx2.ConnectError as error:
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            raise UnreachableError(
+                f"{where}: its certificate is not trusted: give the fleet's CA with "
+                "`gantry login --ca FILE`"
+            ) from error
+        raise UnreachableError(
+            f"{where} cannot be reached ({error}): is the fleet up, and its name known here?"
+        ) from error
+    except httpx2.TimeoutException as error:
+        raise UnreachableError(f"{where} does not answer in time: try again") from error
+    except (httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL) as error:
+        reason = str(error) or type(error).__name__
+        raise UnreachableError(f"the connection to {where} broke: {reason}") from error
 
 
 def trust(ca_file: Path | None) -> ssl.SSLContext:

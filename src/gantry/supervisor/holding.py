@@ -27,7 +27,7 @@ class Hearers:
     drain: Callable[[str], Awaitable[None]]
     changed: Callable[[], None]
     observed: Callable[[CurrentState], None]
-    registries: Callable[[], Collection[str]]
+    registries: Callable[[], Collection[str] | None]
 
 
 class Holding:

@@ -141,7 +141,8 @@ class OfflineReleases:
             await self._store.put(_FACT, None)
             self._journal.write(f"Release {held.commit} came offline; now the api's target holds")
 
-    def removable(self, registries: Collection[str]) -> Collection[str]:
-        """Registries whose images may be removed when nothing wants them: none while a bundle is
-        being loaded, until its release is the target."""
-        return () if self.is_loading else registries
+    def removable(self, registries: Collection[str]) -> Collection[str] | None:
+        """Registries whose images may be removed when nothing wants them. None while a bundle is
+        being loaded, until its release is the target: no image may go then, from wherever it is,
+        for a bundle counts on the layers of all."""
+        return None if self.is_loading else registries

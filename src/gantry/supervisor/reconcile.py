@@ -35,7 +35,8 @@ _ROUNDS_IN_CIRCLE = 5
 class Reconciler:
     """Holds the engine at the desired state.
 
-    `observed` hears each picture of the engine; `registries` names those whose images are ours.
+    `observed` hears each picture of the engine; `registries` names those whose images are ours, or
+    is None while no image at all may be removed.
     `interventions` are what somebody at the device asked for, `exclusion` has the locks.
     """
 
@@ -46,7 +47,7 @@ class Reconciler:
         executor: Executor,
         fetcher: Fetcher,
         observed: Callable[[CurrentState], None],
-        registries: Callable[[], Collection[str]],
+        registries: Callable[[], Collection[str] | None],
         exclusion: Exclusion,
         handovers: HandOvers,
         interventions: Interventions,
@@ -166,9 +167,7 @@ class Reconciler:
         handed_over, handing = await self._handovers.look(self.current, desired)
         self.current = replace(self.current, handed_over=handed_over)
         short_of_room = self._fetcher.short_of_room or self._executor.short_of_room
-        # Where there is no room, a new release is worth more than the way back to the last one.
-        kept = frozenset() if short_of_room else self.kept_images()
-        owned = self.owned(owned_images(self.current, self._registries()) - kept)
+        owned = self._removable(short_of_room)
         steps = plan(self.current, desired, owned.images, owned.volumes, short_of_room)
         waits = [_LOOK_EVERY] if handing is None else [_LOOK_EVERY, handing]
         forced = self._interventions.forced(aim, self.current)
@@ -176,6 +175,16 @@ class Reconciler:
         waits += await self._carry_out(permitted, aim)
         self._observed(self.current)
         return min(waits)
+
+    def _removable(self, short_of_room: bool) -> Owned:
+        """What may be removed now, whoever brought it."""
+        registries = self._registries()
+        owned = self.owned(owned_images(self.current, registries or ()))
+        if registries is None:
+            return replace(owned, images=frozenset())
+        # Where there is no room, a new release is worth more than the way back to the last one.
+        kept = frozenset() if short_of_room else self.kept_images()
+        return replace(owned, images=owned.images - kept)
 
     async def _carry_out(self, steps: tuple[Step, ...], aim: DesiredState) -> list[float]:
         """Have these steps carried out; for how long there is nothing to do then, in seconds."""

@@ -412,7 +412,7 @@ def test_no_image_is_cleaned_away_while_a_bundle_is_loaded(
     folders = {"DATA_DIRECTORY": "data", "DATA_MOUNT_POINT": "mnt"}
     variables = {name: str(device.home / folder) for name, folder in folders.items()}
     settings = read_settings({**variables, "GANTRY_INSTANCE": device.instance})
-    noted: dict[str, Collection[str]] = {}
+    noted: dict[str, Collection[str] | None] = {}
 
     async def scenario() -> None:
         store = Store(settings.database_path)
@@ -438,9 +438,9 @@ def test_no_image_is_cleaned_away_while_a_bundle_is_loaded(
     asyncio.run(scenario())
     assert status(device)["stage"] == "applied", status(device)
     assert noted == {
-        "what is here is looked at": (),
-        "an image gets its name": (),
-        "it is followed": (),
+        "what is here is looked at": None,
+        "an image gets its name": None,
+        "it is followed": None,
         "afterwards": [registry.address],
     }
 

@@ -10,12 +10,17 @@ import pytest
 
 from gantry.supervisor import wire
 from gantry.supervisor.desired import DesiredState
+from gantry.supervisor.engine import Engine
+from gantry.supervisor.fetch import Fetcher
+from gantry.supervisor.holding import Hearers, Holding
 from gantry.supervisor.journal import Journal
 from gantry.supervisor.local import LocalMode, LocalModeError
 from gantry.supervisor.local_logs import BEHIND, LogRouter
 from gantry.supervisor.local_target import local_document, read_local
 from gantry.supervisor.logbuffer import LogLine, system_line
+from gantry.supervisor.offline import OfflineReleases
 from gantry.supervisor.plan import plan
+from gantry.supervisor.settings import read_settings
 from gantry.supervisor.state import CurrentState, EngineImage, Owned
 from gantry.supervisor.steps import RemoveImage, RemoveVolume
 from gantry.supervisor.store import Store
@@ -162,6 +167,95 @@ def test_it_is_remembered_until_it_ends(tmp_path: Path) -> None:
 
     for work in (begin, end, after):
         with_mode(tmp_path, work)
+
+
+FLEETS = "r/v2/abc@sha256:" + "a" * 64
+
+
+class OfImages(Engine):
+    """An engine with two images that nothing uses: one of a fleet's, one of a developer's. What is
+    at stake is in the supervisor; tests/integration has the real engine."""
+
+    def __init__(self) -> None:
+        super().__init__("/nowhere")
+        self.here = [FLEETS, "gantry-local/main:1"]
+
+    async def containers(self) -> list[dict[str, Any]]:
+        return []
+
+    async def images(self) -> list[dict[str, Any]]:
+        return [{"Id": f"sha256:{name}", "RepoTags": [name]} for name in self.here]
+
+    async def networks(self, _label: str) -> list[dict[str, Any]]:
+        return []
+
+    async def volumes(self) -> list[str]:
+        return []
+
+    async def remove_image(self, reference: str) -> None:
+        self.here.remove(reference)
+
+
+@pytest.mark.parametrize(
+    ("variables", "is_loading", "kept", "left"),
+    [
+        (ON, False, frozenset(), [FLEETS]),
+        ({}, False, frozenset(), []),
+        # A bundle counts on what is here, whoever else had it.
+        (ON, True, frozenset(), [FLEETS, "gantry-local/main:1"]),
+        ({}, True, frozenset(), [FLEETS, "gantry-local/main:1"]),
+        # It is the way back from a release on trial.
+        (ON, False, frozenset((FLEETS,)), [FLEETS]),
+        ({}, False, frozenset((FLEETS,)), [FLEETS]),
+    ],
+)
+def test_a_local_target_may_name_an_image_of_the_fleet(
+    tmp_path: Path,
+    variables: dict[str, str],
+    is_loading: bool,
+    kept: frozenset[str],
+    left: list[str],
+) -> None:
+    """It is not the local target's to be cleaned away, where the fleet has a use for it."""
+
+    async def scenario() -> None:
+        settings = read_settings({"DATA_DIRECTORY": str(tmp_path)})
+        store = Store(settings.database_path)
+        await store.open()
+        journal = Journal(lambda _text, _service: None)
+        offline = OfflineReleases(store, journal)
+        offline.is_loading = is_loading
+        mode = LocalMode(store, journal, LogRouter(lambda _line: None), "development")
+        mode.follow(ON)
+        services = {"3": SERVICE, "4": SERVICE | {"serviceName": "base", "image": FLEETS}}
+        body = {"local": {"apps": {"1": APP | {"services": services}}}}
+        await mode.take(mode.read(body, FLEET), frozenset())
+        mode.follow(variables)
+        engine = OfImages()
+        hearers = Hearers(
+            drain=lambda _container: asyncio.sleep(0),
+            changed=lambda: None,
+            observed=lambda _current: None,
+            registries=lambda: offline.removable(["r"]),
+        )
+        fetcher = Fetcher(
+            engine,
+            lambda _reference: None,
+            journal,
+            lambda _ended: None,
+            lambda _reference: asyncio.sleep(0),
+        )
+        holding = Holding(settings, engine, store, journal, fetcher, hearers)
+        await holding.open()
+        holding.reconciler.owned = mode.owned
+        holding.reconciler.kept_images = lambda: kept
+        holding.reconciler.aim(DesiredState())
+        await holding.reconciler._round()
+        assert engine.here == left
+        await engine.close()
+        await store.close()
+
+    asyncio.run(scenario())
 
 
 def test_lines_go_to_the_fleet_or_to_listeners_alone() -> None:

@@ -37,6 +37,7 @@ class Bench:
         self.said: list[str] = []
         self.boots = 1
         self.locked = False
+        self.has_local_mode = True
         self._store = home / "database.sqlite"
 
     def config_txt(self) -> str:
@@ -60,7 +61,7 @@ class Bench:
             self._hold,
             lambda: None,
             "raspberrypi3",
-            True,
+            self.has_local_mode,
             lambda: f"boot {self.boots}",
         )
         side.follow(config)
@@ -102,6 +103,13 @@ def test_a_host_that_restarted_is_not_restarted_again(bench: Bench) -> None:
         {**GPU, "RESIN_SUPERVISOR_VPN_CONTROL": "false"}, lambda: len(bench.door.calls) > calls
     )
     assert bench.reboots() == 1
+
+
+def test_a_host_without_local_mode_is_not_frozen_by_its_variable(bench: Bench) -> None:
+    bench.has_local_mode = False
+    config = {**GPU, "BALENA_SUPERVISOR_LOCAL_MODE": "1"}
+    bench.live(config, lambda: bench.reboots() == 1)
+    assert "gpu_mem=128" in bench.config_txt()
 
 
 def test_settings_that_change_nothing_need_no_restart(bench: Bench) -> None:

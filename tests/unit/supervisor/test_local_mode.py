@@ -133,6 +133,19 @@ def test_it_is_for_development_alone_and_says_so_once(tmp_path: Path) -> None:
     with_mode(tmp_path, work, "production")
 
 
+def test_a_production_host_goes_on_with_its_fleet(tmp_path: Path) -> None:
+    """A variable of the whole fleet may be meant for its development devices."""
+
+    async def work(mode: LocalMode, _said: list[str]) -> None:
+        mode.follow({"BALENA_SUPERVISOR_LOCAL_MODE": "1"})
+        assert not mode.active
+        assert mode.goal(FLEET) is FLEET
+        # What the fleet wants no more goes, as ever.
+        assert mode.owned(frozenset(("r/v2/a",))) == Owned(frozenset(("r/v2/a",)))
+
+    with_mode(tmp_path, work, "production")
+
+
 def test_it_is_remembered_until_it_ends(tmp_path: Path) -> None:
     current = CurrentState(
         images=(EngineImage("sha256:1", ("gantry-local/main:1",)),),

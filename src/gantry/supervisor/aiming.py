@@ -186,8 +186,8 @@ class Aiming:
         """The device's, of its target."""
         return self.target.config if self.target else {}
 
-    def removable(self) -> Collection[str]:
-        """Registries whose images may be removed when nothing wants them."""
+    def removable(self) -> Collection[str] | None:
+        """Registries whose images may be removed when nothing wants them; see the reconciler."""
         return self._parts.offline.removable(self._registries)
 
     def desired_of(self, target: TargetState) -> DesiredState:

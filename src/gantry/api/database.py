@@ -21,7 +21,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 # Any number will do, as long as every replica takes the same.
 MIGRATION_LOCK = 0x67616E747279
 
-# All of them stay open: one beyond that would be made for each transaction, a process of PostgreSQL.
+# All stay open: one more would be made anew for each transaction, a process of PostgreSQL.
 POOL_SIZE = 20
 STATEMENT_TIMEOUT_MS = 20_000
 RETRY_SECONDS = 1.0

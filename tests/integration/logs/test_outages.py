@@ -37,7 +37,9 @@ class Sender(threading.Thread):
         while not self.stopping.is_set():
             wanted = b"".join(body(self.confirmed + n) for n in range(1, 11))
             try:
-                answer = httpx2.post(self._url, content=wanted, headers=self._headers, timeout=PATIENCE)
+                answer = httpx2.post(
+                    self._url, content=wanted, headers=self._headers, timeout=PATIENCE
+                )
             except httpx2.TransportError:
                 self.refused.append(0)
                 time.sleep(0.2)

@@ -87,25 +87,27 @@ def _due(situations: list[_Situation], going: set[str]) -> list[Container]:
     """Containers whose service goes down now, because it is replaced or must not run; the services
     in `going` are no longer wanted.
 
-    A service whose dependencies are not ready runs on as it was, unless what it has depended on is
-    about to go down itself: then it goes first.
+    A service that has to wait runs on as it was, unless what it has depended on is about to go down
+    itself: then it goes first. What that is, its own container says, whatever the new release does.
     """
-    found: list[Container] = []
     down = set(going)
-    for each in situations:
-        service, keep = each.service, each.keep
-        if not service.running:
-            mine = [*each.old_up, *([keep] if keep is not None and keep.state.is_up else [])]
-        elif each.has_taken_over or each.hands_over:
-            mine = []
-        elif each.ready or any(name in down for it in each.old_up for name in it.depends_on):
-            mine = list(each.old_up)
-        else:
-            mine = []
-        if mine:
-            found += mine
-            down.add(service.service)
-    return found
+    while True:
+        found = {each.service.service: _goes_down(each, down) for each in situations}
+        more = {name for name, mine in found.items() if mine} - down
+        if not more:
+            return [each for mine in found.values() for each in mine]
+        down |= more
+
+
+def _goes_down(situation: _Situation, down: set[str]) -> list[Container]:
+    keep, old_up = situation.keep, situation.old_up
+    if not situation.service.running:
+        return [*old_up, *([keep] if keep is not None and keep.state.is_up else [])]
+    if situation.has_taken_over or situation.hands_over:
+        return []
+    if any(name in down for each in old_up for name in each.depends_on):
+        return list(old_up)
+    return list(old_up) if situation.ready else []
 
 
 def _service(

@@ -111,6 +111,19 @@ def test_the_old_dependent_runs_on_while_its_dependency_is_not_ready() -> None:
     assert old in model.current.containers
 
 
+def test_what_needs_another_goes_before_it_though_its_next_release_does_not() -> None:
+    """It waits for a third one, which is not healthy yet; the other is replaced meanwhile."""
+    model = Model()
+    model.settle(desire({"a": {"composition": {"depends_on": ["z"]}}, "b": {}, "z": {}}))
+    healthy = {"depends_on": {"b": {"condition": "service_healthy"}}}
+    changed = {"environment": {"X": "1"}}
+    other = {"composition": healthy, **changed}
+    new: dict[str, dict[str, Any]] = {"a": other, "b": changed, "z": changed}
+    steps = plan(model.current, desire(new, "bbb2"), frozenset())
+    stopped = {each.container.service for each in steps if isinstance(each, StopContainer)}
+    assert stopped == {"a", "b"}
+
+
 def test_a_rejected_application_is_left_as_it_is() -> None:
     model = Model()
     model.settle(desire({"a": {}}))

@@ -17,7 +17,7 @@ from gantry.supervisor.environment import (
     service_environment,
 )
 from gantry.supervisor.features import Feature, feature_binds, wanted_features
-from gantry.supervisor.strategy import Strategy, read_strategy
+from gantry.supervisor.strategy import REQUIRES_REBOOT, Strategy, read_strategy
 from gantry.supervisor.target import TargetService
 
 # What an application of one Dockerfile gets, as with the family: the whole machine.
@@ -67,6 +67,7 @@ class Wanted:
     volumes: tuple[str, ...]
     strategy: Strategy = Strategy.DOWNLOAD_THEN_KILL
     handover_seconds: float = 60.0
+    requires_reboot: bool = False
     notices: tuple[str, ...] = ()
 
     @property
@@ -148,6 +149,7 @@ def container(
         volumes=tuple(volume_names),
         strategy=strategy,
         handover_seconds=handover_seconds,
+        requires_reboot=wire.flag(labels.get(REQUIRES_REBOOT)),
         notices=notices,
     )
 

@@ -67,6 +67,18 @@ class DesiredService:
         return str(self.body["Labels"][Label.RESTART])
 
     @property
+    def boot(self) -> str | None:
+        """This boot of the host, where a container that is made in it starts after another one
+        only; None where it may start at once."""
+        found: str | None = self.body["Labels"].get(Label.BOOT)
+        return found
+
+    def at_once(self) -> "DesiredService":
+        """The same, and its container may start at once."""
+        labels = {name: each for name, each in self.body["Labels"].items() if name != Label.BOOT}
+        return replace(self, body={**self.body, "Labels": labels})
+
+    @property
     def stop_seconds(self) -> int | None:
         """How long it may take to stop; None is the engine's default."""
         seconds: int | None = self.body.get("StopTimeout")
@@ -110,6 +122,8 @@ class DesiredState:
 
 def desired_state(target: TargetState, device: DeviceFacts) -> DesiredState:
     """What the engine must hold so that the device is at its target."""
+    if target.is_local:
+        device = replace(device, boot="")  # what a developer tries restarts no host
     apps: list[DesiredApp] = []
     rejections: list[Rejection] = []
     for app in target.apps:
@@ -181,6 +195,8 @@ def _service(
         Label.DEPENDS_ON: " ".join(each.service for each in depends_on),
         Label.RESTART: wanted.restarts,
     }
+    if wanted.requires_reboot and device.boot:
+        labels[Label.BOOT] = device.boot
     body = {**wanted.body, "Labels": {**wanted.body["Labels"], **labels}}
     desired = DesiredService(
         app_id=app.id,

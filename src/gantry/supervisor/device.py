@@ -6,6 +6,7 @@ from gantry.contracts.device_types import UnknownDeviceTypeError, device_type
 from gantry.supervisor.config import DeviceConfig
 from gantry.supervisor.engine import EngineInfo
 from gantry.supervisor.environment import DeviceFacts
+from gantry.supervisor.host.restart import boot_id
 from gantry.supervisor.keys import KeyRing, recall_keys
 from gantry.supervisor.settings import Settings
 from gantry.supervisor.store import Store
@@ -58,4 +59,5 @@ def facts(
         docker_socket=settings.host_docker_socket,
         runtime_directory=settings.runtime_directory,
         instance=settings.instance,
+        boot=boot_id(),
     )

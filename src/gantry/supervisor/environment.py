@@ -34,7 +34,8 @@ class DeviceFacts:
 
     `name_at_init` is the device's name when it was first heard; `bridge_address` the host's address
     as containers on the engine's bridges reach it; `supervisor_keys` those of the HTTP API, by the
-    application's id.
+    application's id. `boot` is another one at each start of the host; without it nothing waits for
+    a restart.
     """
 
     uuid: str
@@ -50,6 +51,7 @@ class DeviceFacts:
     docker_socket: str
     runtime_directory: str
     instance: str
+    boot: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from gantry.supervisor.state import CurrentState
 from gantry.supervisor.steps import (
     CreateContainer,
     FetchImage,
+    RestartHost,
     ReviveContainer,
     StartContainer,
     Step,
@@ -109,6 +110,8 @@ def disturbed_apps(steps: Iterable[Step], current: CurrentState) -> frozenset[in
     for each in steps:
         if isinstance(each, StopContainer):
             found.add(each.container.app_id)
+        elif isinstance(each, RestartHost):
+            found |= {container.app_id for container in current.containers}
         elif isinstance(each, CreateContainer):
             mine = current.of_service(each.service.app_id, each.service.service)
             if any(container.state.is_up for container in mine):
@@ -118,6 +121,8 @@ def disturbed_apps(steps: Iterable[Step], current: CurrentState) -> frozenset[in
 
 def without_disturbance(steps: tuple[Step, ...], locked: frozenset[int]) -> tuple[Step, ...]:
     """Without what changes these applications; what keeps them running stays."""
+    if locked:
+        steps = tuple(each for each in steps if not isinstance(each, RestartHost))
     lanes: dict[str, list[Step]] = {}
     for each in steps:
         lanes.setdefault(each.lane, []).append(each)

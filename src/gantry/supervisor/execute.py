@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from gantry.supervisor.attempts import Attempts
 from gantry.supervisor.desired import DesiredService
 from gantry.supervisor.engine import Engine, EngineError
+from gantry.supervisor.host import HostError
 from gantry.supervisor.journal import Journal
 from gantry.supervisor.room import is_full
 from gantry.supervisor.state import Container
@@ -20,6 +21,7 @@ from gantry.supervisor.steps import (
     RemoveNetwork,
     RemoveVolume,
     RenameContainer,
+    RestartHost,
     ReviveContainer,
     StartContainer,
     Step,
@@ -43,7 +45,7 @@ class Executor:
 
     `drain` waits until a stopped container's log has been read, for it goes with the container.
     `prepare` makes ready what a service's new container finds, `free` gives back the lock of a
-    service that is about to start.
+    service that is about to start, `restart` restarts the host.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Executor:
         self._changed = changed
         self._prepare = prepare
         self.free: Callable[[int, str], Awaitable[None]] = _nothing
+        self.restart: Callable[[RestartHost], Awaitable[None]] = _no_host
         self._attempts = Attempts()
         self.doing: dict[tuple[int, str], str] = {}
         # Services that were started since the engine was last looked at.
@@ -99,8 +102,9 @@ class Executor:
                 return done, wait
             try:
                 await self._carry_out(step)
-            except EngineError as error:
-                delay = self._attempts.failed(key) if error.status is not None else _ENGINE_AWAY
+            except (EngineError, HostError) as error:
+                is_away = isinstance(error, EngineError) and error.status is None
+                delay = _ENGINE_AWAY if is_away else self._attempts.failed(key)
                 self.short_of_room |= is_full(str(error))
                 self._journal.write(
                     f"{_sentence(step)} failed: {error}; next try in {delay:.0f} s",
@@ -161,6 +165,8 @@ class Executor:
             case RemoveImage(reference):
                 await engine.remove_image(reference)
                 self._journal.write(f"Deleted image '{reference}'")
+            case RestartHost():
+                await self.restart(step)
             case FetchImage():
                 raise RuntimeError("downloads are the fetcher's")
 
@@ -224,6 +230,10 @@ async def _nothing(_app_id: int, _service: str) -> None:
     """Nobody's lock is held."""
 
 
+async def _no_host(_step: RestartHost) -> None:
+    raise HostError("there is no way to the host")
+
+
 def _is_amid(steps: list[Step], done: int) -> bool:
     """Whether this lane has stopped a service and not yet started it again: no safe point to end
     at, for whatever is wanted next may take long to come."""
@@ -280,5 +290,7 @@ def _sentence(step: Step) -> str:
             return f"Removing network '{network.name}'"
         case CreateVolume(volume):
             return f"Creating volume '{volume.name}'"
+        case RestartHost():
+            return "Restarting the host"
         case FetchImage(reference) | RemoveImage(reference):
             return f"Handling image '{reference}'"

@@ -10,9 +10,12 @@ from gantry.supervisor.exclusion import Exclusion
 from gantry.supervisor.execute import Executor
 from gantry.supervisor.fetch import Fetcher
 from gantry.supervisor.handover import HandOvers
+from gantry.supervisor.host.door import Door
+from gantry.supervisor.host.restart import Restarts, boot_id
 from gantry.supervisor.intervene import Interventions
 from gantry.supervisor.journal import Journal
 from gantry.supervisor.locks import Locks
+from gantry.supervisor.reboots import UpdateReboots
 from gantry.supervisor.reconcile import Reconciler
 from gantry.supervisor.settings import Settings
 from gantry.supervisor.state import CurrentState
@@ -55,10 +58,17 @@ class Holding:
         self.locks.is_alive = self._is_alive
         self.handovers = HandOvers(settings.runtime_path)
         self.exclusion = Exclusion(self.locks, journal)
+        self.reboots = UpdateReboots(
+            store,
+            Restarts(store, boot_id(), "update_restart"),
+            Door(settings.host_door),
+            journal,
+        )
 
     async def open(self) -> None:
         """Take up what the store has of locks and of what was asked at the device."""
         await self.locks.open()
+        await self.reboots.open()
         asked = interventions.from_document(await self._store.get("interventions"))
         self.interventions = Interventions(
             self.locks,
@@ -77,6 +87,7 @@ class Holding:
             self.exclusion,
             self.handovers,
             self.interventions,
+            self.reboots,
         )
 
     def _is_alive(self, app_id: int, service: str) -> bool:

@@ -15,3 +15,5 @@ class Label:
     # For the end of a container whose release nobody knows any more: services, with spaces between.
     DEPENDS_ON = "io.gantry.depends-on"
     RESTART = "io.gantry.restart"
+    # The boot in which a container was made that is to start after another one only.
+    BOOT = "io.gantry.boot"

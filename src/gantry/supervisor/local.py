@@ -92,7 +92,8 @@ class LocalMode:
         """What the device must be: as the fleet says or, in local mode, as was given here."""
         if not self.active:
             return fleet
-        return TargetState(fleet.name, fleet.config, self._target.apps if self._target else ())
+        apps = self._target.apps if self._target else ()
+        return TargetState(fleet.name, fleet.config, apps, is_local=True)
 
     def read(self, document: Mapping[str, Any], fleet: TargetState | None) -> TargetState:
         """The local target in a request's body.

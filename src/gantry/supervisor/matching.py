@@ -40,8 +40,14 @@ def must_start(container: Container, service: DesiredService) -> bool:
     if not service.running:
         return False
     if container.state is ContainerState.CREATED:
-        return True
+        return not awaits_reboot(container, service)
     return container.state is ContainerState.EXITED and not is_finished(container, service.restarts)
+
+
+def awaits_reboot(container: Container, service: DesiredService) -> bool:
+    """Whether the host has to be restarted before it starts for the first time."""
+    is_new = container.state is ContainerState.CREATED and service.boot is not None
+    return service.running and is_new and container.boot == service.boot
 
 
 def is_finished(container: Container, restart: str) -> bool:

@@ -6,28 +6,46 @@ remembered between rounds, so a device that lost power anywhere goes on from wha
 What runs stays until every image of the new release is there, except where a service's strategy is
 to go first. The new container is made before the old one is stopped, so that a release that cannot
 even be created stops nothing. What depends on others starts after them and is stopped before them.
+The host is restarted for a service that says so when nothing else is left to be done: until then
+its old container runs on.
 """
 
 from collections.abc import Iterator
 
 from gantry.supervisor.desired import DesiredApp, DesiredService, DesiredState
-from gantry.supervisor.matching import best, furthest, is_finished, must_start
+from gantry.supervisor.matching import awaits_reboot, best, furthest, is_finished, must_start
 from gantry.supervisor.matching import matches as matches
 from gantry.supervisor.ordering import end_in_order
 from gantry.supervisor.replacing import service_steps
 from gantry.supervisor.state import Container, CurrentState
 from gantry.supervisor.steps import (
+    CreateContainer,
     CreateNetwork,
     CreateVolume,
     FetchImage,
+    RemoveContainer,
     RemoveImage,
     RemoveNetwork,
     RemoveVolume,
+    RenameContainer,
+    RestartHost,
     ReviveContainer,
     StartContainer,
     Step,
+    StopContainer,
 )
 from gantry.supervisor.strategy import Strategy
+
+# A restart of the host comes after these. What fails for ever, or goes on by itself, is not waited
+# for: starts, downloads, and what is cleaned away.
+_BEFORE_RESTART = (
+    CreateNetwork,
+    CreateVolume,
+    CreateContainer,
+    RenameContainer,
+    StopContainer,
+    RemoveContainer,
+)
 
 
 def plan(
@@ -50,6 +68,8 @@ def plan(
         steps += mine
     for rejection in desired.rejections:
         steps += _revived(rejection.id, current, frozenset())
+    if not any(isinstance(each, _BEFORE_RESTART) for each in steps):
+        steps += _restart(current, desired)
     if not steps:
         steps += _leftover_networks(current, desired)
         steps += _leftover_volumes(current, desired, owned_volumes)
@@ -147,6 +167,21 @@ def _revived(app_id: int, current: CurrentState, fine: frozenset[str]) -> Iterat
         found = None if any(each.state.is_up for each in mine) else furthest(mine)
         if found is not None and found.can_start and not is_finished(found, found.restart):
             yield ReviveContainer(found)
+
+
+def _restart(current: CurrentState, desired: DesiredState) -> Iterator[Step]:
+    """The host's restart, where a container that is new in this boot needs it. None of an
+    application whose images are not all here: it may be another container by then."""
+    here = current.references()
+    waiting = []
+    for app in desired.apps:
+        if all(each.image in here for each in app.services):
+            for service in app.services:
+                keep = best(current.of_service(app.id, service.service), service)
+                if keep is not None and awaits_reboot(keep, service):
+                    waiting.append(keep)
+    if waiting:
+        yield RestartHost(tuple(waiting))
 
 
 def _purge(app: DesiredApp, current: CurrentState) -> Iterator[Step]:

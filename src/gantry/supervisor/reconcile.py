@@ -18,6 +18,7 @@ from gantry.supervisor.handover import HandOvers
 from gantry.supervisor.intervene import Interventions
 from gantry.supervisor.observe import observe, owned_images
 from gantry.supervisor.plan import plan
+from gantry.supervisor.reboots import UpdateReboots
 from gantry.supervisor.state import CurrentState, Owned
 from gantry.supervisor.steps import FetchImage, RemoveImage, Step
 
@@ -37,7 +38,8 @@ class Reconciler:
 
     `observed` hears each picture of the engine; `registries` names those whose images are ours, or
     is None while no image at all may be removed.
-    `interventions` are what somebody at the device asked for, `exclusion` has the locks.
+    `interventions` are what somebody at the device asked for, `exclusion` has the locks, `reboots`
+    knows which services need a restart of the host.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Reconciler:
         exclusion: Exclusion,
         handovers: HandOvers,
         interventions: Interventions,
+        reboots: UpdateReboots,
     ) -> None:
         self._engine = engine
         self._instance = instance
@@ -61,7 +64,9 @@ class Reconciler:
         self._exclusion = exclusion
         self._handovers = handovers
         self._interventions = interventions
+        self._reboots = reboots
         executor.free = exclusion.free
+        executor.restart = reboots.restart
         self._desired: DesiredState | None = None
         self._wake = asyncio.Event()
         self._echoes: list[float] = []
@@ -163,7 +168,8 @@ class Reconciler:
         aim = self._desired
         if aim is None:
             return _LOOK_EVERY
-        desired = await self._interventions.applied(aim, self.current)
+        asked = await self._interventions.applied(aim, self.current)
+        desired = await self._reboots.applied(asked, self.current)
         handed_over, handing = await self._handovers.look(self.current, desired)
         self.current = replace(self.current, handed_over=handed_over)
         short_of_room = self._fetcher.short_of_room or self._executor.short_of_room

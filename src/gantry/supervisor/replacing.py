@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gantry.supervisor.desired import DesiredApp, DesiredService
-from gantry.supervisor.matching import best, is_finished, is_ready, must_start
+from gantry.supervisor.desired import Dependency, DesiredApp, DesiredService
+from gantry.supervisor.matching import awaits_reboot, best, is_finished, is_ready, must_start
 from gantry.supervisor.ordering import end, first_to_stop
 from gantry.supervisor.state import Container, CurrentState
 from gantry.supervisor.steps import (
@@ -24,7 +24,16 @@ class _Situation:
     service: DesiredService
     keep: Container | None
     others: tuple[Container, ...]
+    # Whether all that it depends on is as it needs them, and whether the rest of them wait for a
+    # restart of the host.
     ready: bool
+    nearly_ready: bool
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether nothing that it depends on holds it up. What starts after a restart is made with
+        the others that do: one restart is for all."""
+        return self.ready or (self.awaits_reboot and self.nearly_ready)
 
     @property
     def blocking(self) -> tuple[Container, ...]:
@@ -43,6 +52,13 @@ class _Situation:
         """Whether the one to keep does the service's work: old ones are only in its way."""
         keep = self.keep
         return keep is not None and (keep.state.is_up or is_finished(keep, self.service.restarts))
+
+    @property
+    def awaits_reboot(self) -> bool:
+        """Whether the container to keep, here or yet to be made, starts after a restart only."""
+        if self.keep is not None:
+            return awaits_reboot(self.keep, self.service)
+        return self.service.running and self.service.boot is not None
 
     @property
     def hands_over(self) -> bool:
@@ -75,12 +91,20 @@ def service_steps(app: DesiredApp, current: CurrentState) -> Iterator[Step]:
 def _situation(service: DesiredService, app: DesiredApp, current: CurrentState) -> _Situation:
     mine = current.of_service(app.id, service.service)
     keep = best(mine, service)
+    unready = [each for each in service.depends_on if not is_ready(each, app, current)]
     return _Situation(
         service,
         keep,
         tuple(each for each in mine if each is not keep),
-        all(is_ready(each, app, current) for each in service.depends_on),
+        ready=not unready,
+        nearly_ready=all(_awaits_reboot(each, app, current) for each in unready),
     )
+
+
+def _awaits_reboot(dependency: Dependency, app: DesiredApp, current: CurrentState) -> bool:
+    service = next(each for each in app.services if each.service == dependency.service)
+    found = best(current.of_service(app.id, service.service), service)
+    return found is not None and awaits_reboot(found, service)
 
 
 def _due(situations: list[_Situation], going: set[str]) -> list[Container]:
@@ -107,21 +131,27 @@ def _goes_down(situation: _Situation, down: set[str]) -> list[Container]:
         return []
     if any(name in down for each in old_up for name in each.depends_on):
         return list(old_up)
-    return list(old_up) if situation.ready else []
+    if not situation.goes_on:
+        return []
+    # What runs has its place until the restart, unless it has the new one's name.
+    return [each for each in old_up if not situation.awaits_reboot or each in situation.blocking]
 
 
 def _service(
     situation: _Situation, due: frozenset[str], waiting: frozenset[str], current: CurrentState
 ) -> Iterator[Step]:
     service, keep = situation.service, situation.keep
-    if situation.hands_over and not situation.has_taken_over:
+    hands_over = situation.hands_over and not situation.awaits_reboot
+    if hands_over and not situation.has_taken_over:
         yield from _begin_hand_over(situation)
         return
     others = situation.others
-    if situation.hands_over and keep is not None and _is_awaited(keep, current):
+    if hands_over and keep is not None and _is_awaited(keep, current):
         others = tuple(each for each in others if not each.state.is_up)
     elif _must_wait(situation, due):
         return
+    if situation.awaits_reboot:
+        others = tuple(each for each in others if each.id in due or not each.state.is_up)
     blocking = situation.blocking
     if any(each.id in waiting for each in blocking):
         return
@@ -139,7 +169,11 @@ def _service(
     if not service.running:
         if keep is not None and keep.state.is_up and keep.id not in waiting:
             yield StopContainer(keep)
-    elif situation.ready and (keep is None or must_start(keep, service)):
+    elif (
+        situation.ready
+        and not situation.awaits_reboot
+        and (keep is None or must_start(keep, service))
+    ):
         yield StartContainer(service)
 
 
@@ -148,7 +182,7 @@ def _must_wait(situation: _Situation, due: frozenset[str]) -> bool:
     return (
         situation.service.running
         and not situation.has_taken_over
-        and not situation.ready
+        and not situation.goes_on
         and not any(each.id in due for each in situation.others)
     )
 

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from gantry.supervisor.desired import Condition, Dependency, DesiredApp, DesiredService
-from gantry.supervisor.matching import matches
+from gantry.supervisor.matching import awaits_reboot, matches
 from gantry.supervisor.state import Container, ContainerState, CurrentState, Health
 
 
 class Standing(StrEnum):
     """How a service of a release on trial does."""
 
-    WAITING = "waiting"  # for its image, a lock, a dependency: nothing to judge yet
+    WAITING = "waiting"  # for its image, a lock, a dependency, a restart: nothing to judge yet
     STARTING = "starting"  # its health check has not decided
     WELL = "well"
     UNWELL = "unwell"
@@ -60,7 +60,8 @@ def _doing(
         ready = all(_holds(each, app, current) for each in service.depends_on)
         here = current.references()
         is_whole = all(each.image in here for each in app.services)  # before, nothing is created
-        if not ready or not is_whole or _old_is_up(app, current):
+        awaits = found is not None and awaits_reboot(found, service)
+        if not ready or not is_whole or awaits or _old_is_up(app, current):
             return Standing.WAITING, ""
         return Standing.UNWELL, "could not be created" if found is None else "could not be started"
     status = found.exit_code

@@ -42,8 +42,9 @@ class Health(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Container:
     """A container of this supervisor. `created` is in seconds since the epoch; `restart` is its
-    policy, such as `on-failure:3`, and `depends_on` the services that it needs, both as its labels
-    have them."""
+    policy, such as `on-failure:3`, `depends_on` the services that it needs, and `boot` the host's
+    boot that it was made in, if it is to start after another one only: all as its labels have them.
+    """
 
     id: str
     name: str
@@ -61,11 +62,14 @@ class Container:
     created: int = 0
     restart: str = "always"
     depends_on: tuple[str, ...] = ()
+    boot: str = ""
 
     @property
     def can_start(self) -> bool:
         """Whether it only has to be started."""
-        return self.state in (ContainerState.CREATED, ContainerState.EXITED)
+        if self.state is ContainerState.CREATED:
+            return not self.boot
+        return self.state is ContainerState.EXITED
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +150,7 @@ def read_container(document: Mapping[str, Any]) -> Container:
         created=int(document.get("Created") or 0),
         restart=str(labels.get(Label.RESTART) or "always"),
         depends_on=tuple(str(labels.get(Label.DEPENDS_ON) or "").split()),
+        boot=str(labels.get(Label.BOOT) or ""),
     )
 
 

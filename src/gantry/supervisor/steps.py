@@ -132,6 +132,17 @@ class RemoveImage:
         return f"image {self.reference}"
 
 
+@dataclass(frozen=True, slots=True)
+class RestartHost:
+    """Restart the host, so that these containers, which were made in this boot, may start."""
+
+    containers: tuple[Container, ...]
+
+    @property
+    def lane(self) -> str:
+        return "host"
+
+
 Step = (
     FetchImage
     | CreateNetwork
@@ -145,4 +156,5 @@ Step = (
     | StopContainer
     | RemoveContainer
     | RemoveImage
+    | RestartHost
 )

@@ -9,6 +9,8 @@ from enum import StrEnum
 _NAMES = ("io.balena.update.strategy", "io.resin.update.strategy")
 _TIMEOUTS = ("io.balena.update.handover-timeout", "io.resin.update.handover-timeout")
 _DEFAULT_TIMEOUT = 60.0  # seconds
+# https://github.com/balena-os/balena-supervisor/pull/2381
+REQUIRES_REBOOT = "io.balena.update.requires-reboot"
 
 
 class Strategy(StrEnum):

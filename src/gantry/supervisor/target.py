@@ -48,11 +48,15 @@ class TargetApp:
 
 @dataclass(frozen=True, slots=True)
 class TargetState:
-    """What a device should be: its name, its configuration variables and its applications."""
+    """What a device should be: its name, its configuration variables and its applications.
+
+    `is_local`: the applications are a developer's, of local mode.
+    """
 
     name: str
     config: Mapping[str, str]
     apps: tuple[TargetApp, ...]
+    is_local: bool = False
 
 
 def read_target(document: Mapping[str, Any], uuid: str) -> TargetState:

@@ -1,5 +1,6 @@
 """What a fleet's variables do to a device's host: a real supervisor, with a host's real door."""
 
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -119,6 +120,38 @@ def test_without_a_door_the_reason_is_told_and_applications_run(
         lambda: any("door" in each and "is shut" in each for each in cloud.messages(isSystem=True)),
     )
     assert "gpu_mem=128" in config_txt(device)
+
+
+def test_the_host_is_restarted_for_a_service_before_it_starts(
+    device: Device, door: HostDoor, cloud: Cloud, registry: Registry
+) -> None:
+    labels = {"labels": {"io.balena.update.requires-reboot": "1"}}
+    cloud.apps = device.app("aaa1", {"main": {"image": registry.push(FOREVER)}})
+    device.start()
+    wait_until("the service runs", lambda: len(device.containers(running=True)) == 1)
+    (old,) = device.containers()
+    image = registry.push(FOREVER + " # new")
+    cloud.apps = device.app("bbb2", {"main": {"image": image, **labels}})
+    wait_until("the new container is there", lambda: len(device.containers()) == 2)
+    wait_until("the host is restarted", lambda: door.calls == ["--no-block reboot"])
+    assert [each.id for each in device.containers(running=True)] == [old.id]
+    said = "The host is restarted for service 'main'"
+    wait_until("it is told", lambda: said in cloud.messages(isSystem=True))
+
+    # This machine's boot stays the same, so it is not another for the supervisor: it tries twice
+    # more, and lets the service start then.
+    for tries in (2, 3):
+        device.signal(signal.SIGKILL)
+        device.start()
+        wait_until(f"restart {tries}", lambda tries=tries: len(door.calls) == tries)  # type: ignore[misc]
+    device.signal(signal.SIGKILL)
+    device.start()
+    wait_until(
+        "the new one runs", lambda: old.id not in {e.id for e in device.containers(running=True)}
+    )
+    wait_until("it runs alone", lambda: [e.status for e in device.containers()] == ["running"])
+    assert door.calls == ["--no-block reboot"] * 3
+    assert "no other boot came of it" in device.log()
 
 
 def test_logs_and_figures_are_told_as_variables_say(

@@ -23,6 +23,7 @@ from gantry.supervisor.steps import (
     RemoveNetwork,
     RemoveVolume,
     RenameContainer,
+    RestartHost,
     ReviveContainer,
     StartContainer,
     Step,
@@ -44,6 +45,7 @@ DEVICE = DeviceFacts(
     docker_socket="/var/run/docker.sock",
     runtime_directory="/tmp/balena-supervisor",
     instance="device",
+    boot="this one",
 )
 
 
@@ -105,6 +107,7 @@ class Model:
                     image=service.image,
                     restart=service.restarts,
                     depends_on=tuple(each.service for each in service.depends_on),
+                    boot=service.boot or "",
                 )
                 self.set(containers=(*now.containers, made_))
             case StartContainer(service):
@@ -122,10 +125,22 @@ class Model:
                     name=service.container_name,
                     commit=service.commit,
                 )
+            case RestartHost(containers):
+                assert containers
+                self.restart()
             case RemoveContainer(container):
                 kept_ = tuple(each for each in now.containers if each.id != container.id)
                 assert len(kept_) == len(now.containers) - 1
                 self.set(containers=kept_)
+
+    def restart(self) -> None:
+        """Another boot of the host: what was made before was not made in `this one`."""
+        self.set(
+            containers=tuple(
+                dataclasses.replace(each, boot="an earlier one" if each.boot else "")
+                for each in self.current.containers
+            )
+        )
 
     def by_id(self, container: str) -> Container:
         return next(each for each in self.current.containers if each.id == container)

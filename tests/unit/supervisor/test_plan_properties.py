@@ -14,6 +14,8 @@ from gantry.supervisor.steps import (
     CreateContainer,
     FetchImage,
     RemoveImage,
+    RestartHost,
+    ReviveContainer,
     StartContainer,
     Step,
     StopContainer,
@@ -52,7 +54,10 @@ def a_service(draw: st.DrawFn, name: str) -> dict[str, Any]:
         "image": f"r/v2/{name}@sha256:{draw(st.integers(1, 2))}",
         "running": draw(st.integers(0, 9)) > 0,
         "environment": {"X": draw(st.sampled_from("12"))},
-        "labels": {"io.balena.update.strategy": strategy},
+        "labels": {
+            "io.balena.update.strategy": strategy,
+            "io.balena.update.requires-reboot": draw(st.sampled_from(["", "", "1"])),
+        },
         "composition": {
             "depends_on": conditions,
             "restart": draw(restart),
@@ -184,7 +189,9 @@ def test_every_plan_ends_at_the_goal_and_the_goal_needs_nothing(
 ) -> None:
     bring(world, desired)
     assert plan(world.current, desired, owned(world.current)) == ()
-    assert all(is_settled(app, world.current) for app in desired.apps)
+    # Who pauses a container by hand has others wait for it.
+    paused = {e.app_id for e in world.current.containers if e.state is ContainerState.PAUSED}
+    assert all(is_settled(app, world.current) or app.id in paused for app in desired.apps)
     known = {each.id for each in desired.apps} | {each.id for each in desired.rejections}
     assert {each.app_id for each in world.current.containers} <= known
     assert FOREIGN in world.current.images
@@ -281,6 +288,28 @@ def test_dependencies_start_before(world: World, desired: DesiredState) -> None:
             if all(each.image in world.current.references() for each in app.services):
                 for each in step.service.depends_on:
                     assert is_ready(each, app, world.current), step.service.service
+
+    bring(world, desired, check)
+
+
+@many
+@given(a_world(), a_target())
+def test_a_restart_comes_before_what_needs_it_and_once(world: World, desired: DesiredState) -> None:
+    restarted: set[str] = set()
+
+    def check(step: Step) -> None:
+        if isinstance(step, RestartHost):
+            ids = {each.id for each in step.containers}
+            assert not ids & restarted
+            restarted.update(ids)
+        if isinstance(step, StartContainer):
+            mine = world.current.of_service(step.service.app_id, step.service.service)
+            (new,) = [each for each in mine if each.name == step.service.container_name]
+            if new.state is ContainerState.CREATED:
+                assert new.boot != step.service.boot or not new.boot
+        if isinstance(step, ReviveContainer):
+            found = world.by_id(step.container.id)
+            assert found.state is not ContainerState.CREATED or not found.boot
 
     bring(world, desired, check)
 

@@ -25,7 +25,7 @@ _BEFORE, _SWITCHED = "host_before", "host_switched"
 # How long until a restart that locks hold up is tried again, in seconds.
 _LOCKED_AGAIN = 60.0
 # A host that was told to restart ends soon; after so long it is told again.
-_RESTART_TAKES = 600.0
+RESTART_TAKES = 600.0
 
 
 class HostSide:
@@ -195,7 +195,7 @@ class HostSide:
                 f"The host was restarted for {names}, and config.txt was another each time: it is "
                 "not restarted again; something else there writes it"
             )
-            return _RESTART_TAKES
+            return RESTART_TAKES
         try:
             async with self._hold(False):
                 self._journal.write(f"The host is restarted for {names}")
@@ -206,7 +206,7 @@ class HostSide:
                     await restarts.not_begun()
                     raise
                 # The locks are kept until the end: nothing is to begin now.
-                await asyncio.sleep(_RESTART_TAKES)
+                await asyncio.sleep(RESTART_TAKES)
         except LockedError as error:
             self._say_once(f"A restart for {names} waits: {error}")
             return _LOCKED_AGAIN

@@ -135,3 +135,29 @@ def test_a_type_that_was_forced_is_remembered(
     assert module.facts(parameters, "arm64")["device_type"] == "raspberrypi3-64"
     (tmp_path / "MODEL").write_text("Raspberry Pi 4 Model B Rev 1.4\0")
     assert module.facts(parameters, "arm64")["device_type"] == "raspberrypi4-64"
+
+
+def test_packages_that_somebody_wants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not what is gone or half there, nor what goes with that for which it was installed."""
+    stanzas = {
+        "chrony": "install ok installed",
+        "kmod": "hold ok installed",
+        "docker.io": "deinstall ok config-files",
+        "iw": "install ok unpacked",
+        "libnss-mdns": "install ok installed",
+        "redsocks": "install ok installed",
+    }
+    text = "".join(
+        f"Package: {name}\nStatus: {status}\nPriority: optional\nDescription: none\n Package: x\n\n"
+        for name, status in stanzas.items()
+    )
+    (tmp_path / "status").write_text(text)
+    (tmp_path / "states").write_text(
+        "Package: libnss-mdns\nArchitecture: arm64\nAuto-Installed: 1\n\n"
+        "Package: redsocks\nArchitecture: arm64\nAuto-Installed: 0\n\n"
+    )
+    monkeypatch.setattr(module, "PACKAGES", tmp_path / "status")
+    monkeypatch.setattr(module, "AUTOMATIC", tmp_path / "states")
+    assert module.wanted_packages() == ["chrony", "kmod", "redsocks"]
+    monkeypatch.setattr(module, "AUTOMATIC", tmp_path / "none")
+    assert module.wanted_packages() == ["chrony", "kmod", "libnss-mdns", "redsocks"]

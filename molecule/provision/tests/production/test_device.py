@@ -246,9 +246,12 @@ def test_root_comes_in_by_a_key_of_config_json_alone(host, saved, tmp_path):
     assert "Permission denied" in login("root").stderr
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def saved(host):
-    """Saves keys of config.json as an editor does: a new file in the old one's place."""
+    """Saves keys of config.json as an editor does: a new file in the old one's place.
+
+    The first file comes back once, at the end: each is applied, which takes seconds under qemu.
+    """
     original = host.file("/mnt/boot/config.json").content_string
 
     def save(**keys):

@@ -32,6 +32,7 @@ from gantry.api.routes import (
     registry,
     second_factor,
     services,
+    vpn,
 )
 from gantry.api.rules import broken
 from gantry.api.services import streams
@@ -53,7 +54,7 @@ def make_context(config: Config) -> Context:
     threads = Threads()
     metrics = Metrics(database)
     sessions = Sessions(config.session_secret.get_secret_value(), config.api_url)
-    vault = Vault(config.data_key.get_secret_value(), "second factors")
+    data_key = config.data_key.get_secret_value()
     return Context(
         config=config,
         database=database,
@@ -64,7 +65,10 @@ def make_context(config: Config) -> Context:
         ),
         metrics=metrics,
         sessions=sessions,
-        second_factors=SecondFactors(database, sessions, vault, config.host),
+        second_factors=SecondFactors(
+            database, sessions, Vault(data_key, "second factors"), config.host
+        ),
+        supervisor_secrets=Vault(data_key, "supervisors"),
         signer=TokenSigner(
             issuer=f"api.{config.host}",
             service=config.registry,
@@ -99,7 +103,7 @@ def interface() -> FastAPI:
     )
     # FastAPI's way to another document (https://fastapi.tiangolo.com/how-to/extending-openapi/).
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
-    modules = (general, accounts, second_factor, keys, devices, family, registry, services)
+    modules = (general, accounts, second_factor, keys, devices, family, registry, services, vpn)
     for module in (*modules, assets, odata):
         app.include_router(module.router)
     return app

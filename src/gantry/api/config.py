@@ -2,12 +2,20 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509 import load_pem_x509_certificate
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from gantry.contracts.device_types import device_type
 
@@ -28,6 +36,8 @@ class ServiceKeys(BaseModel):
     git: SecretStr = Field(min_length=16)
     builder: SecretStr = Field(min_length=16)
     logs: SecretStr = Field(min_length=16)
+    # None: the fleet has no VPN.
+    vpn: Annotated[SecretStr, Field(min_length=16)] | None = None
 
 
 class Config(BaseModel):
@@ -50,6 +60,10 @@ class Config(BaseModel):
     token_certificate_pem: str
     ca_certificate_pem: str
     service_keys: ServiceKeys
+    # Where devices reach the fleet's VPN, at `vpn.<host>`; None: it has none.
+    vpn_port: Port | None = None
+    # Where its servers take the api's own requests to devices.
+    vpn_proxy_port: Port = 3128
     listen_host: str = "0.0.0.0"  # noqa: S104 - inside a container, on the fleet's own network
     listen_port: Port = 8080
 
@@ -72,6 +86,12 @@ class Config(BaseModel):
         load_pem_x509_certificate(pem.encode())
         return pem
 
+    @model_validator(mode="after")
+    def _vpn_has_a_key(self) -> Self:
+        if self.vpn_port is not None and self.service_keys.vpn is None:
+            raise ValueError("vpn_port is set: service_keys.vpn must be, too")
+        return self
+
     def _at(self, name: str) -> str:
         # 443 is left out, as every client writes it: image names must be equal to the letter.
         port = "" if self.https_port == 443 else f":{self.https_port}"
@@ -86,6 +106,10 @@ class Config(BaseModel):
     def registry(self) -> str:
         """The registry's name and port, the beginning of every image name."""
         return self._at("registry")
+
+    def name(self, name: str) -> str:
+        """A public name below the fleet's host, for what is not HTTPS at its port."""
+        return f"{name}.{self.host}"
 
     def url(self, name: str) -> str:
         """The URL of another public name below the fleet's host."""

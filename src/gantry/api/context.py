@@ -22,6 +22,7 @@ from gantry.api.services.second_factor import SecondFactors
 from gantry.api.services.secrets import same
 from gantry.api.services.sessions import Holder, Login, Sessions, is_token
 from gantry.api.services.throttle import place_of
+from gantry.api.services.vault import Vault
 from gantry.api.threads import Threads
 
 
@@ -37,6 +38,8 @@ class Context:
     sessions: Sessions
     signer: TokenSigner
     second_factors: SecondFactors
+    # Opens what supervisors ask for.
+    supervisor_secrets: Vault
     # Names this process among the replicas: its streams' leases bear it.
     instance: str
 
@@ -60,8 +63,9 @@ class Context:
         keys = self.config.service_keys
         found = None
         # All are compared, whichever it is.
-        for name in ("git", "builder", "logs"):
-            if same(getattr(keys, name).get_secret_value(), credential):
+        for name in ("git", "builder", "logs", "vpn"):
+            key = getattr(keys, name)
+            if key is not None and same(key.get_secret_value(), credential):
                 found = ServiceActor(name)
         return found
 

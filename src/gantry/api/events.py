@@ -1,8 +1,10 @@
 """Announcements of new targets: one listening connection a process, fanned out to its streams.
 
 The database's triggers announce `device:<id>` and `application:<id>` on one channel when a target
-changes, `key:<id>` and `user:<id>` when an API key or a user's sessions end before their time; so
-every replica hears what any of them did. A stream holds no connection and no thread.
+changes, `key:<id>` and `user:<id>:<epoch>` when an API key or a user's sessions end before their
+time, `web:<uuid>:on` or `off` when a device's public URL is switched, `gone:<uuid>` when a device
+is deleted, inactive or in another fleet, `action:` when there is something to do; so every replica
+hears what any of them did. A stream holds no connection and no thread.
 """
 
 import asyncio
@@ -31,6 +33,9 @@ BURST = 30
 PER_SECOND = 12.0
 BUSY_PAUSE = 0.01
 BUSY_AT_MOST = 0.5
+# What is told as it comes, to whoever listens for it.
+REVOCATIONS = frozenset({"key", "user"})
+CHANGES = REVOCATIONS | {"web", "gone"}
 
 
 class Turns:
@@ -100,11 +105,13 @@ class Hub:
         self._url = url
         self._by_device: dict[int, set[Subscription]] = {}
         self._by_application: dict[int, set[Subscription]] = {}
-        self._revocations: set[asyncio.Queue[str | None]] = set()
+        self._listeners: dict[asyncio.Queue[str | None], frozenset[str]] = {}
         self.is_closed = False
         # Targets are worked out a few at a time, so that other requests go on.
         self.gate = asyncio.Semaphore(AT_ONCE)
         self.turns = Turns(busy)
+        # There may be an action that is due.
+        self.actions = asyncio.Event()
         # Those that are woken one after the other, in this order.
         self._waiting: dict[Subscription, None] = {}
         self._wait_for = asyncio.Event()
@@ -123,25 +130,28 @@ class Hub:
             self._leave(self._by_application, entry.application_id, entry)
 
     @contextlib.contextmanager
-    def revocations(self) -> Iterator[asyncio.Queue[str | None]]:
-        """What keys and sessions end early, as long as it lasts; None: no more comes."""
-        ended: asyncio.Queue[str | None] = asyncio.Queue(MAX_BEHIND)
-        self._revocations.add(ended)
+    def listening(self, kinds: frozenset[str]) -> Iterator[asyncio.Queue[str | None]]:
+        """The announcements of these kinds, as long as it lasts; None: no more comes."""
+        heard: asyncio.Queue[str | None] = asyncio.Queue(MAX_BEHIND)
+        self._listeners[heard] = kinds
         if self.is_closed:
-            ended.put_nowait(None)
+            heard.put_nowait(None)
         try:
-            yield ended
+            yield heard
         finally:
-            self._revocations.discard(ended)
+            del self._listeners[heard]
 
-    def _tell(self, name: str | None) -> None:
-        for ended in self._revocations:
-            if ended.full():
-                while not ended.empty():
-                    ended.get_nowait()
-                ended.put_nowait(None)
+    def _tell(self, kind: str | None, payload: str | None) -> None:
+        """Tell whoever listens for this kind; None: tell all that no more comes."""
+        for heard, kinds in self._listeners.items():
+            if kind is not None and kind not in kinds:
+                continue
+            if heard.full():
+                while not heard.empty():
+                    heard.get_nowait()
+                heard.put_nowait(None)
             else:
-                ended.put_nowait(name)
+                heard.put_nowait(payload)
 
     def move(self, entry: Subscription, application_id: int) -> None:
         """The stream's device is of another application now."""
@@ -176,14 +186,17 @@ class Hub:
         for entries in self._by_device.values():
             for entry in entries:
                 entry.close()
-        self._tell(None)
+        self._tell(None, None)
+        self.actions.set()
 
     def wake(self, payload: str) -> None:
         """Wake the streams that an announcement concerns: a device's at once, a fleet's in turn; or
-        tell who listens for revocations."""
+        whoever listens for its kind."""
         kind, _, number = payload.partition(":")
-        if kind in ("key", "user"):
-            self._tell(payload)
+        if kind == "action":
+            self.actions.set()
+        if kind not in ("device", "application"):
+            self._tell(kind, payload)
             return
         index = self._by_device if kind == "device" else self._by_application
         entries = index.get(int(number) if number.isdecimal() else -1, ())
@@ -250,5 +263,6 @@ class Hub:
         async with connection:
             await connection.execute(f"listen {CHANNEL}")
             self._wake_all()
+            self.actions.set()
             async for notice in connection.notifies():
                 self.wake(notice.payload)

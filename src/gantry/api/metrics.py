@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 MEDIA_TYPE = CONTENT_TYPE_LATEST
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 STREAMS = ("text/event-stream", "application/x-ndjson")
-KINDS = frozenset({"device", "application", "key", "user"})
+KINDS = frozenset({"device", "application", "key", "user", "web", "gone", "action"})
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 # Several scrapers, and replicas, ask the database no more than this often for the same.
 CENSUS_SECONDS = 15.0

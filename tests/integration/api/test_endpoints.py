@@ -13,7 +13,7 @@ from .conftest import Api, Fleet
 USERS = ("owner", "colleague", "stranger", "administrator")
 DEVICES = ("device", "other_device")
 KEYS = ("provisioning", "other_provisioning")
-SERVICES = ("git", "builder", "logs")
+SERVICES = ("git", "builder", "logs", "vpn")
 ROLES = ("nobody", *USERS, *DEVICES, *KEYS, *SERVICES)
 
 
@@ -159,6 +159,12 @@ TABLE = (
     ),
     Endpoint(
         "GET",
+        "/device/v3/{device}/ssh-keys?fingerprint=SHA256:x",
+        actors(403, device=404, other_device=404),
+        template="/device/v3/{uuid}/ssh-keys",
+    ),
+    Endpoint(
+        "GET",
         "/device/v3/fleet/{fleet_uuid}/state",
         members(200, device=200, **dict.fromkeys(("other_device", *KEYS), 404)),
         template="/device/v3/fleet/{uuid}/state",
@@ -196,6 +202,46 @@ TABLE = (
     Endpoint("POST", "/services/builder/recover", service("builder", 200), {"builder": "x"}),
     Endpoint("GET", "/services/logs/authorize?device={device}&action=read", service("logs", 401)),
     Endpoint("GET", "/services/logs/revocations", service("logs", 200)),
+    Endpoint(
+        "POST",
+        "/services/vpn/devices/authorize",
+        service("vpn", 401),
+        {"uuid": "{device}", "key": "wrong", "server": "vpn-1"},
+    ),
+    Endpoint(
+        "POST",
+        "/services/vpn/events",
+        service("vpn", 204),
+        {"server": "vpn-1", "boot": "first", "events": []},
+    ),
+    Endpoint(
+        "PUT",
+        "/services/vpn/servers/vpn-1",
+        service("vpn", 200),
+        {"boot": "first"},
+        "/services/vpn/servers/{name}",
+    ),
+    # Nobody's credential is sent on.
+    Endpoint(
+        "POST",
+        "/services/vpn/tunnels/authorize",
+        service("vpn", 401),
+        {"uuid": "{device}", "port": 80, "session": "{random}"},
+    ),
+    Endpoint(
+        "POST",
+        "/services/vpn/tunnels/end",
+        service("vpn", 204),
+        {"session": "{random}", "uuid": "{device}", "bytes_in": 1, "bytes_out": 1, "seconds": 1},
+    ),
+    Endpoint("GET", "/services/vpn/changes", service("vpn", 200)),
+    Endpoint("POST", "/services/vpn/check", service("vpn", 200), {"credentials": []}),
+    Endpoint(
+        "GET",
+        "/services/vpn/public-urls/{device}",
+        service("vpn", 404),
+        template="/services/vpn/public-urls/{uuid}",
+    ),
 )
 
 

@@ -35,7 +35,11 @@ CHECKS = [
 # They answer 503 until there is a tunnel to devices.
 UNAVAILABLE = {"POST /supervisor/{path}"}
 # They do not end once they have begun; tests of their own read them.
-STREAMS = {"GET /device/v3/{uuid}/events", "GET /services/logs/revocations"}
+STREAMS = {
+    "GET /device/v3/{uuid}/events",
+    "GET /services/logs/revocations",
+    "GET /services/vpn/changes",
+}
 SERVICES = {"/auth/v1/public-keys/{username}": "git"}
 FEW, MANY = 5, 100
 

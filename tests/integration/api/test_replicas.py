@@ -92,7 +92,7 @@ def test_sessions_end_at_both_and_the_logs_hear_of_it_at_both(
         assert client.get("/user/v1/whoami").status_code == 401
     for api in (fleet.api, other):
         assert api.client(changed.text).get("/user/v1/whoami").json() == me
-    assert [heard.get(timeout=20) for _ in range(2)] == [f"user:{me['id']}"] * 2
+    assert [heard.get(timeout=20) for _ in range(2)] == [f"user:{me['id']}:1"] * 2
 
 
 def _listen(api: Api, heard: queue.Queue[str]) -> None:

@@ -9,6 +9,7 @@ from gantry.api.models.accounts import (
     SecondFactor,
     User,
 )
+from gantry.api.models.actions import ActionKind, ActionStatus, DeviceAction
 from gantry.api.models.audit import AuditEntry
 from gantry.api.models.base import Base
 from gantry.api.models.fleet import (
@@ -50,8 +51,12 @@ from gantry.api.models.variables import (
     DeviceVariable,
     ServiceVariable,
 )
+from gantry.api.models.vpn import VPN_ADDRESSES, VpnServer
 
 __all__ = [
+    "VPN_ADDRESSES",
+    "ActionKind",
+    "ActionStatus",
     "Actor",
     "ApiKey",
     "Application",
@@ -62,6 +67,7 @@ __all__ = [
     "Base",
     "CpuArchitecture",
     "Device",
+    "DeviceAction",
     "DeviceServiceVariable",
     "DeviceTag",
     "DeviceType",
@@ -88,4 +94,5 @@ __all__ = [
     "ServiceInstall",
     "ServiceVariable",
     "User",
+    "VpnServer",
 ]

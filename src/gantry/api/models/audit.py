@@ -1,6 +1,6 @@
 """Who changed what."""
 
-from sqlalchemy import ForeignKey, Index
+from sqlalchemy import ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from gantry.api.models.base import Base, CreatedAt, JsonObject, Key
@@ -10,7 +10,11 @@ class AuditEntry(Base):
     """One change of one row by somebody. It stays when the row and the one who acted are gone."""
 
     __tablename__ = "audit_entry"
-    __table_args__ = (Index("ix_audit_entry_organization_id", "organization", "id"),)
+    __table_args__ = (
+        Index("ix_audit_entry_organization_id", "organization", "id"),
+        # The end of a tunnel is noted under the name of whoever opened it.
+        Index("ix_audit_entry_session", "session", postgresql_where=text("session is not null")),
+    )
 
     id: Mapped[Key]
     created_at: Mapped[CreatedAt]
@@ -27,3 +31,5 @@ class AuditEntry(Base):
     # What the row is called, and the values that were set; secrets are left out.
     row_name: Mapped[str | None]
     changes: Mapped[JsonObject]
+    # Of a tunnel: what its beginning and its end have in common.
+    session: Mapped[str | None]

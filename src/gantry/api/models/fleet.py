@@ -143,6 +143,11 @@ class Device(Base):
             "heartbeat_expires_at",
             postgresql_where=text("api_heartbeat_state in ('online', 'timeout')"),
         ),
+        Index(
+            "ix_device_vpn_server",
+            "vpn_server",
+            postgresql_where=text("is_connected_to_vpn"),
+        ),
     )
 
     id: Mapped[Key]
@@ -187,6 +192,15 @@ class Device(Base):
     event_stream_expires_at: Mapped[datetime | None]
     is_connected_to_vpn: Mapped[bool] = mapped_column(server_default=false())
     last_vpn_event: Mapped[datetime | None]
+    # Given at its first login, and kept: an IPv4 address of the fleet's VPN.
+    vpn_address: Mapped[str | None] = mapped_column(unique=True)
+    # The server that has it or had it last, the connection (`<boot>/<session>`), and since when by
+    # that server's clock. `services.vpn` says what they mean.
+    vpn_server: Mapped[str | None]
+    vpn_session: Mapped[str | None]
+    vpn_session_at: Mapped[datetime | None]
+    # What its supervisor asks for, encrypted under the fleet's data key.
+    api_secret: Mapped[str | None]
 
     # What the device says of itself.
     status: Mapped[str | None]

@@ -10,7 +10,9 @@ from sqlalchemy.orm import Session
 from gantry.api.models import (
     Actor,
     ApiKey,
+    Application,
     KeyRole,
+    OrganizationMembership,
     PublicKey,
     SecondFactor,
     User,
@@ -109,6 +111,26 @@ def public_key_by_fingerprint(session: Session, user_id: int, fingerprint: str) 
     return session.scalar(
         select(PublicKey).where(PublicKey.user == user_id, PublicKey.fingerprint == fingerprint)
     )
+
+
+def public_key_of_member(
+    session: Session, application_id: int, fingerprint: str
+) -> tuple[PublicKey, User] | None:
+    """The SSH key of this fingerprint, and its user, of the members of an application's
+    organization; the oldest, where several have it."""
+    found = session.execute(
+        select(PublicKey, User)
+        .join(User, User.id == PublicKey.user)
+        .join(OrganizationMembership, OrganizationMembership.user == User.id)
+        .join(
+            Application,
+            Application.organization == OrganizationMembership.is_member_of__organization,
+        )
+        .where(Application.id == application_id, PublicKey.fingerprint == fingerprint)
+        .order_by(PublicKey.id)
+        .limit(1)
+    ).one_or_none()
+    return None if found is None else found._tuple()
 
 
 def set_password(session: Session, user_id: int, password_hash: str) -> None:

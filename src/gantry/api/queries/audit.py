@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, cast, insert, literal, null, or_, select
+from sqlalchemy import ColumnElement, Integer, cast, exists, insert, literal, null, or_, select
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from gantry.api.models import (
     ApiKey,
@@ -15,6 +15,7 @@ from gantry.api.models import (
     AuditEntry,
     Base,
     Device,
+    DeviceAction,
     DeviceServiceVariable,
     DeviceTag,
     DeviceVariable,
@@ -97,6 +98,7 @@ _ORGANIZATIONS: Mapping[type[Base], _Scope] = {
     ApplicationVariable: lambda row: _of_application(row.application),
     ApplicationTag: lambda row: _of_application(row.application),
     DeviceVariable: lambda row: _of_device(row.device),
+    DeviceAction: lambda row: _of_device(row.device),
     DeviceTag: lambda row: _of_device(row.device),
     ReleaseTag: lambda row: _of_release(row.release),
     ServiceVariable: lambda row: _of_service(row.service),
@@ -104,7 +106,42 @@ _ORGANIZATIONS: Mapping[type[Base], _Scope] = {
     ApiKey: lambda row: _of_actor(row.is_of__actor),
 }
 # What people call a row, the first that it has.
-_NAMES = ("slug", "uuid", "handle", "username", "tag_key", "asset_key", "name", "title", "commit")
+_NAMES = (
+    "slug",
+    "uuid",
+    "handle",
+    "username",
+    "tag_key",
+    "asset_key",
+    "name",
+    "title",
+    "commit",
+    "action",
+)
+
+
+def note_end(
+    session: Session, name: str, begun: str, over: str, changes: Mapping[str, Any]
+) -> None:
+    """An entry `over` of what the entry `begun` under this name began, unless there is one."""
+    entry, end = aliased(AuditEntry), aliased(AuditEntry)
+    found = select(
+        entry.organization,
+        entry.actor,
+        entry.actor_name,
+        literal(over),
+        entry.resource,
+        entry.row,
+        entry.row_name,
+        cast(literal(dict(changes), JSONB), JSONB),
+        entry.session,
+    ).where(
+        entry.session == name,
+        entry.action == begun,
+        ~exists().where(end.session == name, end.action == over),
+    )
+    columns = "organization actor actor_name action resource row row_name changes session"
+    session.execute(insert(AuditEntry).from_select(columns.split(), found.limit(1)))
 
 
 def note(

@@ -104,6 +104,11 @@ class FleetConfig(BaseModel):
     gitServerUrl: str  # noqa: N815
     gitServerPort: int  # noqa: N815
     deviceTypes: list[Board]  # noqa: N815
+    vpnUrl: str | None = Field(None, description="A name; absent without a VPN.")  # noqa: N815
+    vpnPort: int | None = Field(None, description="Of `vpnUrl` and `tunnelUrl`.")  # noqa: N815
+    tunnelUrl: str | None = Field(  # noqa: N815
+        None, description="A name: HTTP CONNECT over TLS to devices' ports."
+    )
 
 
 class DeviceConfig(BaseModel):
@@ -261,3 +266,9 @@ class Recovered(BaseModel):
     """Releases that were failed."""
 
     failed: list[int]
+
+
+class Ended(BaseModel):
+    """Credentials that hold no more."""
+
+    ended: list[str]

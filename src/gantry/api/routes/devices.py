@@ -15,7 +15,7 @@ from gantry.api.routes.answers import (
     content,
     failures,
 )
-from gantry.api.services import devices, registration, reports, streams, tags
+from gantry.api.services import devices, reach, registration, reports, streams, tags
 from gantry.api.services.target_state import TargetState, etag_matches
 
 router = APIRouter(tags=["devices"])
@@ -106,3 +106,11 @@ async def events(
         raise TooManyRequestsError("this device has too many event streams open", 60)
     devices.own(actor, uuid)
     return streams.EventStream(ctx.database, ctx.hub, actor, credential(request), ctx.instance)
+
+
+@router.get("/device/v3/{uuid}/ssh-keys", responses=failures(404))
+def ssh_keys(ctx: Ctx, actor: CurrentDevice, uuid: str, fingerprint: str) -> reach.AcceptedKey:
+    """The SSH key that somebody shows the device, if its user may reach it now."""
+    devices.own(actor, uuid)
+    with ctx.database.transaction() as session:
+        return reach.accept_key(session, actor, fingerprint)

@@ -42,7 +42,7 @@ async def device_types() -> list[dict[str, Any]]:
     ]
 
 
-@router.get("/config", response_model=FleetConfig)
+@router.get("/config", response_model=FleetConfig, response_model_exclude_none=True)
 async def config(ctx: Ctx) -> dict[str, Any]:
     """Where the fleet's parts are."""
     return provisioning.fleet_config(ctx.config)

@@ -5,10 +5,14 @@ Whoever changes one writes a revision of the database that makes its constraints
 docs/rules.md, with `--markdown`. Tests say what of it is missing.
 """
 
+from collections.abc import Iterable
+
 from sqlalchemy import and_, exists, func, literal, or_, tuple_
 from sqlalchemy.orm import aliased
 
 from gantry.api.models import (
+    ActionKind,
+    ActionStatus,
     Actor,
     ApiKey,
     Application,
@@ -16,6 +20,7 @@ from gantry.api.models import (
     ApplicationVariable,
     CpuArchitecture,
     Device,
+    DeviceAction,
     DeviceServiceVariable,
     DeviceTag,
     DeviceType,
@@ -59,6 +64,13 @@ _COORDINATE = "'^(-?[0-9]{1,3}([.][0-9]{1,20})?)?$'"
 _TAG_KEY = "tag_key ~ '^[^[:space:]]+$' and length(tag_key) <= 100"
 _STATUS = "status in ('running', 'success', 'failed', 'cancelled')"
 _SEMVER = r"semver ~ '^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$'"
+
+_SERVICE_ACTIONS = ("start-service", "stop-service", "restart-service")
+
+
+def _one_of(column: str, values: Iterable[str]) -> str:
+    listed = ", ".join(f"'{each}'" for each in values)
+    return f"{column} in ({listed})"
 
 
 def _runs() -> list[tuple[str, str]]:
@@ -560,9 +572,72 @@ ACCOUNTS = (
     ),
 )
 
+ACTIONS = (
+    Rule(
+        "action_kind",
+        "It is necessary that each action is restart, start-service, stop-service, "
+        "restart-service, purge, reboot, shutdown, update or identify.",
+        [Check(DeviceAction, "action", _one_of("action", ActionKind))],
+    ),
+    Rule(
+        "action_service",
+        "It is necessary that each action names a service if it starts, stops or restarts one, "
+        "and that no other does.",
+        [
+            Check(
+                DeviceAction,
+                "service",
+                f"({_one_of('action', _SERVICE_ACTIONS)}) = "
+                "(coalesce(parameters ->> 'service', '') <> '')",
+            )
+        ],
+    ),
+    Rule(
+        "action_status",
+        "It is necessary that each action is pending, running, done, failed, expired or cancelled.",
+        [Check(DeviceAction, "status", _one_of("status", ActionStatus))],
+    ),
+    Rule(
+        "action_expiry",
+        "It is necessary that each action expires between 1 minute and 30 days after it was made.",
+        [
+            Check(
+                DeviceAction,
+                "expires_at",
+                "expires_at between created_at + interval '1 minute' "
+                "and created_at + interval '30 days'",
+            )
+        ],
+    ),
+    Rule(
+        "action_end",
+        "It is necessary that each action has an end unless it is pending or running.",
+        [
+            Check(
+                DeviceAction,
+                "ended_at",
+                "(ended_at is null) = (status in ('pending', 'running'))",
+            )
+        ],
+    ),
+    Rule(
+        "action_alone",
+        "It is necessary that each device has at most one action that is running.",
+        [
+            Unique(
+                DeviceAction,
+                ("device",),
+                name="uq_device_action_running",
+                where="status = 'running'",
+            )
+        ],
+    ),
+)
+
 # By what they speak of, as they are listed.
 GROUPS = {
     "Fleets and devices": FLEETS,
+    "Actions on devices": ACTIONS,
     "Releases": RELEASES,
     "Variables and tags": VARIABLES,
     "Accounts, organizations and keys": ACCOUNTS,

@@ -1,4 +1,4 @@
-"""Who changed what: one entry for each row, in the transaction of the change."""
+"""Who changed what, and who reached which device: one entry for each row, in the transaction."""
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -11,7 +11,7 @@ from gantry.api.models import Base
 from gantry.api.queries import audit
 
 # Values that nobody reads here: of passwords, keys, and variables, which often hold some.
-_SECRETS = frozenset({"password", "value", "key", "code", "api_key"})
+_SECRETS = frozenset({"password", "value", "key", "code", "api_key", "api_secret"})
 _LEFT_OUT = "(left out)"
 # Longer texts are cut: what was there can be told without a whole note or list of issues.
 _MAX_TEXT = 200
@@ -23,6 +23,11 @@ class Action(StrEnum):
     CREATE = "create"
     UPDATE = "update"
     DELETE = "delete"
+    # Of a device, which none of these changes.
+    OPEN_TUNNEL = "open tunnel"
+    CLOSE_TUNNEL = "close tunnel"
+    ACCEPT_KEY = "accept ssh key"
+    ASK = "ask supervisor"
 
 
 def note(
@@ -32,10 +37,11 @@ def note(
     model: type[Base],
     ids: Sequence[int],
     changes: Mapping[str, Any] | None = None,
+    tunnel: str | None = None,
 ) -> None:
     """Note a change of rows; before they are gone, where they go.
 
-    `actor` is None for the platform itself.
+    `actor` is None for the platform itself. `tunnel` names the one that was opened.
     """
     if not ids:
         return
@@ -44,6 +50,7 @@ def note(
         "actor_name": name_of(actor),
         "action": action.value,
         "resource": model.__tablename__,
+        "session": tunnel,
         "changes": {name: _readable(name, value) for name, value in (changes or {}).items()},
     }
     audit.note(session, model, ids, values)

@@ -77,6 +77,8 @@ def device_config(
         "pubnubPublishKey": "",
         "mixpanelToken": "",
     }
+    if config.vpn_port is not None:
+        made |= {"vpnEndpoint": config.name("vpn"), "vpnPort": config.vpn_port}
     if asked.developmentMode is not None:
         made["developmentMode"] = asked.developmentMode
     return made
@@ -84,6 +86,13 @@ def device_config(
 
 def fleet_config(config: Config) -> dict[str, Any]:
     """Where the fleet's parts are, for clients that know only the api."""
+    vpn: dict[str, Any] = {}
+    if config.vpn_port is not None:
+        vpn = {
+            "vpnUrl": config.name("vpn"),
+            "vpnPort": config.vpn_port,
+            "tunnelUrl": config.name("tunnel"),
+        }
     return {
         "fleet": config.fleet,
         "apiUrl": config.api_url,
@@ -99,6 +108,7 @@ def fleet_config(config: Config) -> dict[str, Any]:
             {"slug": each.slug, "name": each.name, "arch": each.architecture}
             for each in DEVICE_TYPES
         ],
+        **vpn,
     }
 
 

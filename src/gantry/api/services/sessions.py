@@ -135,7 +135,8 @@ class Sessions:
             if login is None:
                 return None
             user = login.whole().user
-            return Holder(user_actor(user), f"user:{user.id}", login.until)
+            # Another epoch's sessions end at another time, under another name.
+            return Holder(user_actor(user), f"user:{user.id}:{user.session_epoch}", login.until)
         key = accounts.key_holder(session, hash_key(credential))
         actor = _actor_of_key(key) if key else None
         if key is None or actor is None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,10 +18,10 @@ from starlette.types import Receive, Scope, Send
 
 from gantry.api.actors import DeviceActor
 from gantry.api.database import Database, reason
-from gantry.api.events import BEAT_SECONDS, Hub, Subscription
+from gantry.api.events import BEAT_SECONDS, CHANGES, REVOCATIONS, Hub, Subscription
 from gantry.api.models import KeyRole
 from gantry.api.queries import accounts, devices, records
-from gantry.api.services import throttle
+from gantry.api.services import throttle, vpn
 from gantry.api.services.secrets import hash_key
 from gantry.api.services.target_state import current_target
 
@@ -159,22 +160,49 @@ async def _until_gone(receive: Receive, entry: Subscription) -> None:
 
 
 async def revocations(hub: Hub) -> AsyncIterator[bytes]:
-    """What the logs service hears of keys and sessions that end before their time.
+    """What the logs service hears of keys and sessions that end before their time."""
+    async for payload in _announcements(hub, REVOCATIONS):
+        yield b"\n" if payload is None else _line({"credential": payload})
+
+
+async def changes(hub: Hub) -> AsyncIterator[bytes]:
+    """What the VPN's servers hear: revocations, devices that go, public URLs that are switched."""
+    async for payload in _announcements(hub, CHANGES):
+        if payload is None:
+            yield b"\n"
+            continue
+        kind, _, rest = payload.partition(":")
+        uuid, _, state = rest.partition(":")
+        match kind:
+            case "gone":
+                yield _line({"device": uuid, "gone": True})
+            case "web":
+                yield _line({"device": uuid, "public_url": state == "on"})
+            case _:
+                yield _line({"credential": payload})
+
+
+async def _announcements(hub: Hub, kinds: frozenset[str]) -> AsyncIterator[str | None]:
+    """Announcements as they come, and None where it is time for a sign of life.
 
     What happens while nobody listens is not told later: whoever listens asks again from time to
     time.
     """
-    with hub.revocations() as ended:
-        yield b"\n"  # the headers go out at once
+    with hub.listening(kinds) as heard:
+        yield None  # the headers go out at once
         while True:
             try:
-                name = await asyncio.wait_for(ended.get(), BEAT_SECONDS)
+                payload = await asyncio.wait_for(heard.get(), BEAT_SECONDS)
             except TimeoutError:
-                yield b"\n"
+                yield None
                 continue
-            if name is None:
+            if payload is None:
                 return
-            yield json.dumps({"credential": name}).encode() + b"\n"
+            yield payload
+
+
+def _line(told: dict[str, object]) -> bytes:
+    return json.dumps(told).encode() + b"\n"
 
 
 async def keep_leases(database: Database, hub: Hub, lease: str) -> None:
@@ -196,10 +224,18 @@ def _renew(database: Database, held: list[int], lease: str) -> None:
 
 
 async def keep_sweeping(database: Database) -> None:
-    """Put devices that are not heard of any more to `timeout` and `offline`, until cancelled."""
+    """Put devices that are not heard of any more to `timeout` and `offline`, until cancelled.
+
+    Servers of the VPN are judged only after the api has been there for as long as they may be
+    silent: while it or its database was away, nobody could tell it anything.
+    """
+    heard_since = time.monotonic()
     while True:
         await asyncio.sleep(SWEEP_SECONDS)
-        await _quietly(_sweep, database)
+        if not await _quietly(_sweep, database):
+            heard_since = time.monotonic()
+        elif time.monotonic() - heard_since > vpn.SILENCE.total_seconds():
+            await _quietly(vpn.sweep, database)
 
 
 def _sweep(database: Database) -> None:
@@ -208,9 +244,11 @@ def _sweep(database: Database) -> None:
         throttle.sweep(session)
 
 
-async def _quietly(work: Callable[..., None], *arguments: object) -> None:
-    """Background work goes on whatever one round of it meets."""
+async def _quietly(work: Callable[..., None], *arguments: object) -> bool:
+    """Background work goes on whatever one round of it meets; whether it met nothing."""
     try:
         await run_in_threadpool(work, *arguments)
     except SQLAlchemyError as error:
         log.warning("%s failed, trying again later: %s", work.__name__.strip("_"), reason(error))
+        return False
+    return True

@@ -129,7 +129,18 @@ RESOURCES = (
         "device",
         Device,
         visibility.device,
-        hidden=frozenset({"event_stream", "event_stream_expires_at", "heartbeat_expires_at"}),
+        hidden=frozenset(
+            {
+                "event_stream",
+                "event_stream_expires_at",
+                "heartbeat_expires_at",
+                "vpn_address",
+                "vpn_server",
+                "vpn_session",
+                "vpn_session_at",
+                "api_secret",
+            }
+        ),
         natural_keys=(frozenset({"uuid"}),),
         computed=(
             Field("should_be_running__release", Kind.INTEGER, _target_of, is_reference=True),

@@ -27,6 +27,7 @@ class Api(Service):
                 "host": config.host,
                 "https_port": config.https_port,
                 "git_port": config.git_port,
+                "vpn_port": config.vpn_port,
                 "device_type": config.device_type,
                 "database_url": database_url,
                 "admin_username": config.admin_username,

@@ -1,20 +1,28 @@
 """The proxy's routes, as a Caddyfile (https://caddyserver.com/docs/caddyfile, Caddy 2.6)."""
 
+from haproxy_cfg import CLIENT_HEADER, SECRET_HEADER
+
 PROBE_HOST = "127.0.0.1"
 PROBE_PORT = 2020
 API, LOGS, REGISTRY, BUILDER = "api:8080", "logs:8080", "registry:5000", "builder:8080"
+VPN_PORT = 8080
 # Query values that may be secrets: what the family's clients send as keys and tokens.
 SECRET_FIELDS = (
     "request>headers>Authorization",
     "request>headers>Cookie",
     "request>headers>X-Gantry-Authorization",
+    f"request>headers>{SECRET_HEADER}",
     "resp_headers>Set-Cookie",
 )
 SECRET_PARAMETERS = ("apikey", "api_key", "token", "access_token", "password")
 
 
-def caddyfile(host: str, port: int) -> str:
-    """The text of the Caddyfile for a fleet at `host`, served at `port`."""
+def caddyfile(host: str, port: int, vpn: list[str], balancer: str | None = None) -> str:
+    """The text of the Caddyfile for a fleet at `host`, served at `port`.
+
+    `vpn` are the servers of its VPN. With `balancer`, whoever says this secret is the balancer,
+    and is believed who the client is.
+    """
     device_log_stream = "^/device/v2/[^/]+/log-stream$"
     device_logs = "^/device/v2/[^/]+/logs$"
     assets = r"^/v[67]/release_asset(\(.*\))?$"
@@ -40,20 +48,31 @@ def caddyfile(host: str, port: int) -> str:
 }}
 
 (common) {{
-	tls /etc/gantry/tls.crt /etc/gantry/tls.key {{
-		protocols tls1.2 tls1.3
-	}}
+	import secure
 	header {{
-		Strict-Transport-Security "max-age=31536000"
 		X-Content-Type-Options nosniff
 		X-Frame-Options DENY
 		Referrer-Policy no-referrer
 		-Server
 	}}
+}}
+
+(secure) {{
+	tls /etc/gantry/tls.crt /etc/gantry/tls.key {{
+		protocols tls1.2 tls1.3
+	}}
+	header Strict-Transport-Security "max-age=31536000"
 	log {{
 		output stdout
 {_log_format()}
 	}}
+{_client(balancer)}
+}}
+
+# Nobody outside says who calls a service, nor who the balancer is.
+(told) {{
+	header_up -X-Gantry-*
+	header_up X-Forwarded-For {{client}}
 }}
 
 # For requests that are small: read whole before they are passed on. Over HTTP/1.1 this Caddy may
@@ -66,7 +85,7 @@ def caddyfile(host: str, port: int) -> str:
 	reverse_proxy {{args.0}} {{
 		buffer_requests
 		flush_interval -1
-		header_up -X-Gantry-Authorization
+		import told
 	}}
 }}
 
@@ -74,8 +93,7 @@ def caddyfile(host: str, port: int) -> str:
 	reverse_proxy {{args.0}} {{
 		# Lines reach the reader when they are written, not when a buffer is full.
 		flush_interval -1
-		# It is for the services to say who calls them; nobody outside may.
-		header_up -X-Gantry-Authorization
+		import told
 	}}
 }}
 
@@ -122,7 +140,29 @@ https://builder.{host}:{port} {{
 	import stream {BUILDER}
 }}
 
-https://{host}:{port}, https://*.{host}:{port}, https://*.devices.{host}:{port} {{
+# A device's own page: what it may be framed in and how it is read is for the device to say.
+https://*.devices.{host}:{port} {{
+	import secure
+	request_body {{
+		max_size 64MiB
+	}}
+	reverse_proxy {" ".join(f"{name}:{VPN_PORT}" for name in vpn)} {{
+		# Each of them reaches every device. One that is away is left out for a while.
+		lb_policy random
+		lb_try_duration 5s
+		fail_duration 10s
+		flush_interval -1
+		import told
+		transport http {{
+			# A connection leads to one device, and ends when its URL is switched off.
+			keepalive off
+			dial_timeout 5s
+			response_header_timeout 5m
+		}}
+	}}
+}}
+
+https://{host}:{port}, https://*.{host}:{port} {{
 	import common
 	respond "Gantry: nothing is served under this name.
 " 404
@@ -133,6 +173,17 @@ http://{PROBE_HOST}:{PROBE_PORT} {{
 	respond "OK"
 }}
 """
+
+
+def _client(balancer: str | None) -> str:
+    """Sets `client`, the address that a request came from."""
+    if balancer is None:
+        return "\tvars client {remote_host}"
+    return f"""\
+	map {{http.request.header.{SECRET_HEADER}}} {{client}} {{
+		{balancer} "{{http.request.header.{CLIENT_HEADER}}}"
+		default {{remote_host}}
+	}}"""
 
 
 def _log_format() -> str:

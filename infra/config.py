@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
+from itertools import combinations
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -28,6 +29,8 @@ HOST_NAME = re.compile(
 )
 FLEET_NAME = re.compile(r"[a-z][a-z0-9-]{3,40}")
 HTTPS = 443
+# IANA's for OpenVPN.
+VPN = 1194
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Megabytes = Annotated[int, Field(ge=32)]
@@ -95,6 +98,9 @@ class Memory(_Settings):
     registry: Megabytes = 256
     nats: Megabytes = 256
     logs: Megabytes = 256
+    # Each server of it.
+    vpn: Megabytes = 512
+    balancer: Megabytes = 256
     # It holds requests to the api whole, 4 MiB each at most.
     proxy: Megabytes = 512
 
@@ -115,6 +121,27 @@ class Logs(_Settings):
     days: int = Field(default=30, ge=1)
 
 
+class Vpn(_Settings):
+    """How devices reach the VPN: at a port of its own, or at the HTTPS port (`sharePort`).
+
+    `kilobytesPerSecond` is what one device may send, and what it may receive; 0 is no limit.
+    """
+
+    port: Port | None = None
+    servers: int = Field(default=1, ge=1, le=16)
+    kilobytes_per_second: int = Field(default=0, ge=0)
+    share_port: bool = False
+
+    @model_validator(mode="after")
+    def _one_port(self) -> "Vpn":
+        if self.share_port and self.port:
+            raise ValueError(
+                f"port is {self.port}, and sharePort is true: then the httpsPort is the VPN's "
+                "port too; remove one of the two"
+            )
+        return self
+
+
 class StackConfig(_Settings):
     """What one fleet's cloud side may be told. The fleet's name is the stack's."""
 
@@ -131,6 +158,7 @@ class StackConfig(_Settings):
     memory: Memory = Memory()
     builds: Builds = Builds()
     logs: Logs = Logs()
+    vpn: Vpn = Vpn()
 
     @field_validator("fleet")
     @classmethod
@@ -161,11 +189,20 @@ class StackConfig(_Settings):
 
     @model_validator(mode="after")
     def _whole(self) -> "StackConfig":
-        if self.https_port == self.git_port:
-            raise ValueError(f"httpsPort and gitPort are both {self.git_port}: they must differ")
+        ports = {"httpsPort": self.https_port, "gitPort": self.git_port}
+        if not self.vpn.share_port:
+            ports["vpn.port"] = self.vpn_port
+        for one, other in combinations(ports, 2):
+            if ports[one] == ports[other]:
+                raise ValueError(f"{one} and {other} are both {ports[one]}: they must differ")
         if not self.host:
             object.__setattr__(self, "host", f"{self.fleet}.gantry.internal")
         return self
+
+    @property
+    def vpn_port(self) -> int:
+        """The port at which devices open the VPN, and people the door to its tunnels."""
+        return self.https_port if self.vpn.share_port else self.vpn.port or VPN
 
     def bucket(self) -> S3Storage | None:
         """The bucket for the registry's blobs, or None when they are on a volume.
@@ -180,6 +217,16 @@ class StackConfig(_Settings):
         """Host and port of a name below the host, as URLs and image names have it."""
         host = f"{name}.{self.host}" if name else self.host
         return host if self.https_port == HTTPS else f"{host}:{self.https_port}"
+
+    def urls(self) -> dict[str, str]:
+        """Where people and devices find what: by what it is called."""
+        https = {name: self.url(name) for name in ("api", "registry", "builder", "logs")}
+        return https | {
+            # TCP: devices begin with OpenVPN, `tunnel.` is an HTTP proxy over TLS for people.
+            "vpn": f"tcp://vpn.{self.host}:{self.vpn_port}",
+            "tunnel": f"https://tunnel.{self.host}:{self.vpn_port}",
+            "devices": self.url("*.devices"),
+        }
 
     def url(self, name: str = "") -> str:
         """The URL of a name below the host, without a slash at its end."""

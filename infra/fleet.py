@@ -3,6 +3,7 @@
 import pulumi
 
 from api import Api
+from balancer import Balancer
 from builder import Builder
 from config import StackConfig
 from git import Git
@@ -13,6 +14,8 @@ from network import Networks
 from postgres import Postgres
 from proxy import Proxy
 from registry import Registry
+from service import Service
+from vpn import Vpn
 
 
 class Fleet(pulumi.ComponentResource):
@@ -28,7 +31,7 @@ class Fleet(pulumi.ComponentResource):
         self.networks = networks = Networks(config.fleet, child)
         self.identity = identity = Identity(config, child)
         postgres = Postgres(config, networks, identity, child)
-        self.services = {
+        self.services: dict[str, Service | Vpn] = {
             "postgres": postgres,
             "nats": Nats(config, networks, identity, child),
             "registry": Registry(config, networks, identity, child),
@@ -36,6 +39,8 @@ class Fleet(pulumi.ComponentResource):
             "logs": Logs(config, networks, identity, child),
             "builder": Builder(config, networks, identity, child),
             "git": Git(config, networks, identity, child),
+            "vpn": Vpn(config, networks, identity, child),
+            "balancer": Balancer(config, networks, identity, child),
             "proxy": Proxy(config, networks, identity, child),
         }
         self.register_outputs({})
@@ -48,8 +53,9 @@ class Fleet(pulumi.ComponentResource):
             "host": config.host,
             "https_port": config.https_port,
             "git_port": config.git_port,
+            "vpn_port": config.vpn_port,
             "device_type": config.device_type,
-            "urls": {name: config.url(name) for name in ("api", "registry", "builder", "logs")},
+            "urls": config.urls(),
             "ca_certificate": identity.authority.certificate_pem,
             "ssh_host_public_key": identity.ssh_host_key.public,
             "admin_username": config.admin_username,

@@ -1,101 +1,125 @@
-"""The balancer's way for each connection, as haproxy.cfg
-(https://docs.haproxy.org/3.0/configuration.html).
+"""The balancer's rules, as a configuration of HAProxy (https://docs.haproxy.org/3.0/).
 
-Nothing is decrypted here. What a connection is shows in its first bytes: a TLS ClientHello, or
-OpenVPN's hard reset (two bytes of length, then one whose upper five bits are the opcode: 7 and 10
-are a client's first; https://openvpn.net/community-docs/openvpn-protocol.html).
+One port for three languages, told apart by what the client says first:
+- OpenVPN over TCP: two bytes of length, then a hard reset, whose opcode is 7 or 10 in the upper
+  five bits (https://openvpn.net/community-docs/openvpn-protocol.html);
+- TLS for `tunnel.<host>`, the door for people, which a VPN server answers;
+- where the port is shared, TLS for every other name. It is ended here and begun anew towards the
+  proxy: Debian 13's Caddy knows no PROXY protocol, and would take the balancer for every client.
 """
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
-LISTEN_PORT = 1194
-PROBE_PORT = 8404
-PROBE_PATH = "/ping"
-OPENVPN_PORT, TUNNEL_PORT = 1194, 3129
-MAX_CONNECTIONS = 10_000
-# Docker's own DNS: a container that is made anew has another address.
-RESOLVER = "127.0.0.11:53"
+PROBE_HOST = "127.0.0.1"
+PROBE_PORT = 2021
+OPENVPN_PORT, TUNNEL_PORT, HEALTH_PORT = 1194, 3129, 8080
+# What the balancer says to the proxy, and the proxy to nobody: who it is, and who the client is.
+SECRET_HEADER, CLIENT_HEADER = "X-Gantry-Balancer", "X-Gantry-Client"
 
 
-def haproxy_cfg(
-    host: str, servers: Sequence[str], proxy: str | None = None, resolver: str = RESOLVER
-) -> str:
-    """The text of haproxy.cfg for a fleet at `host` with these VPN servers (`vpn-1` …).
+@dataclass(frozen=True, slots=True)
+class SharedPort:
+    """How the balancer reaches the proxy: by its name and port, and as whom."""
 
-    `proxy` (`proxy:8443`) shares the port with HTTPS: other TLS goes there. None: it is refused.
-    """
-    welcome = "tls" if proxy else "tunnel"
-    shared = "\tuse_backend https if tls\n" if proxy else ""
+    proxy: str
+    port: int
+    secret: str
+
+
+def haproxy_cfg(host: str, port: int, servers: list[str], shared: SharedPort | None = None) -> str:
+    """The text for a fleet at `host`, whose VPN `servers` are all reached at `port`."""
     return f"""\
 global
-	maxconn {MAX_CONNECTIONS}
-	log stdout format raw daemon notice
+	log stdout format raw local0 info
+	maxconn 8192
 
 defaults
-	mode tcp
 	log global
+	mode tcp
+	option tcplog
 	option dontlognull
 	option clitcpka
 	option srvtcpka
+	option redispatch 1
+	retries 3
 	timeout connect 5s
-	# Devices and servers ping every 10 s: who is silent for so long is gone.
+	# OpenVPN's two ends say something every 10 s.
 	timeout client 2m
 	timeout server 2m
-	retries 3
-	option redispatch 1
-	default-server check inter 3s fall 3 rise 1 resolvers engine init-addr libc,none
+	default-server check inter 2s fall 2 rise 1 resolvers docker init-addr none
 
-resolvers engine
-	nameserver dns {resolver}
-	resolve_retries 3
+# A server may be made anew at any time, and has another address then.
+resolvers docker
+	nameserver engine 127.0.0.11:53
+	hold valid 2s
 	timeout resolve 1s
 	timeout retry 1s
-	hold valid 5s
 
-frontend entrance
-	bind :{LISTEN_PORT}
-	# Who says nothing is waited for this long, and refused.
-	tcp-request inspect-delay 10s
-	acl tls req.ssl_hello_type 1
+frontend health
+	bind {PROBE_HOST}:{PROBE_PORT}
+	mode http
+	no log
+	http-request return status 200 content-type text/plain string OK
+
+frontend door
+	bind :{port}
 	acl tunnel req.ssl_sni -i tunnel.{host}
-	acl openvpn req.payload(2,1) -m bin 38 50
-	tcp-request content accept if openvpn
-	tcp-request content accept if {welcome}
-	tcp-request content reject if WAIT_END
-	use_backend openvpn if openvpn
+	tcp-request inspect-delay 5s
+	tcp-request content accept if {{ req.ssl_hello_type 1 }}{"" if shared else " tunnel"}
+	tcp-request content accept if {{ req.payload(2,1),hex 38 50 }}
+	tcp-request content reject
 	use_backend tunnel if tunnel
-{shared}
+{"	use_backend tls if { req.ssl_hello_type 1 }" if shared else ""}
+	default_backend openvpn
+
 backend openvpn
 	balance leastconn
-	# A server that died without a word: its devices come back on another at once.
-	default-server on-marked-down shutdown-sessions
-{_pool(servers, OPENVPN_PORT)}
+	option httpchk GET /healthy
+	# A device whose server is gone goes to another at once, not when it misses an answer.
+{_servers(servers, OPENVPN_PORT)}
+
 backend tunnel
 	balance leastconn
-	# People's shells wait for hours; the servers have a limit of their own.
+	option httpchk GET /healthy
+	# An idle shell is no reason to end it: the servers have a limit of their own.
 	timeout tunnel 24h
-{_pool(servers, TUNNEL_PORT)}{_https(proxy)}
-frontend probe
-	mode http
-	bind :{PROBE_PORT}
-	timeout client 10s
-	timeout http-request 5s
-	monitor-uri {PROBE_PATH}
-	http-request use-service prometheus-exporter if {{ path /metrics }}
-	http-request return status 404
-"""
+{_servers(servers, TUNNEL_PORT)}
+{_https(shared) if shared else ""}"""
 
 
-def _pool(servers: Sequence[str], port: int) -> str:
-    return "".join(f"\tserver {each} {each}:{port}\n" for each in servers)
+def _servers(names: list[str], port: int) -> str:
+    return "\n".join(
+        f"\tserver {name} {name}:{port} check port {HEALTH_PORT} on-marked-down shutdown-sessions"
+        for name in names
+    )
 
 
-def _https(proxy: str | None) -> str:
-    if proxy is None:
-        return ""
+def _https(shared: SharedPort) -> str:
     return f"""
-backend https
-	# Followed logs and uploads; Caddy has limits of its own.
-	timeout tunnel 1h
-	server proxy {proxy}
+# To the frontend below, which ends TLS; the client's address goes with it.
+backend tls
+	timeout tunnel 24h
+	server here abns@https send-proxy-v2 no-check
+
+frontend https
+	bind abns@https accept-proxy ssl crt /etc/gantry/tls.pem ssl-min-ver TLSv1.2 alpn h2,http/1.1
+	mode http
+	# The proxy logs requests.
+	no log
+	timeout client 1h
+	timeout http-request 30s
+	timeout http-keep-alive 5m
+	timeout tunnel 24h
+	http-request del-header X-Gantry- -m beg
+	http-request set-header {SECRET_HEADER} {shared.secret}
+	http-request set-header {CLIENT_HEADER} %[src]
+	default_backend proxy
+
+backend proxy
+	mode http
+	# Streams are silent for 15 s at most, builds for longer.
+	timeout server 1h
+	timeout tunnel 24h
+	server {shared.proxy} {shared.proxy}:{shared.port} ssl verify required ca-file \
+/etc/gantry/ca.crt sni req.hdr(host),field(1,:),lower
 """

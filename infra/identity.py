@@ -34,6 +34,14 @@ class Identity(pulumi.ComponentResource):
             dns_names=(config.host, f"*.{config.host}", f"*.devices.{config.host}"),
             opts=child,
         )
+        # Devices ask of the VPN's certificate that it is a server's, and of this common name.
+        self.vpn = Certificate(
+            "vpn-certificate",
+            authority=self.authority,
+            common_name=f"vpn.{config.host}",
+            dns_names=(f"vpn.{config.host}", f"tunnel.{config.host}"),
+            opts=child,
+        )
         self.token = Certificate(
             "token-certificate",
             authority=self.authority,
@@ -50,9 +58,10 @@ class Identity(pulumi.ComponentResource):
         self.database_password = RandomSecret("database-password", opts=child).value
         self.session_secret = RandomSecret("session-secret", opts=child).value
         self.registry_secret = RandomSecret("registry-secret", opts=child).value
+        self.balancer_secret = RandomSecret("balancer-secret", opts=child).value
         self.nats_token = RandomSecret("nats-token", opts=child).value
         self.service_keys = {
             name: RandomSecret(f"{name}-service-key", opts=child).value
-            for name in ("git", "builder", "logs")
+            for name in ("git", "builder", "logs", "vpn")
         }
         self.register_outputs({})

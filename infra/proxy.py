@@ -1,4 +1,4 @@
-"""The proxy: one HTTPS port for all names of a fleet."""
+"""The proxy: one HTTPS port for all names of a fleet, published here or by the balancer."""
 
 import pulumi
 
@@ -7,6 +7,7 @@ from config import StackConfig
 from identity import Identity
 from network import Networks
 from service import Attachment, Service, Spec, http_probe
+from vpn import server_names
 
 NAMES = ("api", "registry", "builder", "delta", "logs", "dashboard")
 
@@ -33,10 +34,17 @@ class Proxy(Service):
                 Attachment(networks.edge, public),
             ),
             files={
-                "Caddyfile": caddyfile(config.host, config.https_port),
+                "Caddyfile": _routes(config, identity),
                 "tls.crt": identity.server.certificate_pem,
                 "tls.key": identity.server.key_pem,
             },
-            ports={config.https_port: config.https_port},
+            ports={} if config.vpn.share_port else {config.https_port: config.https_port},
         )
         super().__init__(config, spec, opts)
+
+
+def _routes(config: StackConfig, identity: Identity) -> pulumi.Input[str]:
+    host, port, servers = config.host, config.https_port, server_names(config)
+    if not config.vpn.share_port:
+        return caddyfile(host, port, servers)
+    return identity.balancer_secret.apply(lambda secret: caddyfile(host, port, servers, secret))

@@ -52,6 +52,10 @@ class Powers:
     security_options: tuple[str, ...] = ("no-new-privileges:true",)
     cgroup_namespace: str | None = None
     binds: tuple[tuple[str, str], ...] = ()
+    # Of the host's, at the same place in the container: to read and write, not to make.
+    devices: tuple[str, ...] = ()
+    # Of the container's own network, by their names.
+    sysctls: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +88,22 @@ def http_probe(url: str) -> tuple[str, ...]:
 
 
 class Service(pulumi.ComponentResource):
-    """A service of a fleet: its image, its volume if it keeps data, and its container."""
+    """A service of a fleet: its image, its volume if it keeps data, and its container.
+
+    One of several alike is given the image that they share.
+    """
 
     def __init__(
-        self, config: StackConfig, spec: Spec, opts: pulumi.ResourceOptions | None = None
+        self,
+        config: StackConfig,
+        spec: Spec,
+        opts: pulumi.ResourceOptions | None = None,
+        *,
+        image: Image | None = None,
     ) -> None:
         kind = type(self).__name__
         super().__init__(f"gantry:fleet:{kind}", f"{config.fleet}-{spec.name}", None, opts)
-        self.image = Image(spec.name, spec.name, pulumi.ResourceOptions(parent=self))
+        self.image = image or Image(spec.name, spec.name, pulumi.ResourceOptions(parent=self))
         self.volume = self._volume(config.fleet, spec) if spec.data else None
         self.container = self._container(config, spec)
         self.register_outputs({"image": self.image.tag})
@@ -119,6 +131,8 @@ class Service(pulumi.ComponentResource):
             ),
             security_opts=list(spec.powers.security_options),
             cgroupns_mode=spec.powers.cgroup_namespace,
+            devices=_devices(spec.powers.devices) or None,
+            sysctls=dict(spec.powers.sysctls) or None,
             memory=spec.memory,
             memory_swap=spec.memory,
             restart="unless-stopped",
@@ -174,6 +188,13 @@ def _networks(
     return [
         docker.ContainerNetworksAdvancedArgs(name=each.network.name, aliases=list(each.aliases))
         for each in attachments
+    ]
+
+
+def _devices(paths: Sequence[str]) -> list[docker.ContainerDeviceArgs]:
+    return [
+        docker.ContainerDeviceArgs(host_path=path, container_path=path, permissions="rw")
+        for path in paths
     ]
 
 

@@ -47,6 +47,7 @@ class FleetUnderTest:
     workspace: Path
     https_port: int
     git_port: int
+    vpn_port: int
 
     @property
     def host(self) -> str:
@@ -179,14 +180,15 @@ class Repository:
 
 def make_fleet(name: str, folder: Path) -> FleetUnderTest:
     """A project folder as a checkout has it: the real program, a stack file of the test's own."""
-    https_port, git_port = free_port(), free_port()
+    https_port, git_port, vpn_port = free_port(), free_port(), free_port()
     project = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())
     project["main"] = str(ROOT / "infra")
     project["runtime"]["options"]["virtualenv"] = str(ROOT / ".venv")
     project["backend"]["url"] = f"file://{folder / 'config' / 'state'}"
     (folder / "Pulumi.yaml").write_text(yaml.safe_dump(project))
     settings = {"host": f"{name}.gantry.internal", "httpsPort": https_port, "gitPort": git_port}
-    stack = {"config": {f"gantry:{key}": str(value) for key, value in settings.items()}}
+    config: dict[str, Any] = {f"gantry:{key}": str(value) for key, value in settings.items()}
+    stack = {"config": config | {"gantry:vpn": {"port": vpn_port}}}
     (folder / "stacks").mkdir()
     (folder / "stacks" / f"Pulumi.{name}.yaml").write_text(yaml.safe_dump(stack))
     (folder / "home").mkdir(mode=0o700)
@@ -194,7 +196,7 @@ def make_fleet(name: str, folder: Path) -> FleetUnderTest:
     passphrase = folder / "config" / "pulumi-passphrase"
     passphrase.write_text(secrets.token_urlsafe())
     passphrase.chmod(0o600)
-    return FleetUnderTest(name, folder, https_port, git_port)
+    return FleetUnderTest(name, folder, https_port, git_port, vpn_port)
 
 
 def remove_fleet(fleet: FleetUnderTest) -> None:

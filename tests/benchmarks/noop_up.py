@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -113,7 +114,10 @@ def _write_project(folder: Path) -> None:
     project["runtime"]["options"]["virtualenv"] = str(root / ".venv")
     project["backend"]["url"] = f"file://{folder / 'config' / 'state'}"
     (folder / "Pulumi.yaml").write_text(yaml.safe_dump(project))
-    ports = {f"gantry:{name}": str(_free_port()) for name in ("httpsPort", "gitPort")}
+    ports: dict[str, Any] = {
+        f"gantry:{name}": str(_free_port()) for name in ("httpsPort", "gitPort")
+    }
+    ports["gantry:vpn"] = {"port": _free_port()}
     (folder / "stacks" / f"Pulumi.{STACK}.yaml").write_text(yaml.safe_dump({"config": ports}))
     passphrase = folder / "config" / "pulumi-passphrase"
     passphrase.touch(mode=0o600)

@@ -21,7 +21,18 @@ pytestmark = pytest.mark.skipif(
     reason="the Pulumi CLI is not installed: nothing to compare the built-in engine with",
 )
 
-SERVICES = ("postgres", "nats", "registry", "api", "logs", "builder", "git", "proxy")
+SERVICES = (
+    "postgres",
+    "nats",
+    "registry",
+    "api",
+    "logs",
+    "builder",
+    "git",
+    "vpn-1",
+    "balancer",
+    "proxy",
+)
 # What differs from one making to the next, whoever makes: ids, times, addresses, paths of the
 # engine, and the secrets of a fleet that was made anew.
 VOLATILE = re.compile(

@@ -11,7 +11,7 @@ from gantry.deployment import marked_block
 HOSTS = Path("/etc/hosts")
 LOOPBACK = "127.0.0.1"
 # What a fleet answers to below its host name; `<uuid>.devices.` cannot be in a hosts file.
-SERVICES = ("api", "registry", "builder", "delta", "logs", "dashboard")
+SERVICES = ("api", "registry", "builder", "delta", "logs", "dashboard", "vpn", "tunnel")
 
 
 def public_names(host: str) -> list[str]:

@@ -5,6 +5,7 @@ import json
 import pytest
 import yaml
 from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from gantry.api.config import Config as ApiConfig
 from gantry.builder.config import BuilderConfig
@@ -60,6 +61,59 @@ def test_registry(fleet: Registered) -> None:
     api = ApiConfig.model_validate_json(fleet.files("api")["/etc/gantry/api.json"])
     assert files["/etc/gantry/token.crt"] == api.token_certificate_pem
     assert config["auth"]["token"]["service"] == api.registry
+
+
+def test_vpn(fleet: Registered) -> None:
+    files = fleet.files("vpn-1")
+    names = ("vpn.json", "vpn-ca.crt", "vpn.crt", "vpn.key", "tls.crt", "tls.key")
+    assert set(files) == {f"/etc/gantry/{each}" for each in names}
+    document = json.loads(files["/etc/gantry/vpn.json"])
+    api = ApiConfig.model_validate_json(fleet.files("api")["/etc/gantry/api.json"])
+    assert api.service_keys.vpn
+    assert document == {
+        "fleet": "testbots",
+        "host": HOST,
+        "server": "vpn-1",
+        "api_url": "http://api:8080",
+        "service_key": api.service_keys.vpn.get_secret_value(),
+        "address": "100.64.0.1",
+        "network": "100.64.0.0/10",
+        "rate_bytes_per_second": 0,
+        "peers": {},
+    }
+    assert api.vpn_port == 1194
+
+
+def test_the_vpns_certificate_is_what_devices_demand(fleet: Registered) -> None:
+    files = fleet.files("vpn-1")
+    assert files["/etc/gantry/tls.crt"] == files["/etc/gantry/vpn.crt"]
+    assert files["/etc/gantry/tls.key"] == files["/etc/gantry/vpn.key"]
+    certificate = x509.load_pem_x509_certificate(files["/etc/gantry/vpn.crt"].encode())
+    authority = x509.load_pem_x509_certificate(files["/etc/gantry/vpn-ca.crt"].encode())
+    certificate.verify_directly_issued_by(authority)
+    extensions = certificate.extensions
+    # `remote-cert-tls server` wants both, `verify-x509-name … name` the common name.
+    usage = extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert list(usage) == [ExtendedKeyUsageOID.SERVER_AUTH]
+    assert extensions.get_extension_for_class(x509.KeyUsage).value.digital_signature
+    (name,) = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    assert name.value == f"vpn.{HOST}"
+    names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == [f"vpn.{HOST}", f"tunnel.{HOST}"]
+
+
+def test_balancer(fleet: Registered, run: Run) -> None:
+    assert set(fleet.files("balancer")) == {"/etc/gantry/haproxy.cfg"}
+    assert "X-Gantry-Balancer}" not in fleet.files("proxy")["/etc/gantry/Caddyfile"]
+    shared = run(vpn='{"sharePort": true}')
+    files = shared.files("balancer")
+    assert set(files) == {f"/etc/gantry/{each}" for each in ("haproxy.cfg", "tls.pem", "ca.crt")}
+    proxy = shared.files("proxy")
+    assert files["/etc/gantry/tls.pem"] == (
+        proxy["/etc/gantry/tls.crt"] + proxy["/etc/gantry/tls.key"]
+    )
+    api = ApiConfig.model_validate_json(shared.files("api")["/etc/gantry/api.json"])
+    assert api.vpn_port == api.https_port == 8443
 
 
 @pytest.mark.parametrize("name", [HOST, f"*.{HOST}", f"*.devices.{HOST}"])

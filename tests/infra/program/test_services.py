@@ -7,8 +7,19 @@ import pytest
 
 from .conftest import Registered, Run
 
-SERVICES = {"postgres", "api", "git", "builder", "registry", "nats", "logs", "proxy"}
-ORDINARY = sorted(SERVICES - {"builder"})
+SERVICES = {
+    "postgres",
+    "api",
+    "git",
+    "builder",
+    "registry",
+    "nats",
+    "logs",
+    "vpn-1",
+    "balancer",
+    "proxy",
+}
+ORDINARY = sorted(SERVICES - {"builder", "vpn-1"})
 USERS = {
     "postgres": "10002:10002",
     "api": "10001:10001",
@@ -17,10 +28,14 @@ USERS = {
     "registry": "10003:10003",
     "nats": "10004:10004",
     "logs": "10001:10001",
+    "vpn-1": "0:0",
+    "balancer": "10006:10006",
     "proxy": "10005:10005",
 }
 # What Docker gives every container that asks for nothing
 # (https://docs.docker.com/engine/containers/run/#runtime-privilege-and-linux-capabilities).
+# What no container asks for.
+FORBIDDEN = {"privileged", "pidMode", "ipcMode", "networkMode", "usernsMode", "groupAdds", "gpus"}
 DOCKERS_OWN = {
     "AUDIT_WRITE",
     "CHOWN",
@@ -41,6 +56,8 @@ PUBLIC = {
     f"{name}.testbots.gantry.internal"
     for name in ("api", "registry", "builder", "delta", "logs", "dashboard")
 }
+
+VPN = {f"{name}.testbots.gantry.internal" for name in ("vpn", "tunnel")}
 
 
 def container(fleet: Registered, service: str) -> dict[str, Any]:
@@ -65,8 +82,7 @@ def test_ordinary_services_have_no_power(fleet: Registered, service: str) -> Non
     inputs = container(fleet, service)
     assert inputs["capabilities"] == {"adds": [], "drops": ["ALL"]}
     assert inputs["securityOpts"] == ["no-new-privileges:true"]
-    forbidden = {"privileged", "devices", "pidMode", "ipcMode", "networkMode", "cgroupnsMode"}
-    assert not forbidden & set(inputs)
+    assert not (FORBIDDEN | {"devices", "sysctls", "cgroupnsMode"}) & set(inputs)
     assert all("hostPath" not in each for each in inputs.get("volumes", []))
 
 
@@ -78,9 +94,24 @@ def test_the_builders_powers(fleet: Registered) -> None:
     )
     assert set(inputs["securityOpts"]) == {"seccomp=unconfined", "apparmor=unconfined"}
     assert inputs["cgroupnsMode"] == "host"
-    assert "privileged" not in inputs
+    assert not (FORBIDDEN | {"devices", "sysctls"}) & set(inputs)
     binds = [each for each in inputs["volumes"] if "hostPath" in each]
     assert binds == [{"hostPath": "/sys/fs/cgroup", "containerPath": "/sys/fs/cgroup"}]
+
+
+@pytest.mark.parametrize("servers", [1, 2])
+def test_the_vpns_powers(run: Run, servers: int) -> None:
+    fleet = run(vpn=json.dumps({"servers": servers}))
+    for number in range(1, servers + 1):
+        inputs = container(fleet, f"vpn-{number}")
+        assert inputs["capabilities"] == {"adds": ["CAP_NET_ADMIN"], "drops": ["ALL"]}
+        assert inputs["securityOpts"] == ["no-new-privileges:true"]
+        assert inputs["devices"] == [
+            {"hostPath": "/dev/net/tun", "containerPath": "/dev/net/tun", "permissions": "rw"}
+        ]
+        assert inputs["sysctls"] == {"net.ipv4.ip_forward": "0"}
+        assert inputs["volumes"] == []
+        assert not (FORBIDDEN | {"cgroupnsMode"}) & set(inputs)
 
 
 def test_users(fleet: Registered) -> None:
@@ -95,8 +126,22 @@ def test_published_ports(fleet: Registered) -> None:
     }
     assert published == {
         "git": [(2222, 2222, "127.0.0.1")],
+        "balancer": [(1194, 1194, "127.0.0.1")],
         "proxy": [(8443, 8443, "127.0.0.1")],
     }
+
+
+def test_a_shared_port_is_the_balancers(run: Run) -> None:
+    fleet = run(vpn='{"sharePort": true}')
+    published = {
+        name: [(each["internal"], each["external"]) for each in inputs["ports"]]
+        for name, inputs in fleet.of("Container").items()
+        if inputs.get("ports")
+    }
+    assert published == {"git": [(2222, 2222)], "balancer": [(8443, 8443)]}
+    # Inside, names lead where they led: what goes past the balancer needs no balancer.
+    assert attachments(fleet, "proxy")["gantry-testbots-edge"] == PUBLIC
+    assert attachments(fleet, "balancer")["gantry-testbots-edge"] == VPN
 
 
 def test_volumes(fleet: Registered) -> None:
@@ -115,6 +160,8 @@ def test_volumes(fleet: Registered) -> None:
         "registry": {"/var/lib/registry": "gantry-testbots-registry-data"},
         "nats": {"/var/lib/nats": "gantry-testbots-nats-data"},
         "logs": {},
+        "vpn-1": {},
+        "balancer": {},
         "proxy": {},
     }
 
@@ -126,12 +173,13 @@ def test_networks(fleet: Registered) -> None:
         edge: False,
         egress: False,
     }
-    for service in sorted(SERVICES - {"git", "proxy", "builder"}):
+    for service in sorted(SERVICES - {"git", "proxy", "balancer", "builder"}):
         assert attachments(fleet, service) == {inside: {service}}
     assert attachments(fleet, "builder") == {inside: {"builder"}, egress: set()}
     host = "testbots.gantry.internal"
     assert attachments(fleet, "git") == {inside: {"git"}, edge: {host}}
     assert attachments(fleet, "proxy") == {inside: {"proxy", host} | PUBLIC, edge: PUBLIC}
+    assert attachments(fleet, "balancer") == {inside: {"balancer"} | VPN, edge: VPN}
 
 
 @pytest.mark.parametrize("service", sorted(SERVICES))
@@ -187,7 +235,20 @@ def test_settings_reach_the_containers(run: Run) -> None:
 
 def test_images_are_those_of_the_checkout(fleet: Registered) -> None:
     images = fleet.of("Image")
-    assert set(images) == SERVICES
+    assert set(images) == SERVICES - {"vpn-1"} | {"vpn"}
     for service, inputs in images.items():
-        assert container(fleet, service)["image"] == inputs["tag"]
+        one = "vpn-1" if service == "vpn" else service
+        assert container(fleet, one)["image"] == inputs["tag"]
         assert inputs["tag"].startswith(f"gantry/{service}:")
+
+
+def test_each_vpn_server_knows_the_others(run: Run) -> None:
+    fleet = run(vpn='{"servers": 3, "kilobytesPerSecond": 250}')
+    names = {"vpn-1", "vpn-2", "vpn-3"}
+    assert set(fleet.of("Container")) == SERVICES | names
+    assert set(fleet.of("Image")) == SERVICES - {"vpn-1"} | {"vpn"}
+    for name in names:
+        document = json.loads(fleet.files(name)["/etc/gantry/vpn.json"])
+        assert document["server"] == name
+        assert document["peers"] == {each: f"http://{each}:3128" for each in names - {name}}
+        assert document["rate_bytes_per_second"] == 250_000

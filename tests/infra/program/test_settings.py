@@ -1,8 +1,10 @@
 """Wrong settings: a clear error, and nothing registered."""
 
 import importlib.util
+import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -32,6 +34,11 @@ def refusal(stack: str, settings: dict[str, str]) -> str:
         ({"httpsPort": "65536"}, "gantry:httpsPort: Input should be less than or equal to 65535"),
         ({"httpsPort": "many"}, "gantry:httpsPort: Input should be a valid integer"),
         ({"httpsPort": "2222"}, "httpsPort and gitPort are both 2222: they must differ"),
+        ({"vpn": '{"port": 8443}'}, "httpsPort and vpn.port are both 8443: they must differ"),
+        ({"gitPort": "1194"}, "gitPort and vpn.port are both 1194: they must differ"),
+        ({"vpn": '{"port": 443, "sharePort": true}'}, "gantry:vpn: port is 443, and sharePort"),
+        ({"vpn": '{"servers": 0}'}, "gantry:vpn.servers: Input should be greater than or equal"),
+        ({"vpn": '{"speed": 1}'}, "gantry:vpn.speed: unknown key"),
         ({"deviceType": "raspberry"}, "unknown device type 'raspberry': use one of raspberry-pi,"),
         ({"host": "Dev_Bots"}, "gantry:host: 'Dev_Bots' is not a host name"),
         ({"host": "bots.localhost"}, "devices resolve .localhost to themselves"),
@@ -64,6 +71,14 @@ def test_a_stack_must_be_a_fleets_name(name: str) -> None:
     assert "cannot be a fleet's name" in refusal(name, {})
 
 
+def as_pulumi_tells(values: dict[str, Any]) -> dict[str, str]:
+    """The settings of a stack's file as a program gets them: objects as JSON."""
+    return {
+        key.removeprefix("gantry:"): json.dumps(value) if isinstance(value, dict) else value
+        for key, value in values.items()
+    }
+
+
 def test_our_stacks_can_be_up_side_by_side(run: Run) -> None:
     files = sorted((ROOT / "stacks").glob("Pulumi.*bots.yaml"))
     assert {each.name.split(".")[1] for each in files} >= {
@@ -75,13 +90,11 @@ def test_our_stacks_can_be_up_side_by_side(run: Run) -> None:
     for each in files:
         values = yaml.safe_load(each.read_text())["config"]
         # As the Pulumi CLI writes it: only then does it change nothing but the salt's line.
-        assert all(isinstance(value, str) for value in values.values())
-        fleet = run(
-            each.name.split(".")[1],
-            **{key.removeprefix("gantry:"): value for key, value in values.items()},
-        )
+        assert all(isinstance(value, str | dict) for value in values.values())
+        fleet = run(each.name.split(".")[1], **as_pulumi_tells(values))
         assert fleet.error is None
-        taken += [values["gantry:httpsPort"], values["gantry:gitPort"]]
+        ports = (values["gantry:httpsPort"], values["gantry:gitPort"], values["gantry:vpn"]["port"])
+        taken += [str(port) for port in ports]
     assert len(taken) == len(set(taken))
 
 

@@ -28,6 +28,7 @@ CONFIG = {
 HOST = {
     "cgroupnsMode": "CgroupnsMode",
     "securityOpts": "SecurityOpt",
+    "sysctls": "Sysctls",
     "tmpfs": "Tmpfs",
 }
 SIZES = {"memory": "Memory", "memorySwap": "MemorySwap"}
@@ -98,6 +99,8 @@ def _host(inputs: Properties) -> dict[str, Any]:
     if capabilities := inputs.get("capabilities"):
         host["CapAdd"] = [_capability(name) for name in capabilities.get("adds", [])] or None
         host["CapDrop"] = [_capability(name) for name in capabilities.get("drops", [])] or None
+    if devices := inputs.get("devices"):
+        host["Devices"] = [_device(device) for device in devices]
     if volumes := inputs.get("volumes"):
         host["Binds"] = [_bind(volume) for volume in volumes]
     for port in inputs.get("ports", []):
@@ -114,6 +117,14 @@ def _capability(name: str) -> str:
     """The provider writes names out, whichever form they were given in."""
     long = name.upper()
     return long if long == "ALL" or long.startswith("CAP_") else f"CAP_{long}"
+
+
+def _device(device: Properties) -> dict[str, str]:
+    return {
+        "PathOnHost": device["hostPath"],
+        "PathInContainer": device.get("containerPath") or device["hostPath"],
+        "CgroupPermissions": device.get("permissions") or "rwm",
+    }
 
 
 def _bind(volume: Properties) -> str:

@@ -19,6 +19,7 @@ UPDATABLE = frozenset({"memory", "memorySwap", "restart"})
 """Changed in a running container by `POST /containers/{id}/update`."""
 BLOCKS = {
     "capabilities": frozenset({"adds", "drops"}),
+    "devices": frozenset({"containerPath", "hostPath", "permissions"}),
     "healthcheck": frozenset({"interval", "retries", "startPeriod", "tests", "timeout"}),
     "networksAdvanced": frozenset({"aliases", "name"}),
     "ports": frozenset({"external", "internal", "ip", "protocol"}),

@@ -69,6 +69,26 @@ def test_volumes_and_capabilities() -> None:
     assert (host["CapAdd"], host["CapDrop"]) == (["CAP_CHOWN", "CAP_KILL"], ["ALL"])
 
 
+def test_devices_and_sysctls() -> None:
+    host = _specify(
+        devices=[
+            {"hostPath": "/dev/net/tun", "containerPath": "/dev/net/tun", "permissions": "rw"},
+            {"hostPath": "/dev/fuse"},
+        ],
+        sysctls={"net.ipv4.ip_forward": "0"},
+    ).body["HostConfig"]
+    assert host["Devices"] == [
+        {
+            "PathOnHost": "/dev/net/tun",
+            "PathInContainer": "/dev/net/tun",
+            "CgroupPermissions": "rw",
+        },
+        # The provider's defaults.
+        {"PathOnHost": "/dev/fuse", "PathInContainer": "/dev/fuse", "CgroupPermissions": "rwm"},
+    ]
+    assert host["Sysctls"] == {"net.ipv4.ip_forward": "0"}
+
+
 def test_uploads_become_one_archive() -> None:
     uploads = [
         {"file": "/etc/a", "content": "text", "permissions": "0400"},
@@ -92,6 +112,7 @@ def test_uploads_become_one_archive() -> None:
         ({"uploads": [{"file": "/x"}]}, "upload /x has no content"),
         ({"uploads": [{"file": "/x", "content": "y", "permissions": "7"}]}, "permissions of /x"),
         ({"volumes": [{"containerPath": "/x"}]}, "volume at /x needs hostPath or volumeName"),
+        ({"devices": [{"permissions": "r"}]}, "a block lacks its property 'hostPath'"),
         ({"ports": [{"external": 1}]}, "a block lacks its property 'internal'"),
     ],
 )

@@ -5,7 +5,8 @@ from haproxy_cfg import CLIENT_HEADER, SECRET_HEADER
 PROBE_HOST = "127.0.0.1"
 PROBE_PORT = 2020
 API, LOGS, REGISTRY, BUILDER = "api:8080", "logs:8080", "registry:5000", "builder:8080"
-VPN_PORT = 8080
+# Where the servers of the VPN take requests for devices.
+VPN_PORT = 8081
 # Query values that may be secrets: what the family's clients send as keys and tokens.
 SECRET_FIELDS = (
     "request>headers>Authorization",
@@ -47,16 +48,7 @@ def caddyfile(host: str, port: int, vpn: list[str], balancer: str | None = None)
 	}}
 }}
 
-(common) {{
-	import secure
-	header {{
-		X-Content-Type-Options nosniff
-		X-Frame-Options DENY
-		Referrer-Policy no-referrer
-		-Server
-	}}
-}}
-
+# Snippets stand before those that import them: this Caddy tells lines apart by their numbers.
 (secure) {{
 	tls /etc/gantry/tls.crt /etc/gantry/tls.key {{
 		protocols tls1.2 tls1.3
@@ -67,6 +59,16 @@ def caddyfile(host: str, port: int, vpn: list[str], balancer: str | None = None)
 {_log_format()}
 	}}
 {_client(balancer)}
+}}
+
+(common) {{
+	import secure
+	header {{
+		X-Content-Type-Options nosniff
+		X-Frame-Options DENY
+		Referrer-Policy no-referrer
+		-Server
+	}}
 }}
 
 # Nobody outside says who calls a service, nor who the balancer is.

@@ -57,6 +57,7 @@ class Fleet(pulumi.ComponentResource):
             "device_type": config.device_type,
             "urls": config.urls(),
             "ca_certificate": identity.authority.certificate_pem,
+            "certificates_end": identity.ends(),
             "ssh_host_public_key": identity.ssh_host_key.public,
             "admin_username": config.admin_username,
             "admin_password": identity.admin_password,

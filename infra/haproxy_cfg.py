@@ -13,6 +13,8 @@ from dataclasses import dataclass
 PROBE_HOST = "127.0.0.1"
 PROBE_PORT = 2021
 OPENVPN_PORT, TUNNEL_PORT, HEALTH_PORT = 1194, 3129, 8080
+# Connections that are open at a time: on each server, and besides.
+DEVICES, PEOPLE = 4000, 4000
 # What the balancer says to the proxy, and the proxy to nobody: who it is, and who the client is.
 SECRET_HEADER, CLIENT_HEADER = "X-Gantry-Balancer", "X-Gantry-Client"
 
@@ -31,7 +33,8 @@ def haproxy_cfg(host: str, port: int, servers: list[str], shared: SharedPort | N
     return f"""\
 global
 	log stdout format raw local0 info
-	maxconn 8192
+	# Two for each connection. Where the engine allows fewer, it takes fewer connections.
+	fd-hard-limit {2 * (len(servers) * DEVICES + PEOPLE)}
 
 defaults
 	log global

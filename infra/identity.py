@@ -4,6 +4,7 @@ import pulumi
 import pulumi_docker as docker
 
 from config import StackConfig
+from gantry.deployment.certificates import end_of
 from gantry.deployment.resources.certificates import Certificate, CertificateAuthority
 from gantry.deployment.resources.secrets import RandomSecret
 from gantry.deployment.resources.ssh_host_key import SshHostKey
@@ -65,3 +66,13 @@ class Identity(pulumi.ComponentResource):
             for name in ("git", "builder", "logs", "vpn")
         }
         self.register_outputs({})
+
+    def ends(self) -> dict[str, pulumi.Output[str]]:
+        """When each certificate ends, in ISO 8601. An `up` renews those that have little left."""
+        certificates: dict[str, Certificate | CertificateAuthority] = {
+            "authority": self.authority,
+            "server": self.server,
+            "token": self.token,
+            "vpn": self.vpn,
+        }
+        return {name: each.certificate_pem.apply(end_of) for name, each in certificates.items()}

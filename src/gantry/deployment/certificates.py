@@ -42,8 +42,23 @@ class SshKeyPair:
 
 def make_authority(common_name: str, *, now: datetime | None = None) -> KeyPair:
     """A self-signed authority that may sign leaves, and no further authority."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = _name(common_name)
+    return _self_signed(ec.generate_private_key(ec.SECP256R1()), _name(common_name), now)
+
+
+def renew_authority(authority: KeyPair, *, now: datetime | None = None) -> KeyPair:
+    """The same authority with a later end: its key and its name stay.
+
+    What it signs is trusted by those who have the old certificate, until that ends, and by those
+    who have the new one.
+
+    Raises:
+        ValueError: `authority` is not PEM, or its key is not an EC key.
+    """
+    certificate = x509.load_pem_x509_certificate(authority.certificate_pem.encode())
+    return _self_signed(_key_of(authority), certificate.subject, now)
+
+
+def _self_signed(key: ec.EllipticCurvePrivateKey, name: x509.Name, now: datetime | None) -> KeyPair:
     certificate = (
         _dated(x509.CertificateBuilder(), AUTHORITY_DAYS, now)
         .subject_name(name)
@@ -73,9 +88,7 @@ def issue(
         ValueError: `authority` is not PEM, or its key is not an EC key.
     """
     issuer = x509.load_pem_x509_certificate(authority.certificate_pem.encode())
-    issuer_key = serialization.load_pem_private_key(authority.key_pem.encode(), password=None)
-    if not isinstance(issuer_key, ec.EllipticCurvePrivateKey):
-        raise ValueError(f"the authority's key is {type(issuer_key).__name__}, not an EC key")
+    issuer_key = _key_of(authority)
     key = ec.generate_private_key(ec.SECP256R1())
     builder = (
         _dated(x509.CertificateBuilder(), days, now)
@@ -107,6 +120,16 @@ def days_left(certificate_pem: str, now: datetime | None = None) -> float:
     return (certificate.not_valid_after_utc - (now or datetime.now(UTC))) / timedelta(days=1)
 
 
+def end_of(certificate_pem: str) -> str:
+    """When the certificate ends: ISO 8601, UTC, to the second.
+
+    Raises:
+        ValueError: not a PEM certificate.
+    """
+    certificate = x509.load_pem_x509_certificate(certificate_pem.encode())
+    return certificate.not_valid_after_utc.isoformat(timespec="seconds")
+
+
 def make_ssh_key() -> SshKeyPair:
     """An Ed25519 key for an SSH server."""
     key = ed25519.Ed25519PrivateKey.generate()
@@ -135,6 +158,13 @@ def _ssh_public(key: ed25519.Ed25519PrivateKey) -> str:
         serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
     )
     return encoded.decode()
+
+
+def _key_of(authority: KeyPair) -> ec.EllipticCurvePrivateKey:
+    key = serialization.load_pem_private_key(authority.key_pem.encode(), password=None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise ValueError(f"the authority's key is {type(key).__name__}, not an EC key")
+    return key
 
 
 def _name(common_name: str) -> x509.Name:

@@ -141,8 +141,9 @@ def deployed(tmp_path: Path, client: APIClient, images: tuple[str, str]) -> Iter
     it = Deployed(root, home, stack, client, {})
     it.configure(image=images[0], file=str(tmp_path / "secret.txt"))
     yield it
-    with contextlib.suppress(docker.errors.NotFound):
-        client.remove_container(f"{stack}-service", force=True, v=True)
+    for name in ("service", "server"):
+        with contextlib.suppress(docker.errors.NotFound):
+            client.remove_container(f"{stack}-{name}", force=True, v=True)
     for network in client.networks(names=[f"{stack}-net"]):
         client.remove_network(network["Id"])
     for volume in it.volumes():

@@ -11,6 +11,7 @@ from gantry.api.config import Config as ApiConfig
 from gantry.builder.config import BuilderConfig
 from gantry.git.config import GitConfig
 from gantry.logs.config import Config as LogsConfig
+from gantry.vpn.config import Config as VpnConfig
 
 from .conftest import Registered, Run
 
@@ -68,6 +69,7 @@ def test_vpn(fleet: Registered) -> None:
     names = ("vpn.json", "vpn-ca.crt", "vpn.crt", "vpn.key", "tls.crt", "tls.key")
     assert set(files) == {f"/etc/gantry/{each}" for each in names}
     document = json.loads(files["/etc/gantry/vpn.json"])
+    VpnConfig.model_validate(document)
     api = ApiConfig.model_validate_json(fleet.files("api")["/etc/gantry/api.json"])
     assert api.service_keys.vpn
     assert document == {

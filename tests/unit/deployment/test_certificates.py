@@ -14,9 +14,11 @@ from cryptography.x509.verification import PolicyBuilder, Store
 from gantry.deployment.certificates import (
     KeyPair,
     days_left,
+    end_of,
     issue,
     make_authority,
     make_ssh_key,
+    renew_authority,
     ssh_key_from_private,
 )
 
@@ -64,6 +66,28 @@ def test_an_authority_lasts_ten_years_and_signs_no_other(authority: KeyPair) -> 
 def test_leaves_last_no_longer_than_all_clients_accept(authority: KeyPair) -> None:
     leaf = certificate(issue(authority, "x", dns_names=NAMES))
     assert leaf.not_valid_after_utc - leaf.not_valid_before_utc == timedelta(days=825)
+
+
+def test_a_renewed_authority_is_the_same_to_those_who_trust_the_old_one() -> None:
+    then = datetime.now(UTC) - timedelta(days=3000)
+    old = make_authority("Gantry fleet bots", now=then)
+    new = renew_authority(old)
+    assert new.key_pem == old.key_pem
+    assert days_left(new.certificate_pem) == pytest.approx(3649, abs=0.1)
+    assert days_left(old.certificate_pem) == pytest.approx(649, abs=0.1)
+    before = issue(old, NAMES[0], dns_names=NAMES)
+    after = issue(new, NAMES[0], dns_names=NAMES)
+    for trusted in (old, new):
+        store = Store([certificate(trusted)])
+        for leaf in (before, after):
+            verifier = PolicyBuilder().store(store).build_server_verifier(x509.DNSName(NAMES[0]))
+            assert verifier.verify(certificate(leaf), [])
+
+
+def test_an_end_is_told_to_the_second(authority: KeyPair) -> None:
+    assert datetime.fromisoformat(end_of(authority.certificate_pem)) == (
+        certificate(authority).not_valid_after_utc
+    )
 
 
 def test_a_clock_that_is_behind_still_accepts(authority: KeyPair) -> None:

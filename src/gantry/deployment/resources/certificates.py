@@ -6,17 +6,28 @@ from typing import Any
 import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
 
-from gantry.deployment.certificates import KeyPair, days_left, issue, make_authority
+from gantry.deployment.certificates import (
+    KeyPair,
+    days_left,
+    issue,
+    make_authority,
+    renew_authority,
+)
 from gantry.deployment.resources.kept import kept_in
 
 AUTHORITY_FILE = "certificate-authority.pem"
 # A certificate that has less time left is issued anew by the next `up`.
 RENEW_DAYS = 275
+# The authority's own: devices have so long to be given the new one, and no leaf outlives it.
+AUTHORITY_RENEW_DAYS = 1095
 CERTIFICATE_BEGIN = "-----BEGIN CERTIFICATE-----"
 
 
 class CertificateAuthorityProvider(ResourceProvider):
-    """Makes an authority once, and adopts it from the fleet's volume ever after."""
+    """Makes an authority once, and adopts it from the fleet's volume ever after.
+
+    Its key and its name never change; its certificate is renewed long before it ends.
+    """
 
     serialize_as_secret_always = False
 
@@ -26,19 +37,35 @@ class CertificateAuthorityProvider(ResourceProvider):
         Raises:
             KeptError: the volume could not be read or written.
         """
+        return CreateResult(str(props["common_name"]), self._adopted(props))
+
+    def diff(self, _id: str, olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
+        """Devices trust this one authority: no setting makes another, only its time runs out."""
+        return DiffResult(changes=days_left(str(olds["certificate_pem"])) < AUTHORITY_RENEW_DAYS)
+
+    def update(self, _id: str, _olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
+        """Renew its certificate.
+
+        Raises:
+            KeptError: the volume could not be read or written.
+        """
+        return UpdateResult(self._adopted(news))
+
+    @staticmethod
+    def _adopted(props: dict[str, Any]) -> dict[str, Any]:
         with kept_in(str(props["volume"])) as kept:
             text = kept.read(AUTHORITY_FILE)
-            if text is None:
-                made = make_authority(str(props["common_name"]))
-                text = made.key_pem + made.certificate_pem
-                kept.write(AUTHORITY_FILE, text)
-        key_pem, begin, rest = text.partition(CERTIFICATE_BEGIN)
-        outs = {**props, "key_pem": key_pem, "certificate_pem": begin + rest}
-        return CreateResult(str(props["common_name"]), outs)
+            found = _pair(text) if text else make_authority(str(props["common_name"]))
+            if days_left(found.certificate_pem) < AUTHORITY_RENEW_DAYS:
+                found = renew_authority(found)
+            if (now := found.key_pem + found.certificate_pem) != text:
+                kept.write(AUTHORITY_FILE, now)
+        return {**props, "key_pem": found.key_pem, "certificate_pem": found.certificate_pem}
 
-    def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
-        """Devices trust this one authority: no setting makes another."""
-        return DiffResult(changes=False)
+
+def _pair(text: str) -> KeyPair:
+    key_pem, begin, rest = text.partition(CERTIFICATE_BEGIN)
+    return KeyPair(key_pem, begin + rest)
 
 
 class CertificateProvider(ResourceProvider):

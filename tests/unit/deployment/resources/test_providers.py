@@ -12,8 +12,10 @@ import pytest
 from docker.errors import APIError, NotFound
 
 from gantry.deployment import volumes
-from gantry.deployment.certificates import KeyPair, issue
+from gantry.deployment.certificates import KeyPair, days_left, issue, make_authority
 from gantry.deployment.resources.certificates import (
+    AUTHORITY_FILE,
+    AUTHORITY_RENEW_DAYS,
     RENEW_DAYS,
     CertificateAuthorityProvider,
     CertificateProvider,
@@ -139,6 +141,23 @@ def test_a_certificate_with_other_names_is_issued_anew_in_place(issued: dict[str
     updated = CertificateProvider().update("x", issued, news).outs
     assert updated
     assert updated["certificate_pem"] != issued["certificate_pem"]
+
+
+def test_an_authority_is_renewed_in_time_and_kept(volume: str) -> None:
+    provider, props = CertificateAuthorityProvider(), {"common_name": "bots", "volume": volume}
+    then = datetime.now(UTC) - timedelta(days=3650 - AUTHORITY_RENEW_DAYS + 1)
+    old = make_authority("bots", now=then)
+    with kept_in(volume) as kept:
+        kept.write(AUTHORITY_FILE, old.key_pem + old.certificate_pem)
+    olds = {**props, "key_pem": old.key_pem, "certificate_pem": old.certificate_pem}
+    assert provider.diff("bots", olds, props).changes is True
+    renewed = provider.update("bots", olds, props).outs
+    assert renewed
+    assert renewed["key_pem"] == old.key_pem
+    assert days_left(renewed["certificate_pem"]) == pytest.approx(3649, abs=0.1)
+    # The next `up` leaves it alone, with or without a state.
+    assert provider.diff("bots", renewed, props).changes is False
+    assert outs(provider, props) == renewed
 
 
 def test_a_certificate_is_issued_anew_before_it_expires(issued: dict[str, Any]) -> None:

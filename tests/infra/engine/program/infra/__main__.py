@@ -6,6 +6,8 @@ import pulumi
 import pulumi_docker as docker
 from dynamics import File  # type: ignore[import-not-found]
 
+from gantry.deployment.resources.certificates import Certificate, CertificateAuthority
+
 config = pulumi.Config()
 prefix = pulumi.get_stack()
 label = docker.ContainerLabelArgs(label="gantry.test", value=prefix)
@@ -77,6 +79,21 @@ cloud = Cloud()
 extra = config.get("extra")
 if extra == "second":
     docker.Volume("second", name=f"{prefix}-second")
+if extra == "certificates":
+    kept = docker.Volume("kept", name=f"{prefix}-kept")
+    authority = CertificateAuthority("authority", common_name="bots", volume=kept.name)
+    leaf = Certificate("leaf", authority=authority, common_name="vpn.bots", dns_names=["vpn.bots"])
+    files = {"tls.crt": leaf.certificate_pem, "ca.crt": authority.certificate_pem}
+    docker.Container(
+        "server",
+        name=f"{prefix}-server",
+        image=config.require("image"),
+        uploads=[
+            docker.ContainerUploadArgs(file=f"/etc/{name}", content=text)
+            for name, text in files.items()
+        ],
+        must_run=True,
+    )
 if extra == "protected":
     docker.Volume("second", name=f"{prefix}-second", opts=pulumi.ResourceOptions(protect=True))
 if extra == "unknown type":

@@ -18,8 +18,12 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(os.environ.get("GANTRY_VPN_FOLDER", "/run/gantry/vpn"))
+# Of the supervisor's door: SUPERVISOR_VPN_CONTROL is false. The unit has it as a condition.
+SWITCHED_OFF = FOLDER.parent / "off" / "vpn"
 UNIT = "gantry-vpn.service"
 DEFAULT_PORT = 443
+# Of a certificate's common name, in characters (RFC 5280: ub-common-name).
+COMMON_NAME = 64
 PUBLIC_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 # A name, or an address of either kind.
 HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?|[0-9A-Fa-f:]{2,39}")
@@ -100,7 +104,9 @@ def files_of(config: Mapping[str, Any]) -> dict[str, str]:
     return {
         "auth": f"{config['uuid']}\n{config['deviceApiKey']}\n",
         "ca.crt": authority,
-        "remote.conf": f"remote {host} {port}\nca {trusted}\n",
+        # By name: other servers have certificates of the same authority, or of a public one.
+        "remote.conf": f"remote {host} {port}\nca {trusted}\n"
+        f"verify-x509-name {host[:COMMON_NAME]} name\n",
     }
 
 
@@ -130,7 +136,7 @@ def switch_on(files: Mapping[str, str]) -> bool:
 
 def switch_off() -> bool:
     """Remove what the unit reads; whether there was any."""
-    paths = [FOLDER / name for name in ("remote.conf", "auth", "ca.crt", "pause")]
+    paths = [FOLDER / name for name in ("remote.conf", "auth", "ca.crt", "pause", "retry.conf")]
     there = [each for each in paths if each.exists()]
     for each in there:
         each.unlink()
@@ -160,7 +166,11 @@ def main() -> int:
         files = files_of(config)
         if switch_on(files):
             systemctl("restart")
-            print(f"vpn: connects to {files['remote.conf'].split()[1]}")
+            server = files["remote.conf"].split()[1]
+            if SWITCHED_OFF.exists():
+                print(f"vpn: {server}, once SUPERVISOR_VPN_CONTROL switches it on again")
+            else:
+                print(f"vpn: connects to {server}")
     except SettingError as error:
         print(f"vpn: {error}", file=sys.stderr)
         return 1

@@ -61,7 +61,8 @@ def test_what_openvpn_is_told() -> None:
     assert hook.files_of(REGISTERED) == {
         "auth": f"0123456789abcdef0123456789abcdef\n{KEY}\n",
         "ca.crt": PEM,
-        "remote.conf": "remote vpn.devbots.gantry.internal 443\nca ca.crt\n",
+        "remote.conf": "remote vpn.devbots.gantry.internal 443\nca ca.crt\n"
+        "verify-x509-name vpn.devbots.gantry.internal name\n",
     }
 
 
@@ -75,6 +76,7 @@ def test_without_an_authority_of_its_own_the_public_ones_are_trusted() -> None:
     files = hook.files_of(REGISTERED | {"balenaRootCA": "", "vpnPort": None})
     assert files["remote.conf"] == (
         "remote vpn.devbots.gantry.internal 443\nca /etc/ssl/certs/ca-certificates.crt\n"
+        "verify-x509-name vpn.devbots.gantry.internal name\n"
     )
 
 
@@ -178,6 +180,31 @@ def test_a_bad_value_leaves_what_is(device: Device) -> None:
     assert (status, said, asked) == (1, "", [])
     assert wrong == "vpn: vpnPort is 70000: give a number from 1 to 65535\n"
     assert (device.folder / "remote.conf").exists()
+
+
+def test_another_authority_is_taken(device: Device) -> None:
+    device.apply(REGISTERED)
+    both = base64.b64encode(f"{PEM}{PEM}".encode()).decode()
+    status, _, _, asked = device.apply(REGISTERED | {"balenaRootCA": both})
+    assert (status, asked) == (0, ["restart --no-block gantry-vpn.service"])
+    assert (device.folder / "ca.crt").read_text() == PEM * 2
+
+
+def test_what_the_supervisor_has_off_is_said(device: Device) -> None:
+    """The unit's own condition keeps it off: systemd starts nothing then."""
+    mark = device.folder.parent / "off" / "vpn"
+    mark.parent.mkdir(parents=True)
+    mark.touch()
+    said = "vpn: vpn.devbots.gantry.internal, once SUPERVISOR_VPN_CONTROL switches it on again\n"
+    assert device.apply(REGISTERED)[:2] == (0, said)
+    unit = HOOK.parents[1] / "templates" / "gantry-vpn.service.j2"
+    assert "\nConditionPathExists=!/run/gantry/off/vpn\n" in unit.read_text()
+
+
+def test_a_name_that_is_too_long_for_a_certificate_is_cut_as_there() -> None:
+    name = "vpn." + "a" * 100 + ".example"
+    files = hook.files_of(REGISTERED | {"vpnEndpoint": name})
+    assert f"verify-x509-name {name[:64]} name\n" in files["remote.conf"]
 
 
 def test_in_a_chroot_nothing_is_started(device: Device) -> None:

@@ -151,6 +151,22 @@ def test_a_service_is_switched(host: DeviceHost, door: HostDoor) -> None:
     ]
 
 
+def test_what_is_off_is_marked_for_the_units_of_the_host(host: DeviceHost, door: HostDoor) -> None:
+    mark = door.home / "run/off/vpn"
+    for _ in range(2):
+        asyncio.run(host.switch("vpn", False))
+        assert mark.exists()
+    asyncio.run(host.switch("discovery", True))
+    assert mark.exists()
+    for _ in range(2):
+        asyncio.run(host.switch("vpn", True))
+        assert not mark.exists()
+    mark.parent.rmdir()
+    mark.parent.touch()
+    with pytest.raises(HostError, match=r"off/vpn cannot be written: (File exists|Not a dir)"):
+        asyncio.run(host.switch("vpn", False))
+
+
 async def _read(host: DeviceHost, query: JournalQuery) -> bytes:
     return b"".join([piece async for piece in host.journal(query)])
 

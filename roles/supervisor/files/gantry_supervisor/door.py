@@ -23,6 +23,9 @@ REQUEST_LIMIT = 4096
 REQUEST_SECONDS = 10.0
 DEVICE = Path(os.environ.get("GANTRY_DEVICE", "/etc/gantry/device.json"))
 HOSTNAME = Path(os.environ.get("GANTRY_HOSTNAME", "/etc/hostname"))
+# A file here for each service that is off: units have it as a condition, so that nothing else of
+# the host, such as new settings, starts them. Gone with a boot.
+OFF = Path(os.environ.get("GANTRY_RUN", "/run/gantry")) / "off"
 # Of systemctl(1), in seconds: systemd answers at once or not at all.
 COMMAND_SECONDS = 20.0
 PIECE = 64 * 1024
@@ -194,8 +197,20 @@ def service(connection: socket.socket, request: Mapping[str, Any]) -> None:
     units = SERVICES.get(str(request.get("name")))
     if units is None or not isinstance(request.get("on"), bool):
         raise DoorError(f"give name, one of {', '.join(SERVICES)}, and on, true or false")
+    _mark(OFF / str(request["name"]), off=not request["on"])
     _systemctl("--no-block", "start" if request["on"] else "stop", *units)
     _answer(connection)
+
+
+def _mark(path: Path, off: bool) -> None:
+    try:
+        if off:
+            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            path.touch(mode=0o644)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise DoorError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def journal_command(request: Mapping[str, Any]) -> list[str]:

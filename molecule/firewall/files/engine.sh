@@ -24,9 +24,11 @@ docker run --detach --name networked --network applications application /usr/loc
 
 ip netns add cloud
 ip link add resin-vpn type veth peer name far netns cloud
-ip address add 100.64.0.2/30 dev resin-vpn
+ip address add 100.64.0.2/10 dev resin-vpn
 ip link set resin-vpn up
-ip -n cloud address add 100.64.0.1/30 dev far
+ip -n cloud address add 100.64.0.1/10 dev far
+# Another device, were the servers to let it through.
+ip -n cloud address add 100.64.0.3/10 dev far
 ip -n cloud link set far up
 
 iptables-save | grep -v '^#' | sed 's/\[[0-9:]*\]//' > /var/tmp/engine-rules

@@ -15,11 +15,11 @@ OPEN = {
 }
 PROBE = """
 import json, socket, sys
-address, tcp, udp = json.loads(sys.argv[1])
+address, tcp, udp, source = json.loads(sys.argv[1])
 found = {"tcp": [], "udp": [], "silent": []}
 for port in tcp:
     try:
-        with socket.create_connection((address, port), 4) as plug:
+        with socket.create_connection((address, port), 4, source and (source, 0)) as plug:
             plug.sendall(b"said")
             if plug.recv(4) == b"said":
                 found["tcp"].append(port)
@@ -32,6 +32,8 @@ for port in udp:
     with socket.socket(info[0], socket.SOCK_DGRAM) as plug:
         plug.settimeout(4)
         try:
+            if source:
+                plug.bind((source, 0))
             plug.connect((info[4][0], port, *info[4][2:]))
             plug.send(b"said")
             if plug.recv(4) == b"said":
@@ -42,9 +44,9 @@ print(json.dumps(found))
 """
 
 
-def reach(where, command, address, tcp=TCP, udp=UDP):
+def reach(where, command, address, tcp=TCP, udp=UDP, source=None):
     """Ports of an address that answer to who runs `command` (a Python) on `where`."""
-    asked = json.dumps([address, tcp, udp])
+    asked = json.dumps([address, tcp, udp, source])
     found = json.loads(where.check_output(f"{command} -c %s %s", PROBE, asked))
     return set(found["tcp"]), set(found["udp"]), set(found["silent"])
 
@@ -105,11 +107,34 @@ def test_containers_reach_the_resolver_and_the_supervisor(on, container):
     assert (tcp, udp) == (everybodys[0] | {48484}, everybodys[1])
 
 
-def test_the_cloud_side_reaches_the_supervisor(on):
+CLOUD = "ip netns exec cloud python3"
+
+
+def test_the_cloud_side_reaches_every_tcp_port_and_what_containers_publish(on):
     host = on("firewall-production")
-    tcp, udp, _ = reach(host, "ip netns exec cloud python3", "100.64.0.2")
-    everybodys = OPEN["firewall-production"]
-    assert (tcp, udp) == (everybodys[0] | {48484}, everybodys[1])
+    tcp, udp, silent = reach(host, CLOUD, "100.64.0.2", [*TCP, 8888], source="100.64.0.1")
+    assert (tcp, udp, silent) == ({*TCP, 8888}, set(), set())
+    assert host.run("ip netns exec cloud ping -c 1 -W 2 -I 100.64.0.1 100.64.0.2").rc == 0
+
+
+def test_nobody_else_reaches_anything_by_the_tunnel(on):
+    """Neither what is open to the network, nor published ports."""
+    host = on("firewall-production")
+    tcp, udp, silent = reach(host, CLOUD, "100.64.0.2", [*TCP, 8888], source="100.64.0.3")
+    assert (tcp, udp, silent) == (set(), set(), set())
+    assert host.run("ip netns exec cloud ping -c 1 -W 2 -I 100.64.0.3 100.64.0.2").rc == 1
+
+
+def test_the_tunnel_leads_to_the_device_alone(on):
+    """Not to its resolver, its containers by their own addresses, or its other addresses."""
+    host = on("firewall-production")
+    container = host.check_output(
+        "docker inspect --format '{{.NetworkSettings.IPAddress}}' published"
+    )
+    for address in ("10.114.102.1", container, address_of(host)):
+        host.check_output(f"ip -n cloud route replace {address}/32 via 100.64.0.2")
+        tcp, udp, silent = reach(host, CLOUD, address, source="100.64.0.1")
+        assert (address, tcp, udp, silent) == (address, set(), set(), set())
 
 
 def test_published_ports_are_reached(on, neighbour):

@@ -58,7 +58,8 @@ class Surroundings:
     `variables` are the device's, of its target. `update` asks for the target and looks at the
     engine now: if forced, no lock keeps the update away; if cancelled, downloads under way end.
     `hold` has the locks of all applications while it lasts, or raises; it is given whether forced.
-    `rekey` gives new keys to containers that have old ones. `returns` are the states that the
+    `rekey` gives new keys to containers that have old ones; `changed` has the api told what is new
+    of the device. `returns` are the states that the
     device may come back to from the one it is held to; it raises ActionError where nobody knows.
     """
 
@@ -67,6 +68,7 @@ class Surroundings:
     interventions: Interventions
     update: Callable[[bool, bool], None]
     rekey: Callable[[], None]
+    changed: Callable[[], None]
     returns: Callable[[], Iterable[DesiredState]]
     engine: Engine
     host: Host
@@ -196,10 +198,12 @@ class Actions:
                 _LOG.info("volume %s is in use: %s", name, error)
 
     async def regenerate_key(self, scope: Scope) -> str:
-        """Another key for whoever asks; containers that have the old one are started anew, a moment
-        later, for the one that asks may be among them."""
+        """Another key for whoever asks. Containers that have the old one are started anew, a moment
+        later, for the one that asks may be among them; the api is told the one that is its own."""
         key = await self._around.keys.regenerate(scope)
-        if scope != EVERYTHING:
+        if scope == EVERYTHING:
+            self._around.changed()
+        else:
             self._later(_KEY_DELAY, self._around.rekey)
         return key
 

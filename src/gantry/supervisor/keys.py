@@ -56,6 +56,11 @@ class KeyRing:
         """The key of each application, by its id."""
         return dict(self._applications)
 
+    @property
+    def everything(self) -> str:
+        """The key that opens everything: the api is told it, which calls by the tunnel."""
+        return self._everything
+
     def scope_of(self, key: str) -> Scope | None:
         """What this key opens; None for a key that is nobody's. Takes as long for every key."""
         found = EVERYTHING if _same(key, self._everything) else None

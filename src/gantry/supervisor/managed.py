@@ -120,6 +120,7 @@ class Managed:
             interventions=self._held.interventions,
             update=self.update,
             rekey=self._aiming.again,
+            changed=self._reporter.changed,
             returns=self._aiming.returns,
             engine=parts.engine,
             host=self.host,

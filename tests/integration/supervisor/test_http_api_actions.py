@@ -154,7 +154,7 @@ def test_a_device_whose_variable_overrides_locks_asks_nobody(api: Api, cloud: Cl
     assert service(api) != main
 
 
-def test_a_new_key_reaches_the_containers_that_have_the_old_one(api: Api) -> None:
+def test_a_new_key_reaches_the_containers_that_have_the_old_one(api: Api, cloud: Cloud) -> None:
     main, web = service(api), service(api, "web")
     old, all_of_it = api.key_of(), api.key
     answer = api.post("/v1/regenerate-api-key", key=old)
@@ -170,10 +170,13 @@ def test_a_new_key_reaches_the_containers_that_have_the_old_one(api: Api) -> Non
     api.settled()
     # The key that opens everything is in no container.
     main = service(api)
+    wait_until("the api has it", lambda: cloud.reported().get("api_secret") == all_of_it)
     newest = api.post("/v1/regenerate-api-key").text
     assert api.get("/v1/device", key=all_of_it).status_code == 401
     assert api.key == newest
     assert api.get("/v1/device").status_code == 200
+    wait_until("the api has the new one", lambda: cloud.reported()["api_secret"] == newest)
+    assert newest not in api.get("/v1/device").text
     time.sleep(2.0)
     assert service(api) == main
 

@@ -225,6 +225,7 @@ def test_what_was_refused_changed_nothing(on):
         "/etc/systemd/system/gantry-ssh.service",
         "/etc/systemd/system-generators",
         "/etc/systemd/logind.conf.d",
+        "/usr/local/lib/gantry/ssh-fleet-keys",
         "/usr/local/lib/gantry/ssh-host-keys",
         "/mnt/state/gantry/ssh",
     ):

@@ -131,7 +131,8 @@ def test_the_network_reaches_exactly_ssh(host, native):
         sets = {each["set"]["name"]: each["set"]["elem"] for each in loaded if "set" in each}
         assert sets == {"open_tcp": [22222], "open_udp": [5353]}
         chains = [each["chain"] for each in loaded if "chain" in each]
-        assert [each["policy"] for each in chains if each["name"] == "input"] == ["drop"]
+        begun = {each["hook"]: each["policy"] for each in chains if "hook" in each}
+        assert begun == {"input": "drop", "forward": "accept"}
 
 
 def test_mounts_are_exactly_these(host, native):

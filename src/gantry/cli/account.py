@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -41,6 +42,14 @@ def login(
         Path | None,
         typer.Option("--ca", metavar="FILE", help="Trust this certificate authority, and keep it."),
     ] = None,
+    proxy: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="The HTTP proxy of this site, kept for later; default: HTTPS_PROXY's, each time. "
+            '"" forgets it.',
+        ),
+    ] = None,
     fleet: FleetOption = None,
 ) -> None:
     """Log in to a fleet. Password and code are asked for, never given as arguments."""
@@ -52,14 +61,18 @@ def login(
     account = username or _ask_username()
     password = password_of(password_file, account, name)
     certificate = ca or session.ca_path(name)
-    with ApiClient(address, ca_file=certificate if ca or certificate.exists() else None) as client:
+    authority = certificate if ca or certificate.exists() else None
+    through = _proxy(name, proxy)
+    with ApiClient(address, ca_file=authority, proxy=through) as client:
         token = client.login(account, password)
         if lacks_second_factor(token):
             token = client.account.verify(code_of(code_file))
         user = client.whoami()
+        tunnel = client.tunnel_place()
     if ca:
         session.write_private(fleet_home(name) / "ca.crt", ca.read_text())
-    session.save(name, session.Session(address, user.username, token))
+    kept = session.Session(address, user.username, token, tunnel=tunnel, proxy=through)
+    session.save(name, kept)
     say(f"logged in to {name} ({address}) as {user.username}")
 
 
@@ -72,6 +85,18 @@ def _known_url(fleet: str) -> str:
             f"where is {fleet}? Say it once: `gantry login --fleet {fleet} --url https://api.…:8443`"
         )
     return found
+
+
+def _proxy(fleet: str, given: str | None) -> str | None:
+    """The site's proxy as it was given, else the one that is kept."""
+    if given is None:
+        return session.load(fleet).proxy if fleet in session.logged_in() else None
+    parts = urlsplit(given)
+    if given and (parts.scheme != "http" or not parts.hostname):
+        raise UsageError(f"--proxy {given!r}: write http://proxy.example:3128")
+    if parts.password:
+        raise UsageError("--proxy with a password: command lines are seen; set HTTPS_PROXY instead")
+    return given or None
 
 
 def _ask_username() -> str:

@@ -1,7 +1,5 @@
 """`gantry api-key`: keys for programs and devices; those for git are `gantry key`."""
 
-import re
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -9,12 +7,11 @@ import typer
 
 from gantry.cli.context import FleetOption, JsonOption, client_of, complete_device
 from gantry.cli.output import moment, print_json, print_table, say
+from gantry.cli.times import end_of
 from gantry.client import session
 from gantry.client.errors import UsageError
 
 key_app = typer.Typer(help="API keys, for programs.", no_args_is_help=True)
-
-_UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 
 
 def register(app: typer.Typer) -> None:
@@ -50,7 +47,7 @@ def create(
     """
     if application and device:
         raise UsageError("a key is of an application or of a device: name one")
-    until = _moment(expires)
+    until = end_of(expires)
     with client_of(ctx, fleet) as client:
         if device:
             kind, owner = "device", client.device(device).id
@@ -64,27 +61,6 @@ def create(
         return
     session.write_private(output.absolute(), f"{key}\n")
     say(f"{output}: the key {name}")
-
-
-def _moment(text: str | None) -> datetime | None:
-    """When a key ends: so long from now, or a day or time, local where it names no zone.
-
-    Raises:
-        UsageError: it is neither, or is over.
-    """
-    if text is None:
-        return None
-    now = datetime.now(UTC)
-    try:
-        if match := re.fullmatch(r"([0-9]{1,6})([hdw])", text):
-            until = now + int(match[1]) * _UNITS[match[2]]
-        else:
-            until = datetime.fromisoformat(text).astimezone()
-    except (ValueError, OverflowError) as error:
-        raise UsageError(f"{text!r} is no time: 30d, 12h, 2w or 2030-01-31 are") from error
-    if until <= now:
-        raise UsageError(f"{text} is over")
-    return until
 
 
 @key_app.command("list")

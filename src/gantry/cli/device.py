@@ -1,4 +1,5 @@
-"""`gantry device`: virtual devices on this machine, and the supervisor of real ones."""
+"""The part of `gantry device` that needs an engine: virtual devices on this machine, and the
+supervisor of real ones. `device_group` mounts it."""
 
 import json
 import subprocess
@@ -25,9 +26,9 @@ from gantry.deployment.virtual_device import DeviceError, DeviceSpec, UnknownDev
 from gantry.local import device_roads, supervisor_sync
 
 app = typer.Typer(
-    help="Virtual devices: containers on this machine that stand in for a Pi. "
-    "`sync` works on real devices.",
     no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 

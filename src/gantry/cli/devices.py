@@ -4,6 +4,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -25,9 +26,10 @@ from gantry.client.errors import UnreachableError, UsageError
 if TYPE_CHECKING:
     from gantry.client.records import Device
 
-COLUMNS = ("name", "uuid", "type", "fleet", "online", "release", "status", "progress")
+COLUMNS = ("name", "uuid", "type", "fleet", "online", "vpn", "release", "status", "progress")
 NO_DEVICES = "no devices: `gantry device run` starts one on this machine"
 WATCH_SECONDS = 2.0
+_SPANS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 STATUS_COLOURS = {
     "operational": "green",
     "updating": "yellow",
@@ -123,6 +125,7 @@ def _row(device: "Device") -> list[Text]:
         Text(device.device_type),
         Text(device.application),
         Text("yes", "green") if device.is_online else Text("no", "red"),
+        vpn_text(device, datetime.now(UTC)),
         Text(release_text(device)),
         coloured(device.status, STATUS_COLOURS),
         Text("" if device.progress is None else f"{device.progress} %"),
@@ -134,6 +137,17 @@ def _watched_row(device: "Device") -> "list[RenderableType]":
     if device.progress is not None:
         row[-1] = ProgressBar(100, device.progress, width=20)
     return row
+
+
+def vpn_text(device: "Device", now: datetime) -> Text:
+    """`up 3 h`: whether a device can be reached, and since when. Nothing: it never could."""
+    if device.vpn_since is None:
+        return Text("")
+    seconds = (now - datetime.fromisoformat(device.vpn_since)).total_seconds()
+    span = next(
+        (f"{seconds // size:.0f} {unit}" for unit, size in _SPANS if seconds >= size), "now"
+    )
+    return Text(f"up {span}", "green") if device.is_vpn_connected else Text(f"down {span}", "red")
 
 
 def release_text(device: "Device") -> str:

@@ -36,7 +36,7 @@ def mount(
                 return []
 
     def run(ctx: typer.Context) -> Any:
-        program = ctx.parent.info_name if ctx.parent else None
+        program = ctx.parent.command_path if ctx.parent else None
         return load()([name, *ctx.args], prog_name=program)
 
     settings: dict[str, Any] = _PASS_ON | {"help_option_names": []}

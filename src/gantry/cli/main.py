@@ -12,9 +12,12 @@ import typer
 from gantry import __version__
 from gantry.cli import (
     account,
+    actions,
     api_keys,
     bundle,
     config,
+    cp,
+    device_group,
     devices,
     env,
     fleets,
@@ -23,7 +26,9 @@ from gantry.cli import (
     query,
     releases,
     second_factor,
+    ssh,
     tag,
+    tunnel,
 )
 from gantry.cli.context import Globals
 from gantry.client.errors import ClientError, ExitCode
@@ -91,15 +96,6 @@ def _stack() -> typer.Typer:
     return found
 
 
-def _device() -> typer.Typer:
-    from gantry.cli import device
-
-    found = typer.Typer(pretty_exceptions_enable=False, context_settings=HELP)
-    found.add_typer(device.app, name="device")
-    found.callback()(lambda: None)
-    return found
-
-
 def _push() -> typer.Typer:
     from gantry.cli import push
 
@@ -132,6 +128,11 @@ _MODULES = (
     api_keys,
     fleets,
     devices,
+    device_group,
+    actions,
+    ssh,
+    tunnel,
+    cp,
     releases,
     bundle,
     env,
@@ -142,13 +143,6 @@ _MODULES = (
 )
 for _module in _MODULES:
     _module.register(app)
-lazy.mount(
-    app,
-    "device",
-    "Virtual devices: containers on this machine that stand in for a Pi.",
-    _device,
-    "This machine",
-)
 lazy.mount(
     app,
     "push",

@@ -17,6 +17,7 @@ import httpx2
 
 from gantry.client import records, session
 from gantry.client.account import Account
+from gantry.client.actions import Actions
 from gantry.client.errors import ClientError, NotFoundError, UsageError
 from gantry.client.records import (
     Application,
@@ -43,7 +44,8 @@ _APPLICATION = {
 }
 _DEVICE = {
     "$select": "id,uuid,device_name,is_online,overall_status,overall_progress,ip_address,"
-    "os_version,supervisor_version,last_connectivity_event,update_status",
+    "os_version,supervisor_version,last_connectivity_event,update_status,is_connected_to_vpn,"
+    "last_vpn_event,is_web_accessible",
     "$expand": "is_of__device_type($select=slug),belongs_to__application($select=slug),"
     "is_running__release($select=commit),should_be_running__release($select=commit),"
     "device_tag($select=tag_key,value;$orderby=tag_key asc)",
@@ -72,14 +74,16 @@ class ApiClient:
         logs_url: str | None = None,
         builder_url: str | None = None,
         fleet: str | None = None,
+        proxy: str | None = None,
     ) -> None:
-        """`ca_file`: the certificate authority to trust besides the system's.
+        """`ca_file`: the certificate authority to trust besides the system's. `proxy`: the site's.
 
         Raises:
             ClientError: that file cannot be read as certificates.
         """
-        self._http = Transport(url, token, ca_file, fleet)
+        self._http = Transport(url, token, ca_file, fleet, proxy)
         self.account = Account(self._http, self._rows)
+        self.actions = Actions(self._http, self._rows)
         self._logs_url = (logs_url or self.url).rstrip("/")
         self._builder_url = builder_url
 
@@ -138,7 +142,13 @@ class ApiClient:
             builder_url=fields["builderUrl"],
             logs_url=fields["logsUrl"],
             registry=fields["registry"],
+            tunnel=_tunnel(fields),
+            devices=fields.get("deviceUrlsBase", ""),
         )
+
+    def tunnel_place(self) -> str | None:
+        """`host:port` of the way to devices; None: the fleet has no VPN."""
+        return _tunnel(self._http.request("GET", "/config").json())
 
     def keys(self) -> list[PublicKey]:
         """The SSH keys of this user."""
@@ -220,6 +230,11 @@ class ApiClient:
             removed += len(self._rows("device", {"$select": "id"} | wanted))
             self._http.request("DELETE", "/v7/device", params=wanted)
         return removed
+
+    def set_web_accessible(self, device: Device, on: bool) -> None:
+        """Gives a device a public URL, or takes it away."""
+        body = {"is_web_accessible": on}
+        self._http.request("PATCH", f"/v7/device({device.id})", json=body)
 
     def set_target(self, application_id: int, release_id: int) -> None:
         """Makes a release the one that an application's devices should run."""
@@ -438,12 +453,22 @@ def open_fleet(fleet: str) -> ApiClient:
         logs_url=kept.logs_url,
         builder_url=kept.builder_url,
         fleet=fleet,
+        proxy=kept.proxy,
     )
     if session.age(fleet) > REFRESH_SECONDS:
         # The old one may do; if not, the command itself says what is wrong
         with contextlib.suppress(ClientError):
             session.save(fleet, replace(kept, token=client.refresh_token()))
     return client
+
+
+def _tunnel(fields: Mapping[str, Any]) -> str | None:
+    """`host:port` of a fleet's tunnels: its api tells a name, as the family's do, or a URL."""
+    told = fields.get("tunnelUrl")
+    if not told:
+        return None
+    parts = urlsplit(told if "//" in told else f"//{told}")
+    return f"{parts.hostname}:{parts.port or fields.get('vpnPort', 443)}"
 
 
 def _variables_of(owner: Application | Device) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from gantry.client.api_client import ApiClient
 from gantry.client.errors import NotFoundError, UsageError
 from gantry.client.records import Application, Device, Release
 from gantry.client.registry import Registry
-from gantry.client.transport import trust
+from gantry.client.trust import trust
 from gantry.contracts.bundle import Index
 from gantry.contracts.device_types import Architecture, device_type
 

@@ -53,7 +53,9 @@ class Application:
 @dataclass(frozen=True, slots=True)
 class Device:
     """A device; `commit` is what it runs, `target_commit` what it should run, `update_status` how
-    far it is with that (`rejected`: it went back to what it ran before)."""
+    far it is with that (`rejected`: it went back to what it ran before). `vpn_since`: since when it
+    is connected to the VPN, or is not; None: it never was. `is_web_accessible`: it has a public
+    URL."""
 
     id: int
     name: str
@@ -71,6 +73,9 @@ class Device:
     last_seen: str | None
     tags: Mapping[str, str]
     update_status: str | None = None
+    is_vpn_connected: bool = False
+    vpn_since: str | None = None
+    is_web_accessible: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +106,8 @@ class Variable:
 
 @dataclass(frozen=True, slots=True)
 class FleetConfig:
-    """Where the fleet's parts are."""
+    """Where the fleet's parts are. `tunnel`: `host:port` of the way to devices; None: the fleet has
+    no VPN. `devices`: the name under which devices have their public URLs."""
 
     fleet: str
     host: str
@@ -110,6 +116,8 @@ class FleetConfig:
     builder_url: str
     logs_url: str
     registry: str
+    tunnel: str | None = None
+    devices: str = ""
 
 
 def first(rows: list[dict[str, Any]] | None) -> dict[str, Any]:
@@ -151,6 +159,9 @@ def device(row: dict[str, Any]) -> Device:
         last_seen=row["last_connectivity_event"],
         tags={each["tag_key"]: each["value"] for each in row["device_tag"]},
         update_status=row["update_status"],
+        is_vpn_connected=bool(row["is_connected_to_vpn"]),
+        vpn_since=row["last_vpn_event"],
+        is_web_accessible=bool(row["is_web_accessible"]),
     )
 
 

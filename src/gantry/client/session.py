@@ -16,8 +16,9 @@ _FILE = "session.json"
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A login. `url` is the api's; the other two are where logs and builds are read if not at
-    their public names (a fleet without its proxy).
+    """A login. `url` is the api's; `logs_url` and `builder_url` are where logs and builds are read
+    if not at their public names (a fleet without its proxy). `tunnel`: `host:port` of the way to
+    devices. `proxy`: URL of the HTTP proxy of one's own site, where not HTTPS_PROXY's.
     """
 
     url: str
@@ -25,6 +26,8 @@ class Session:
     token: str
     logs_url: str | None = None
     builder_url: str | None = None
+    tunnel: str | None = None
+    proxy: str | None = None
 
 
 def ca_path(fleet: str) -> Path:

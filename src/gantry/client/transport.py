@@ -3,7 +3,6 @@
 `explained` and `trust` are for whoever else speaks to a fleet's servers.
 """
 
-import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from gantry.client.errors import (
     NotFoundError,
     UnreachableError,
 )
+from gantry.client.trust import trust
 
 TIMEOUT_SECONDS = 30.0
 STREAM_SILENCE_SECONDS = 45.0
@@ -31,9 +31,17 @@ class Transport:
     """Requests to one fleet's servers, under one user's token."""
 
     def __init__(
-        self, url: str, token: str | None, ca_file: Path | None, fleet: str | None
+        self,
+        url: str,
+        token: str | None,
+        ca_file: Path | None,
+        fleet: str | None,
+        proxy: str | None = None,
     ) -> None:
-        """Raises ClientError when `ca_file` cannot be read as certificates."""
+        """`proxy`: of one's own site; None: what HTTPS_PROXY says.
+
+        Raises ClientError when `ca_file` cannot be read as certificates.
+        """
         self.url = url.rstrip("/")
         self.token = token
         self._fleet = fleet
@@ -41,6 +49,7 @@ class Transport:
             verify=trust(ca_file),
             timeout=TIMEOUT_SECONDS,
             headers={"User-Agent": f"gantry/{__version__}"},
+            proxy=proxy,
         )
 
     def close(self) -> None:
@@ -74,17 +83,30 @@ class Transport:
         raise self._refusal(answer)
 
     @contextmanager
-    def stream(self, url: str, params: Mapping[str, str | int]) -> Iterator[Iterator[str]]:
-        """The lines of an answer, as they come.
+    def stream(
+        self,
+        url: str,
+        params: Mapping[str, str | int] | None = None,
+        *,
+        body: Any = None,
+        silence: float | None = STREAM_SILENCE_SECONDS,
+    ) -> Iterator[Iterator[str]]:
+        """The lines of an answer, as they come. With a `body` (JSON) it is asked for by POST.
+        `silence`: seconds without a byte after which nobody is there; None: it may last.
 
         Raises:
             ClientError: as `request`, at the beginning and while lines are read.
         """
-        timeout = httpx2.Timeout(TIMEOUT_SECONDS, read=STREAM_SILENCE_SECONDS)
+        timeout = httpx2.Timeout(TIMEOUT_SECONDS, read=silence)
         with (
             explained(url),
             self._client.stream(
-                "GET", url, params=dict(params), headers=self._headers(), timeout=timeout
+                "GET" if body is None else "POST",
+                url,
+                params=dict(params or {}),
+                json=body,
+                headers=self._headers(),
+                timeout=timeout,
             ) as answer,
         ):
             if answer.status_code != 200:
@@ -139,23 +161,13 @@ def explained(url: str) -> Iterator[None]:
         raise UnreachableError(f"the connection to {where} broke: {reason}") from error
 
 
-def trust(ca_file: Path | None) -> ssl.SSLContext:
-    """Trust in the system's authorities and in this one. Raises ClientError for a bad file."""
-    context = ssl.create_default_context()
-    if ca_file:
-        try:
-            context.load_verify_locations(ca_file)
-        except OSError as error:
-            raise ClientError(
-                f"{ca_file} holds no certificate that can be read: {error}"
-            ) from error
-    return context
-
-
 def _sentence(answer: httpx2.Response) -> str:
     try:
         fields = answer.json()
-        return str(fields.get("error") or fields["detail"])
+        # `Error` and `message` are the supervisor's, whose answers are passed on.
+        return str(
+            fields.get("error") or fields.get("Error") or fields.get("message") or fields["detail"]
+        )
     except (ValueError, KeyError, TypeError, AttributeError):
         text = answer.text.strip().splitlines()
         detail = f": {text[0][:200]}" if text and "<" not in text[0] else ""

@@ -99,7 +99,7 @@ def test_completion(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "proposals"),
     [
-        ("gantry device r", ["run", "refresh"]),
+        ("gantry device re", ["restart", "reboot", "refresh"]),
         ("gantry device run --mount", ["--mount-source"]),
         ("gantry up t", ["testingbots"]),
         ("gantry preview --j", ["--json"]),

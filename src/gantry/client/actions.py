@@ -35,7 +35,8 @@ class ActionStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """Something to be done by a device. Times are ISO 8601, UTC; `result` is a sentence."""
+    """Something to be done by a device. Times are ISO 8601, UTC. `result` is what its supervisor
+    answered with `result_status` (of HTTP), or why it did not."""
 
     id: int
     device: str
@@ -70,7 +71,7 @@ class Actions:
 
     def create(self, device: Device, wish: Wish, expires_at: str | None = None) -> Action:
         """Have it done when the device is in reach: now, or until `expires_at` (ISO 8601)."""
-        parameters: dict[str, Any] = {"serviceName": wish.service} if wish.service else {}
+        parameters: dict[str, Any] = {"service": wish.service} if wish.service else {}
         parameters |= {"force": True} if wish.force else {}
         body: dict[str, Any] = {
             "device": device.id,
@@ -122,18 +123,19 @@ def _action(row: Mapping[str, Any]) -> Action:
     """From a row of `device_action` with its expansion."""
     device = first(row["device"])
     parameters = row["parameters"] or {}
+    result = row["result"] or {}
     return Action(
         id=row["id"],
         device=device.get("device_name", ""),
         device_uuid=device.get("uuid", ""),
         action=row["action"],
-        service=parameters.get("serviceName"),
+        service=parameters.get("service"),
         force=bool(parameters.get("force")),
         status=row["status"],
         created_at=row["created_at"],
         expires_at=row["expires_at"],
         started_at=row["started_at"],
         ended_at=row["ended_at"],
-        result_status=row["result_status"],
-        result=row["result"],
+        result_status=result.get("status"),
+        result=result.get("text"),
     )

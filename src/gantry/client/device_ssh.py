@@ -29,7 +29,8 @@ c=$("$e" ps -q --no-trunc -f label={Label.SUPERVISED} -f "label={Label.SERVICE_N
 c=$(printf '%s\\n' "$c" | head -n 1)
 if [ -z "$c" ]; then
   r=$("$e" ps -f label={Label.SUPERVISED} --format '{{{{.Label "{Label.SERVICE_NAME}"}}}}')
-  r=$(printf %s "$r" | sort -u | tr '\\n' ' ')
+  r=$(printf '%s\\n' "$r" | sort -u | tr '\\n' ' ')
+  r=${{r% }}
   echo "gantry: service $1 does not run here; ${{r:+these run: }}${{r:-none runs}}" >&2
   exit {NOT_HERE}
 fi

@@ -25,6 +25,14 @@ from tests.integration.api.conftest import (
     postgres,
     running,
 )
+from tests.integration.cli.remote_world import (
+    DeviceHost,
+    device_host,
+    make_key,
+    set_online,
+    tunnel_server,
+)
+from tests.integration.cli.tunnel_server import TunnelServer
 from tests.integration.logs.conftest import Authority, Nats, Service, nats
 
 __all__ = ["nats", "postgres"]
@@ -74,6 +82,16 @@ class Operator:
         found: list[dict[str, object]] = json.loads(self.run(*arguments, "--json"))
         return found
 
+    @property
+    def session(self) -> Path:
+        """The file that `gantry login` writes."""
+        return self.home / "gantry" / "devbots" / "session.json"
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment of what they start."""
+        return self._environment()
+
     def _environment(self) -> dict[str, str]:
         passed_on = ("PATH", "LANG", "PYTHONPATH")
         kept = {name: os.environ[name] for name in passed_on if name in os.environ}
@@ -90,9 +108,12 @@ class Operator:
             *("login", username, "--url", self.url, "--password-file", "-"),
             stdin=f"{password or ADMIN_PASSWORD}\n",
         )
-        path = self.home / "gantry" / "devbots" / "session.json"
-        session = json.loads(path.read_text()) | {"logs_url": logs.url}
-        path.write_text(json.dumps(session))
+        self.change_session(logs_url=logs.url)
+
+    def change_session(self, **fields: str | None) -> None:
+        """Other settings in what `gantry login` has kept; None: without."""
+        session = json.loads(self.session.read_text()) | fields
+        self.session.write_text(json.dumps({k: v for k, v in session.items() if v is not None}))
 
 
 class DeviceOfTests:
@@ -151,26 +172,90 @@ def logs(api: Api, nats: Nats, tmp_path_factory: pytest.TempPathFactory) -> Iter
         running.stop()
 
 
-@pytest.fixture
-def operator(api: Api, logs: Service, tmp_path: Path) -> Operator:
+def make_operator(api: Api, logs: Service, home: Path) -> Operator:
     """Somebody who is logged in as a new user with an application `robots`."""
     admin = api.login()
     name = f"user{secrets.token_hex(4)}"
     made = admin.post("/v7/user", json={"username": name, "password": "long enough"})
     assert made.status_code == 201, made.text
-    person = Operator(tmp_path, api.url)
+    person = Operator(home, api.url)
     person.login(logs, name, "long enough")
     person.run("fleets", "create", "robots")
     return person
 
 
+def fleet_of(api: Api, operator: Operator) -> Fleet:
+    """The application of `operator`, for what devices and the builder do."""
+    session = json.loads(operator.session.read_text())
+    return Fleet(api, api.client(session["token"]), f"{session['username']}/robots")
+
+
+@pytest.fixture
+def operator(api: Api, logs: Service, tmp_path: Path) -> Operator:
+    return make_operator(api, logs, tmp_path)
+
+
 @pytest.fixture
 def robots(api: Api, operator: Operator) -> Fleet:
-    """The application of `operator`, for what devices and the builder do."""
-    session = json.loads((operator.home / "gantry" / "devbots" / "session.json").read_text())
-    return Fleet(api, api.client(session["token"]), f"{session['username']}/robots")
+    return fleet_of(api, operator)
 
 
 @pytest.fixture
 def device(robots: Fleet, logs: Service) -> DeviceOfTests:
     return DeviceOfTests(robots, logs, f"robot-{secrets.token_hex(3)}")
+
+
+@pytest.fixture(scope="session")
+def host() -> Iterator[DeviceHost]:
+    with device_host() as started:
+        yield started
+
+
+@dataclass
+class Remote:
+    """A device that is reached through its fleet's tunnel server."""
+
+    operator: Operator
+    fleet: Fleet
+    name: str
+    uuid: str
+    host: DeviceHost
+    tunnels: TunnelServer
+    database_url: str
+
+    def set_online(self, online: bool) -> None:
+        """Whether the api believes that it is connected to the VPN."""
+        set_online(self.database_url, self.uuid, online)
+
+
+@pytest.fixture(scope="session")
+def resident(
+    api: Api, logs: Service, host: DeviceHost, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Remote]:
+    """One for all tests of such devices: its parts take long to make."""
+    person = make_operator(api, logs, tmp_path_factory.mktemp("operator"))
+    fleet = fleet_of(api, person)
+    name = f"robot-{secrets.token_hex(3)}"
+    made = fleet.register(device_name=name)
+    _, public = make_key(person.home / ".ssh")
+    person.run("key", "add", "-", stdin=f"{public}\n")
+    with tunnel_server(api.url, tmp_path_factory.mktemp("tunnels")) as (tunnels, port, authority):
+        (person.session.parent / "ca.crt").write_bytes(authority.read_bytes())
+        person.change_session(tunnel=f"localhost:{port}")
+        url = api.config["database_url"]
+        yield Remote(person, fleet, name, made.uuid, host, tunnels, url)
+
+
+@pytest.fixture
+def remote(resident: Remote) -> Iterator[Remote]:
+    """The operator's device, online; its host lets their key in, and their account has it."""
+    home = resident.operator.session.parent
+    kept = {name: (home / name).read_bytes() for name in ("session.json", "ca.crt")}
+    public = (resident.operator.home / ".ssh" / "id_ed25519.pub").read_text().strip()
+    resident.host.let_in(public)
+    resident.tunnels.reset({resident.uuid: resident.host.address})
+    resident.set_online(True)
+    yield resident
+    resident.operator.environment.clear()
+    for name, content in kept.items():
+        (home / name).write_bytes(content)

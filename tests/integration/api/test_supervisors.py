@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .conftest import Api, Fleet
+from .test_state import Stream
 
 
 def publish(api: Api, version: str, digest: str | None = None, **more: Any) -> int:
@@ -61,6 +62,43 @@ def test_a_supervisor_is_published_once_and_pinned(
     # It is everybody's to read, and nobody's to change.
     assert fleet.user.patch(f"/v7/release({first})", json={"note": "x"}).status_code == 404
     assert make_fleet().user.get(f"/v7/release({first})").json()["d"]
+
+
+def test_the_wanted_supervisor_is_part_of_the_target_and_announced(fleet: Fleet) -> None:
+    digest = f"sha256:{secrets.token_hex(32)}"
+    wanted = publish(fleet.api, "2.0.0", digest)
+    later = publish(fleet.api, "2.0.0")
+    device, other = fleet.register(), fleet.register()
+    stream = Stream(fleet.api, device)
+    stream.wait(1)
+    url = f"/device/v3/{device.uuid}/state"
+    first = device.client.get(url)
+    assert set(first.json()[device.uuid]) == {"name", "config", "apps"}
+    # One row, or all rows of a fleet.
+    for where in (f"({device.id})", f"?$filter=belongs_to__application eq {fleet.id}"):
+        body = {"should_be_managed_by__release": wanted}
+        assert fleet.user.patch(f"/v7/device{where}", json=body).is_success
+    stream.wait(2)
+    second = device.client.get(url)
+    assert stream.etags[1] == second.headers["ETag"] != first.headers["ETag"]
+    image = "registry.devbots.gantry.internal:8443/gantry/aarch64-supervisor"
+    assert second.json()[device.uuid]["supervisor"] == {
+        "image": f"{image}@{digest}",
+        "version": "2.0.0",
+    }
+    assert other.client.get(f"/device/v3/{other.uuid}/state").json()[other.uuid]["supervisor"]
+    # Another one of the same version; and older supervisors do not hear of it.
+    fleet.user.patch(f"/v7/device({device.id})", json={"should_be_managed_by__release": later})
+    stream.wait(3)
+    assert device.client.get(url).json()[device.uuid]["supervisor"]["version"] == "2.0.0+rev1"
+    assert set(device.client.get(f"/device/v2/{device.uuid}/state").json()["local"]) == {
+        "name",
+        "config",
+        "apps",
+    }
+    fleet.user.patch(f"/v7/device({device.id})", json={"should_be_managed_by__release": None})
+    stream.wait(4)
+    assert device.client.get(url).headers["ETag"] == stream.etags[3] == stream.etags[0]
 
 
 def test_only_the_builder_publishes_and_says_it_right(fleet: Fleet) -> None:

@@ -53,6 +53,15 @@ select
             where n.device = d.id group by n.installs__service
         ) of
     ) as device_service_variables,
+    (
+        select json_build_object(
+            'image', i.is_stored_at__image_location || '@' || i.content_hash,
+            'version', w.semver || coalesce('+rev' || nullif(w.revision, 0), ''))::text
+        from release w
+        join release_image p on p.is_part_of__release = w.id
+        join image i on i.id = p.image
+        where w.id = d.should_be_managed_by__release order by i.id limit 1
+    ) as supervisor,
     d.api_heartbeat_state, d.heartbeat_expires_at, now() as now
 from device d
 join application a on a.id = d.belongs_to__application
@@ -82,6 +91,8 @@ class TargetInputs:
     device_variables: str | None
     service_variables: str | None
     device_service_variables: str | None
+    # JSON: `image` by digest and `version`, where the device's supervisor is to be of a release.
+    supervisor: str | None
 
     @property
     def digest(self) -> bytes:

@@ -131,11 +131,14 @@ def _state(inputs: TargetInputs, release: ReleaseContents | None) -> dict[str, A
         "is_host": inputs.is_host,
         "releases": release_state(release, levels) if release else {},
     }
+    # Ours: the family has its supervisors among `apps`, which other supervisors of Gantry would run.
+    supervisor = {"supervisor": json.loads(inputs.supervisor)} if inputs.supervisor else {}
     return {
         inputs.uuid: {
             "name": inputs.device_name,
             "config": levels.configuration(),
             "apps": {inputs.application_uuid: application},
+            **supervisor,
         }
     }
 

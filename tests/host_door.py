@@ -1,6 +1,7 @@
 """A host's door without systemd: a listener that starts the real program for each connection, as
 gantry-host.socket does, and programs of the host that note what they were asked."""
 
+import json
 import os
 import socket
 import subprocess
@@ -30,8 +31,12 @@ class HostDoor:
         for folder in (self.path.parent, self._programs, home / "run", self.leds):
             folder.mkdir(parents=True, exist_ok=True)
         self.program("systemctl", SYSTEMCTL.format(calls=self._calls, home=home))
+        self.program("systemd-run", f'#!/bin/sh\necho "$@" >> "{home}/runs"\n')
         (home / "hostname").write_text("quiet-robot\n")
         (home / "device.json").write_text('{"variant": "production"}')
+        self.boot = home / "host-boot"
+        self.boot.mkdir()
+        self.engine = "/run/docker.sock"
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(self.path))
         self._listener.listen()
@@ -64,6 +69,17 @@ class HostDoor:
         return [each for each in lines if not each.startswith("is-active")]
 
     @property
+    def runs(self) -> list[str]:
+        """What systemd-run was told to run."""
+        noted = self.home / "runs"
+        return noted.read_text().splitlines() if noted.exists() else []
+
+    def ended(self, image: str, state: str, message: str) -> None:
+        """How an update of the supervisor ended, as the host's program leaves it."""
+        document = {"image": image, "state": state, "message": message}
+        (self.home / "run/supervisor-update.json").write_text(json.dumps(document))
+
+    @property
     def busy(self) -> int:
         """Requests that are being carried out."""
         return sum(each.poll() is None for each in self._children)
@@ -76,6 +92,8 @@ class HostDoor:
             "GANTRY_LEDS": str(self.leds),
             "GANTRY_HOSTNAME": str(self.home / "hostname"),
             "GANTRY_DEVICE": str(self.home / "device.json"),
+            "GANTRY_BOOT": str(self.boot),
+            "GANTRY_SUPERVISOR_SETTINGS": str(self.home / "supervisor.json"),
         }
         command = [sys.executable, "-s", "-m", "gantry_supervisor", "door"]
         while True:
@@ -84,6 +102,7 @@ class HostDoor:
             except OSError:
                 return
             with connection:
+                environment["GANTRY_ENGINE_SOCKET"] = self.engine
                 self._children.append(
                     subprocess.Popen(command, env=environment, stdin=connection.fileno())
                 )

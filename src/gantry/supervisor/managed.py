@@ -16,6 +16,7 @@ from gantry.supervisor.exposition import Sample
 from gantry.supervisor.fetch import Fetcher
 from gantry.supervisor.holding import Hearers, Holding
 from gantry.supervisor.host import Host
+from gantry.supervisor.host.door import Door
 from gantry.supervisor.host.hosting import Hosting
 from gantry.supervisor.keys import Scope
 from gantry.supervisor.local_service import LocalService
@@ -28,6 +29,7 @@ from gantry.supervisor.pulse import Pulse
 from gantry.supervisor.report import Reporter
 from gantry.supervisor.roomcheck import RoomCheck
 from gantry.supervisor.state import CurrentState
+from gantry.supervisor.succession import Hindrance, Succession
 from gantry.supervisor.tags import Tags
 from gantry.supervisor.telling import Telling
 from gantry.supervisor.tls import ssl_context
@@ -64,6 +66,14 @@ class Managed:
         )
         self._aiming = Aiming(
             parts, self._held, self._chores, self._reporter.changed, self._follow_variables
+        )
+        self._succession = Succession(
+            parts.store,
+            Door(parts.settings.host_door),
+            parts.journal,
+            self._hold_all,
+            self._hindrance,
+            lambda: self._hosting.variables.update_retry_seconds,
         )
         etag = await self._aiming.open()
         self._poller = Poller(parts.cloud, self._interval, self._aiming.receive, self._online, etag)
@@ -144,6 +154,7 @@ class Managed:
             "report": self._reporter.run,
             "tags": self.tags.run,
             "logs": lambda: self._parts.shipper.run(self._parts.cloud),
+            "succession": self._succession.run,
             **self._hosting.loops(),
         }
 
@@ -212,6 +223,20 @@ class Managed:
         self._hosting.follow(
             variables, self._poller, parts.cloud, self._metrics, self._reporter, parts.shipper
         )
+        if self._aiming.target is not None:
+            self._succession.follow(self._aiming.target.supervisor)
+
+    def _hindrance(self) -> Hindrance | None:
+        """What is in the way of another supervisor, beside locks."""
+        if self._aiming.local.active:
+            return Hindrance("local mode is on", is_firm=True)
+        if self._parts.offline.is_loading:
+            return Hindrance("a bundle is being loaded", is_firm=True)
+        if not self._reconciler.at_rest:
+            return Hindrance("an update is being applied", is_firm=False)
+        if self._aiming.rollback.is_trying:
+            return Hindrance("a release is on trial", is_firm=False)
+        return None
 
     def _interval(self) -> float:
         """Seconds between polls: the device's variable, else config.json."""
@@ -267,6 +292,10 @@ class Managed:
     async def samples(self, scope: Scope) -> list[Sample]:
         """See services.Services."""
         return await self._telling.samples(scope)
+
+    def succession(self) -> dict[str, Any]:
+        """See services.Services."""
+        return self._succession.view()
 
     def local(self) -> LocalService:
         """See services.Services."""

@@ -75,6 +75,8 @@ class Reconciler:
         self.current = CurrentState()
         self.busy_since: float | None = None
         self.looked = False
+        # Whether the last look found all as it must be, and nothing on its way there.
+        self.at_rest = False
         # Who hears the engine's events, and who names images that are kept though not wanted now.
         self.heard: Callable[[Mapping[str, Any]], None] = lambda _event: None
         self.kept_images: Callable[[], frozenset[str]] = frozenset
@@ -89,6 +91,7 @@ class Reconciler:
     def aim(self, desired: DesiredState) -> None:
         """There is a new desired state; steps towards the old one end at the next safe point."""
         self._desired = desired
+        self.at_rest = False
         self._wake.set()
 
     def wake(self) -> None:
@@ -175,6 +178,7 @@ class Reconciler:
         short_of_room = self._fetcher.short_of_room or self._executor.short_of_room
         owned = self._removable(short_of_room)
         steps = plan(self.current, desired, owned.images, owned.volumes, short_of_room)
+        self.at_rest = not steps and handing is None and self._desired is aim
         waits = [_LOOK_EVERY] if handing is None else [_LOOK_EVERY, handing]
         forced = self._interventions.forced(aim, self.current)
         permitted = await self._exclusion.permitted(steps, self.current, forced)

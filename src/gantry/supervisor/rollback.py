@@ -164,6 +164,11 @@ class Rollback:
         good = tuple(each.good for each in self._records.values() if each.good)
         return replace(self._target, apps=good)
 
+    @property
+    def is_trying(self) -> bool:
+        """Whether a release is on trial."""
+        return any(each.trial for each in self._records.values())
+
     def kept_images(self) -> frozenset[str]:
         """Images that no clean-up may take."""
         return trial.kept_images(self._target, self._records, self._rules)

@@ -41,5 +41,8 @@ class Services(Protocol):
     async def samples(self, scope: Scope) -> Iterable[Sample]:
         """The device's figures, of as much as this scope may see."""
 
+    def succession(self) -> dict[str, Any]:
+        """Which supervisor is to take this one's place, and how far that is."""
+
     def local(self) -> LocalService:
         """Local mode."""

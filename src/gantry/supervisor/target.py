@@ -47,16 +47,26 @@ class TargetApp:
 
 
 @dataclass(frozen=True, slots=True)
+class TargetSupervisor:
+    """The supervisor that is to run: its version, for people, and its image, by digest."""
+
+    version: str
+    image: str
+
+
+@dataclass(frozen=True, slots=True)
 class TargetState:
     """What a device should be: its name, its configuration variables and its applications.
 
-    `is_local`: the applications are a developer's, of local mode.
+    `is_local`: the applications are a developer's, of local mode. `supervisor` is ours; the family
+    has none, and where there is none any will do.
     """
 
     name: str
     config: Mapping[str, str]
     apps: tuple[TargetApp, ...]
     is_local: bool = False
+    supervisor: TargetSupervisor | None = None
 
 
 def read_target(document: Mapping[str, Any], uuid: str) -> TargetState:
@@ -78,6 +88,16 @@ def read_target(document: Mapping[str, Any], uuid: str) -> TargetState:
             # The host's own application is an update of the OS, which is not carried out here.
             if not wire.flag(wire.mapping(app, f"app {app_uuid}").get("is_host"))
         ),
+        supervisor=_supervisor(wire.mapping(device.get("supervisor"), "target: supervisor")),
+    )
+
+
+def _supervisor(document: Mapping[str, Any]) -> TargetSupervisor | None:
+    if not document:
+        return None
+    return TargetSupervisor(
+        version=wire.text(document.get("version"), "supervisor: version"),
+        image=wire.text(document.get("image"), "supervisor: image"),
     )
 
 

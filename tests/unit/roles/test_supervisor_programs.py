@@ -28,7 +28,7 @@ def module(name: str) -> ModuleType:
 
 container, engine, health = module("container"), module("engine"), module("health")
 run, settings, trial = module("run"), module("settings"), module("trial")
-update = module("update")
+update, asked = module("update"), module("asked")
 
 CONFIG = {"apiEndpoint": "https://api.devbots.gantry.internal:8443", "apiKey": "fleets"}
 ROLE_SETTINGS = settings.RoleSettings(version="0.1.0", architecture="aarch64")
@@ -49,6 +49,7 @@ def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setattr(settings, name, tmp_path / path)
     monkeypatch.setattr(trial, "TRIAL", tmp_path / "run/trial.json")
     monkeypatch.setattr(trial, "OUTCOME", tmp_path / "run/outcome.json")
+    monkeypatch.setattr(update, "RESULT", tmp_path / "run/update.json")
     (tmp_path / "data/supervisor/database.sqlite").write_text("old")
     return tmp_path
 
@@ -258,6 +259,100 @@ def test_no_update_is_asked_for_in_the_middle_of_another(device: Path) -> None:
     with pytest.raises(update.UpdateError, match="another update is under way, to new:2"):
         update._update(engine.Engine(str(device / "none.sock")), "newer:3", "", None, None)
     assert trial.pending() == begun
+
+
+NAME = "registry.devbots.gantry.internal:8443/gantry/aarch64-supervisor"
+WANTED = f"{NAME}@sha256:{'a' * 64}"
+
+
+@pytest.fixture
+def fleets(device: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A device of a fleet, as the role and config.json have it."""
+    settings.CONFIG.write_text(json.dumps(CONFIG))
+    monkeypatch.setattr(settings, "role_settings", lambda: ROLE_SETTINGS)
+    return device
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        f"{NAME}:0.2.0",  # another image tomorrow
+        f"{NAME}@sha256:abc",
+        f"{NAME}@sha256:{'a' * 64} --version=1",
+        f"registry.example/gantry/aarch64-supervisor@sha256:{'a' * 64}",
+        f"{NAME.replace('aarch64', 'amd64')}@sha256:{'a' * 64}",
+        "--version=0.2.0",
+        None,
+    ],
+)
+def test_only_the_fleets_supervisors_by_digest_are_asked_for(fleets: Path, image: object) -> None:
+    assert asked.checked(WANTED) == WANTED
+    with pytest.raises(asked.AskedError, match=f"only {NAME}@sha256:… is run here"):
+        asked.checked(image)
+
+
+def test_a_device_without_a_fleet_or_with_a_source_of_its_own_is_not_updated(fleets: Path) -> None:
+    settings.write_choice(settings.Choice({"source": "/opt/source"}))
+    with pytest.raises(asked.AskedError, match="is run from /opt/source"):
+        asked.checked(WANTED)
+    settings.CONFIG.write_text("{}")
+    with pytest.raises(asked.AskedError, match="names no fleet"):
+        asked.checked(WANTED)
+
+
+def test_an_update_that_is_asked_for_is_a_unit_of_its_own() -> None:
+    command = asked.command(WANTED)
+    assert command[0] == "systemd-run"
+    assert command[-2:] == ["/usr/local/sbin/gantry-supervisor-update", WANTED]
+    assert "--unit=gantry-supervisor-update.service" in command
+    assert "--collect" in command
+
+
+def test_an_image_that_is_not_to_be_had_is_a_result(
+    fleets: Path, answering: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, _ = answering(b'HTTP/1.0 404 No\r\n\r\n{"message": "manifest unknown"}\n')
+    monkeypatch.setattr(update, "Engine", lambda: client)
+    monkeypatch.setattr(settings, "PRELOAD", fleets / "preload")
+    assert update._told(WANTED, "", None, None) == 1
+    message = f"{WANTED} cannot be pulled: manifest unknown"
+    assert update.result() == update.Result(WANTED, "failed", message)
+    assert trial.pending() is None
+
+
+def test_an_image_that_came_back_is_a_result_of_its_own(
+    fleets: Path, answering: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """systemd's part, the restart of the unit, is that of a unit that tries and gives up."""
+    client, _ = answering(b'HTTP/1.0 200 OK\r\n\r\n{"Id": "new", "Image": "old"}\n')
+    monkeypatch.setattr(update, "Engine", lambda: client)
+    monkeypatch.setattr(settings, "PRELOAD", fleets / "preload")
+    monkeypatch.setattr(update, "_wait_for_health", lambda _port, _seconds: True)
+
+    def restart(verb: str) -> None:
+        assert verb == "restart"
+        begun = trial.begin(trial.pending())
+        trial.give_up(begun, settings.choice(), FLEETS, "it ended with status 1")
+
+    monkeypatch.setattr(update, "_systemctl", restart)
+    assert update._told(WANTED, "", None, None) == 1
+    found = update.result()
+    assert (found.image, found.state) == (WANTED, "returned")
+    assert "was not kept: it ended with status 1" in found.message
+    # The next one is not taken for this one's result.
+    monkeypatch.setattr(update, "_update", lambda *_: json.dumps(update.result()))
+    assert update._told(WANTED, "", None, None) == 0
+    assert update.result() == update.Result(WANTED, "updated", "null")
+
+
+def test_what_runs_already_under_another_name_is_not_tried(
+    fleets: Path, answering: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, _ = answering(b'HTTP/1.0 200 OK\r\n\r\n{"Id": "same", "Image": "same"}\n')
+    monkeypatch.setattr(settings, "PRELOAD", fleets / "preload")
+    said = update._update(client, WANTED, "", None, None)
+    assert said == f"{WANTED} runs already, as {FLEETS}"
+    assert trial.pending() is None
 
 
 @pytest.mark.parametrize("left", ["supervisor.before-update.new", "supervisor.failed"])

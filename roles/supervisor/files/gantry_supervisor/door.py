@@ -13,7 +13,8 @@ import select
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ SERVICES = {
     "vpn": ("gantry-vpn.service",),
     "discovery": ("avahi-daemon.socket", "avahi-daemon.service"),
 }
+# States of a unit that does something.
+BUSY = ("activating", "active", "deactivating", "reloading")
 # `--output` of journalctl(1).
 FORMATS = frozenset(
     (
@@ -114,7 +117,10 @@ def _systemctl(*arguments: str) -> str:
     Raises:
         DoorError: it refuses, or does not answer.
     """
-    command = ["systemctl", *arguments]
+    return _command("systemctl", *arguments)
+
+
+def _command(*command: str) -> str:
     try:
         done = subprocess.run(
             command, check=True, capture_output=True, text=True, timeout=COMMAND_SECONDS
@@ -213,6 +219,38 @@ def _mark(path: Path, off: bool) -> None:
         raise DoorError(f"{path} cannot be written: {error.strerror}") from error
 
 
+def supervisor(connection: socket.socket, _request: Mapping[str, Any]) -> None:
+    """Which image the supervisor's container is of, and how its last update ended."""
+    from gantry_supervisor import asked
+
+    # Asked first: what has ended by now has left its result by then.
+    is_busy = _is_active(asked.UNIT) in BUSY
+    with _told(asked.AskedError):
+        state = asked.state()
+    _answer(connection, **state, updating=is_busy or state["trying"])
+
+
+def update(connection: socket.socket, request: Mapping[str, Any]) -> None:
+    """Begin an update of the supervisor; `supervisor` tells how it ended."""
+    from gantry_supervisor import asked
+
+    with _told(asked.AskedError):
+        image = asked.checked(request.get("image"))
+    if _is_active(asked.UNIT) in BUSY:
+        raise DoorError("another update is under way: wait for it")
+    print(f"the supervisor has itself updated to {image}", flush=True)
+    _command(*asked.command(image))
+    _answer(connection)
+
+
+@contextmanager
+def _told(kind: type[Exception]) -> Iterator[None]:
+    try:
+        yield
+    except kind as error:
+        raise DoorError(str(error)) from error
+
+
 def journal_command(request: Mapping[str, Any]) -> list[str]:
     """journalctl's command line.
 
@@ -289,4 +327,6 @@ DOINGS: dict[str, Callable[[socket.socket, Mapping[str, Any]], None]] = {
     "service": service,
     "shutdown": shutdown,
     "signal": signal,
+    "supervisor": supervisor,
+    "update": update,
 }

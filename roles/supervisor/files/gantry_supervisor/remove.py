@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from gantry_supervisor import configure, files, settings, trial
+from gantry_supervisor import configure, files, settings, trial, update
 from gantry_supervisor.configure import UNIT
 from gantry_supervisor.engine import Engine, EngineError
 from gantry_supervisor.files import FileError
@@ -55,7 +55,7 @@ def _remove(engine: Engine, purge: bool, volumes: bool) -> list[str]:
     if purge:
         done += _images(engine, settings.registry_of(config))
         done += _data()
-    for path in (trial.TRIAL, trial.OUTCOME, settings.RUN / "supervisor-update.lock"):
+    for path in (trial.TRIAL, trial.OUTCOME, update.LOCK, update.RESULT):
         path.unlink(missing_ok=True)
     return [f"removed {each}" for each in done]
 

@@ -155,13 +155,18 @@ def registry_of(document: Mapping[str, Any]) -> str:
     return f"registry.{api.removeprefix('api.')}" if api else ""
 
 
+def repository(role: RoleSettings, document: Mapping[str, Any]) -> str:
+    """Where the fleet's registry has this device's supervisors; '' without a fleet."""
+    registry = registry_of(document)
+    if not (registry and role.architecture):
+        return ""
+    return f"{registry}/gantry/{role.architecture}-supervisor"
+
+
 def fleet_image(role: RoleSettings, document: Mapping[str, Any], version: str = "") -> str:
     """The fleet's image of the supervisor; '' without a fleet, or without a version."""
-    registry = registry_of(document)
-    version = version or role.version
-    if not (registry and version and role.architecture):
-        return ""
-    return f"{registry}/gantry/{role.architecture}-supervisor:{version}"
+    name, version = repository(role, document), version or role.version
+    return f"{name}:{version}" if name and version else ""
 
 
 def current_image(chosen: Choice, role: RoleSettings, document: Mapping[str, Any]) -> str:

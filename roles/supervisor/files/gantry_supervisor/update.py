@@ -11,14 +11,16 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 
-from gantry_supervisor import health, images, settings, trial
+from gantry_supervisor import files, health, images, settings, trial
 from gantry_supervisor.engine import Engine, EngineError, split_reference
 from gantry_supervisor.files import FileError
 from gantry_supervisor.trial import Trial
 
 UNIT = "gantry-supervisor.service"
 LOCK = settings.RUN / "supervisor-update.lock"
+RESULT = settings.RUN / "supervisor-update.json"
 # Beyond the trial's own time: stopping and starting containers on a slow card.
 GRACE_SECONDS = 120.0
 
@@ -27,15 +29,52 @@ class UpdateError(Exception):
     """The update cannot be made or was not kept; the message says why and what runs."""
 
 
+class NotKeptError(UpdateError):
+    """The image was tried, and the old one came back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How an update ended, for who asked by the door. `state` is `updated` (or it ran already),
+    `returned` (it was tried, and the old one came back) or `failed` (it was not tried)."""
+
+    image: str
+    state: str
+    message: str
+
+
 def main(image: str, version: str, seconds: float | None, settle: float | None) -> int:
     """Update to an image, or to a version of the fleet's; the exit status."""
     try:
         with _locked():
-            print(_update(Engine(), image, version, seconds, settle))
-    except (UpdateError, EngineError, FileError, OSError) as error:
+            return _told(image, version, seconds, settle)
+    except (UpdateError, FileError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    return 0
+
+
+def _told(image: str, version: str, seconds: float | None, settle: float | None) -> int:
+    """Update, and leave the result where the door finds it; the exit status."""
+    files.remove(RESULT)
+    try:
+        found = Result(image, "updated", _update(Engine(), image, version, seconds, settle))
+        print(found.message)
+    except (UpdateError, EngineError, FileError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        state = "returned" if isinstance(error, NotKeptError) else "failed"
+        found = Result(image, state, str(error))
+    files.write_object(RESULT, asdict(found))
+    return 0 if found.state == "updated" else 1
+
+
+def result() -> Result | None:
+    """How the last update since the host's start ended; None when there was none, or it goes on.
+
+    Raises:
+        FileError: the file is broken.
+    """
+    document = files.read_object(RESULT)
+    return Result(**document) if document is not None else None
 
 
 def _update(
@@ -55,6 +94,9 @@ def _update(
     if (found := trial.pending()) and found.begun:
         raise UpdateError(f"another update is under way, to {found.image}: wait for it")
     images.ensure(engine, wanted, config, lambda text: print(text, flush=True))
+    # A digest names what is in it; what runs may be the same under a tag, or from an archive.
+    if "@" in wanted and _runs(engine, wanted):
+        return f"{wanted} runs already, as {current}"
     asked = Trial(wanted, seconds or role.update_seconds, settle or role.settle_seconds)
     trial.ask(asked)
     _systemctl("restart")
@@ -62,11 +104,17 @@ def _update(
     if result.kept:
         return f"{wanted} runs now, {current or 'nothing'} ran before"
     back = _wait_for_health(settings.port(config), role.start_seconds)
-    raise UpdateError(
+    raise NotKeptError(
         f"{wanted} was not kept: {result.reason}. "
         + (f"{current} runs again" if back else f"{current} was started again, and is not healthy")
         + f"; journalctl -u {UNIT} has what it said"
     )
+
+
+def _runs(engine: Engine, image: str) -> bool:
+    """Whether the container that runs is of this very image."""
+    container, found = engine.container(settings.CONTAINER), engine.image(image)
+    return bool(container and found and container["Image"] == found["Id"])
 
 
 def _wait(asked: Trial) -> trial.Outcome:

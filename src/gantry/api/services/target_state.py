@@ -131,7 +131,7 @@ def _state(inputs: TargetInputs, release: ReleaseContents | None) -> dict[str, A
         "is_host": inputs.is_host,
         "releases": release_state(release, levels) if release else {},
     }
-    # Ours: the family has its supervisors among `apps`, which other supervisors of Gantry would run.
+    # Ours. The family names it among `apps`, where older supervisors of Gantry would run it.
     supervisor = {"supervisor": json.loads(inputs.supervisor)} if inputs.supervisor else {}
     return {
         inputs.uuid: {

@@ -61,6 +61,7 @@ class Variables:
     hardware_metrics: bool = True
     local_mode: bool = False
     lock_override: bool = False
+    update_retry_seconds: float = 86400.0
     delta: DeltaSettings = field(default_factory=DeltaSettings)
     persistent_logging: bool | None = None
     hostname: str | None = None
@@ -117,6 +118,7 @@ _MEANINGS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "SUPERVISOR_OVERRIDE_LOCK": ("lock_override", _switch),
     "OVERRIDE_LOCK": ("lock_override", _switch),
     "SUPERVISOR_PERSISTENT_LOGGING": ("persistent_logging", _switch),
+    "SUPERVISOR_UPDATE_RETRY": ("update_retry_seconds", _milliseconds(1000, 365 * _DAY)),
     "SUPERVISOR_VPN_CONTROL": ("vpn", _switch),
     "SUPERVISOR_DELTA": (".enabled", _switch),
     "SUPERVISOR_DELTA_VERSION": (".version", _whole(2, 3)),

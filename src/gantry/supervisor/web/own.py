@@ -101,6 +101,10 @@ async def metrics(call: Call) -> Response:
     return PlainTextResponse(exposition(samples), headers={"Content-Type": CONTENT_TYPE})
 
 
+async def supervisor(call: Call) -> Response:
+    return success(**call.device.succession())
+
+
 _LOCK = "/gantry/v1/applications/{app_id}/lock"
 
 ENDPOINTS = (
@@ -109,5 +113,6 @@ ENDPOINTS = (
     Endpoint("POST", _LOCK, take_lock),
     Endpoint("DELETE", _LOCK, release_lock),
     Endpoint("GET", "/gantry/v1/events", events),
+    Endpoint("GET", "/gantry/v1/supervisor", supervisor),
     Endpoint("GET", "/metrics", metrics),
 )

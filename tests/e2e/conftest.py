@@ -1,4 +1,8 @@
-"""Two fleets of the tests' own, beside whatever else runs on this host."""
+"""Two fleets of the tests' own, beside whatever else runs on this host.
+
+The whole way, once, with everything real. The tests build on one another, across modules: each goes
+on with the fleet as the one before left it.
+"""
 
 import os
 import subprocess
@@ -8,6 +12,13 @@ from pathlib import Path
 import pytest
 
 from tests.fleet_under_test import PYTHON, FleetUnderTest, make_fleet, remove_fleet
+
+ORDER = ("test_first_push", "test_remote_access", "test_way_of_the_data")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In the order in which a user does it."""
+    items.sort(key=lambda item: ORDER.index(item.path.stem) if item.path.stem in ORDER else -1)
 
 
 def _fleet(name: str, folder: Path) -> Iterator[FleetUnderTest]:

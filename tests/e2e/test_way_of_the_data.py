@@ -1,7 +1,4 @@
-"""The whole way, once, with everything real: what a user does, in the order that they do it.
-
-The tests build on one another: each goes on with the fleet as the one before left it.
-"""
+"""What a user does with a fleet that runs, in the order that they do it, to its end."""
 
 import json
 import re
@@ -9,34 +6,17 @@ import shutil
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.e2e.applications import write_ballast, write_broken, write_ticker
 from tests.e2e.conftest import quickstart
+from tests.e2e.looks import DEVICE, application_container, logged
 from tests.fleet_under_test import ROOT, FleetUnderTest, Repository, wait_for
 
-DEVICE = "alphabots-1"
 # What does not grow by itself while a fleet runs.
 KEPT_TABLES = ["user", "user__has__public_key", "application", "device", "release", "image"]
 LATE = "alphabots-2"
-PROTOCOL = """
-from opentrons import protocol_api
-metadata = {"apiLevel": "2.13"}
-def run(protocol: protocol_api.ProtocolContext):
-    plate = protocol.load_labware("corning_96_wellplate_360ul_flat", "2")
-    tips = protocol.load_labware("opentrons_96_tiprack_300ul", "1")
-    pipette = protocol.load_instrument("p300_single", "right", tip_racks=[tips])
-    pipette.transfer(100, plate["A1"], plate["B1"])
-"""
-# Run inside the device, where the application's port is.
-POST = """
-import sys, urllib.request
-url = "http://127.0.0.1:31950/simulate"
-request = urllib.request.Request(url, sys.stdin.buffer.read(), {"Content-Type": "text/x-python"})
-sys.stdout.write(urllib.request.urlopen(request, timeout=300).read().decode())
-"""
 
 
 @pytest.fixture(scope="module")
@@ -44,55 +24,11 @@ def ticker(alpha: FleetUnderTest) -> Repository:
     return alpha.repository("ticker")
 
 
-def application_container(fleet: FleetUnderTest, device: str, service: str = "main") -> str:
-    """The id of the service's container in the device; empty while there is none."""
-    command = ("docker", "ps", "-q", "--filter", f"label=io.balena.service-name={service}")
-    return fleet.in_device(device, *command, check=False).strip()
-
-
-def logged(fleet: FleetUnderTest, device: str, lines: int = 5000) -> list[str]:
-    rows: list[dict[str, Any]] = [
-        json.loads(line)
-        for line in fleet.gantry("logs", device, "-n", str(lines), "--json").splitlines()
-    ]
-    return [str(row["message"]) for row in rows if not row.get("isSystem")]
-
-
 def ticks(messages: list[str], version: str) -> list[int]:
     """The numbers that the ticker of this version printed, from its last start on."""
     start = max(n for n, line in enumerate(messages) if line.startswith(f"version {version} "))
     found = (re.fullmatch(r"tick (\d+)", line) for line in messages[start:])
     return [int(match[1]) for match in found if match]
-
-
-def test_one_command_brings_a_fleet_a_device_and_the_example(alpha: FleetUnderTest) -> None:
-    output = quickstart(alpha, "up")
-    assert f"admin@{alpha.host}:admin/alphabots.git" in output
-    assert f"ssh://admin@{alpha.host}:{alpha.git_port}/admin/alphabots.git" in output
-    assert "git push alphabots main" in output
-    password = (alpha.workspace / "config" / "alphabots" / "admin-password").read_text().strip()
-    assert len(password) >= 16
-    assert password not in output
-    assert alpha.device(DEVICE)["is_online"]
-
-
-def test_the_application_runs_on_aarch64(alpha: FleetUnderTest) -> None:
-    container = application_container(alpha, DEVICE)
-    assert alpha.in_device(DEVICE, "docker", "exec", container, "uname", "-m").strip() == "aarch64"
-
-
-def test_a_posted_protocol_is_simulated(alpha: FleetUnderTest) -> None:
-    script = f"cat > /tmp/post.py <<'END'\n{POST}\nEND\ncat > /tmp/p.py <<'END'\n{PROTOCOL}\nEND\n"
-    alpha.in_device(DEVICE, "sh", "-c", script)
-
-    def post() -> str | None:
-        command = ("sh", "-c", "python3 /tmp/post.py < /tmp/p.py")
-        answer = alpha.in_device(DEVICE, *command, check=False)
-        return answer if answer.startswith("{") else None
-
-    answer = wait_for("the simulation's answer", post, 240, every=5)
-    assert "Transferring 100.0 from A1" in answer
-    assert "Picking up tip" in answer
 
 
 def test_a_second_up_changes_nothing(alpha: FleetUnderTest) -> None:

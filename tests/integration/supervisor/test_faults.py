@@ -107,7 +107,8 @@ class Rig:
                 # Reports keep a pace: all of an update may be in one.
                 return reported.is_set() or self.is_at(new)
             if fault.point == "extract":
-                return self.proxy.passed - passed >= BALLAST
+                # An engine that was killed as it removed an image may have its layers still.
+                return self.proxy.passed - passed >= BALLAST or self.is_at(new)
             return LOGGED[fault.point] in self.device.log()[offset:]
 
         self.cloud.before_report = hear

@@ -11,6 +11,8 @@ from typing import Any
 REGISTERED = Path("/root/registered.json")
 # What devices are to run, once there is such a file: `apps` of the target state.
 APPS = Path("/root/apps.json")
+# Which supervisor devices are to run, once there is such a file: `supervisor` of the target state.
+SUPERVISOR = Path("/root/supervisor.json")
 # Every log line that arrived, one a line.
 LINES = Path("/root/lines.json")
 _LOCK = threading.Lock()
@@ -81,7 +83,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self._answer(401, {"error": "no such device"})
         else:
             apps = json.loads(APPS.read_text()) if APPS.exists() else {}
-            self._answer(200, {uuid: {"name": "quiet-robot", "config": {}, "apps": apps}})
+            target = {"name": "quiet-robot", "config": {}, "apps": apps}
+            if SUPERVISOR.exists():
+                target["supervisor"] = json.loads(SUPERVISOR.read_text())
+            self._answer(200, {uuid: target})
 
     def do_PATCH(self) -> None:
         """Take a report."""

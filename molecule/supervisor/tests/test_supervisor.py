@@ -362,6 +362,20 @@ def test_power_lost_in_an_update_is_the_old_one_again(device):
     device.run(f"docker rmi {bad}")
 
 
+def test_the_one_that_the_target_names_takes_over(device, registry, bystander):
+    fourth = make(device, "0.4.0", "LABEL release=4")
+    device.check_output(f"docker push --quiet {fourth}")
+    digest = device.check_output("docker inspect -f '{{index .RepoDigests 0}}' %s", fourth)
+    device.check_output(f"docker rmi {fourth}; docker logout 127.0.0.1:5000")
+    wanted = json.dumps({"version": "0.4.0", "image": digest})
+    device.check_output("printf %%s %s > /root/supervisor.json", wanted)
+    chosen = "/mnt/boot/supervisor.json"
+    assert wait_for(lambda: digest in device.file(chosen).content_string, 60)
+    assert container(device)[1] == digest
+    result = json.loads(device.file("/run/gantry/supervisor-update.json").content_string)
+    assert (result["image"], result["state"]) == (digest, "updated")
+
+
 @pytest.fixture
 def counting(device, registry):
     """An application that counts aloud, as the fleet has it run."""

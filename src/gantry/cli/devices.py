@@ -96,6 +96,46 @@ def remove(
             say(f"{device.name}: removed ({device.uuid})")
 
 
+@devices_app.command()
+def supervisor(
+    ctx: typer.Context,
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="DEVICE",
+            help="Its name, id, or the beginning of its uuid.",
+            autocompletion=complete_device,
+        ),
+    ],
+    version: Annotated[
+        str | None, typer.Argument(metavar="[VERSION]", help="To run from now on, such as 0.8.0.")
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--any", help="Whichever it has: nothing is wanted any more.")
+    ] = False,
+    as_json: JsonOption = False,
+    fleet: FleetOption = None,
+) -> None:
+    """The supervisor that a device runs and the one that it is to run; with VERSION, another."""
+    if keep and version is not None:
+        raise UsageError("give a version or --any")
+    with client_of(ctx, fleet) as client:
+        device = client.device(name)
+        if keep or version is not None:
+            client.set_supervisor(device, version)
+        found = client.supervisors(device)
+    if as_json:
+        print_json(found)
+        return
+    runs = found.runs or "none yet"
+    if found.wanted is None:
+        print(f"{found.device}: runs {runs}, and keeps it")
+    elif found.wanted == found.runs:
+        print(f"{found.device}: runs {runs}, as it should")
+    else:
+        print(f"{found.device}: runs {runs}, is to run {found.wanted}; its log tells how that goes")
+
+
 def _confirm(found: "list[Device]") -> None:
     if not sys.stdin.isatty():
         raise UsageError("no terminal to ask: add --yes")

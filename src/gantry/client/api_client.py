@@ -26,6 +26,7 @@ from gantry.client.records import (
     FleetConfig,
     PublicKey,
     Release,
+    Supervisors,
     User,
     Variable,
 )
@@ -235,6 +236,40 @@ class ApiClient:
         """Gives a device a public URL, or takes it away."""
         body = {"is_web_accessible": on}
         self._http.request("PATCH", f"/v7/device({device.id})", json=body)
+
+    def supervisors(self, device: Device) -> Supervisors:
+        """Which supervisor a device runs, and which it is to run."""
+        query = {
+            "$select": "supervisor_version",
+            "$expand": "should_be_managed_by__release($select=raw_version)",
+            "$filter": f"id eq {device.id}",
+        }
+        [row] = self._rows("device", query)
+        wanted = records.first(row["should_be_managed_by__release"]).get("raw_version")
+        return Supervisors(device.name, row["supervisor_version"], wanted)
+
+    def set_supervisor(self, device: Device, version: str | None) -> None:
+        """Has a device run this supervisor from now on; None: it keeps whichever it has."""
+        release = None if version is None else self._supervisor_release(device, version)
+        body = {"should_be_managed_by__release": release}
+        self._http.request("PATCH", f"/v7/device({device.id})", json=body)
+
+    def _supervisor_release(self, device: Device, version: str) -> int:
+        query = {
+            "$select": "id,raw_version",
+            "$filter": "status eq 'success' and belongs_to__application/any(a:a/is_public eq true "
+            "and endswith(a/slug,'-supervisor') and a/is_for__device_type/any(t:"
+            "t/is_of__cpu_architecture/any(c:c/is_supported_by__device_type/any(d:"
+            f"d/slug eq {_quoted(device.device_type)}))))",
+            "$orderby": "id asc",
+        }
+        known = {row["raw_version"]: int(row["id"]) for row in self._rows("release", query)}
+        if version not in known:
+            raise NotFoundError(
+                f"no supervisor {version!r} for a {device.device_type}: there are "
+                f"{', '.join(known) or 'none'} (a push makes that of the builder)"
+            )
+        return known[version]
 
     def set_target(self, application_id: int, release_id: int) -> None:
         """Makes a release the one that an application's devices should run."""

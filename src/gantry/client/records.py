@@ -120,6 +120,15 @@ class FleetConfig:
     devices: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Supervisors:
+    """The version that a device runs, and the one that it is to run; None: whichever it has."""
+
+    device: str
+    runs: str | None
+    wanted: str | None
+
+
 def first(rows: list[dict[str, Any]] | None) -> dict[str, Any]:
     """The one row of an expanded reference; empty when it refers to nothing."""
     return rows[0] if rows else {}

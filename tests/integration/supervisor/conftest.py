@@ -69,6 +69,7 @@ class Cloud:
         self.registrations: list[dict[str, Any]] = []
         self.apps: dict[str, Any] = {}
         self.config: dict[str, str] = {}
+        self.supervisor: dict[str, str] | None = None
         self.name = "quiet-robot"
         self.polls: list[int] = []
         self.announced_at = 0.0  # seconds since the epoch
@@ -109,7 +110,8 @@ class Cloud:
             self._server = None
 
     def target(self, uuid: str) -> dict[str, Any]:
-        return {uuid: {"name": self.name, "config": self.config, "apps": self.apps}}
+        target = {"name": self.name, "config": self.config, "apps": self.apps}
+        return {uuid: target | ({"supervisor": self.supervisor} if self.supervisor else {})}
 
     def etag(self, uuid: str) -> str:
         content = json.dumps(self.target(uuid), sort_keys=True).encode()

@@ -25,6 +25,7 @@ NOISE = (
     "SIGUSR1[soft,connection-reset]",
     "SIGTERM[soft,",
     "Peer Connection Initiated",
+    "peer info: ",
 )
 
 

@@ -65,7 +65,7 @@ class PublicUrls:
         found = self._name.fullmatch(head.fields.get("host", "").lower())
         if not found:
             raise VpnError(404, NOTHING)
-        uuid, count = found[1], Count()
+        uuid, count = found[1], Count(there=len(head.raw))
         # Guarded before the api is asked: what is switched off meanwhile is cut too.
         topics = (f"public:{uuid}", f"device:{uuid}")
         with self._crowd.joined(uuid), self._cuts.guarding(topics):

@@ -12,7 +12,7 @@ import pytest
 
 from tests.integration.cli.remote_world import service
 
-BIG_BYTES = 100_000_000
+BIG_BYTES = 64_000_000
 
 
 @pytest.fixture(scope="module", params=["host", "service", "bare"])
@@ -71,7 +71,7 @@ def test_a_big_file_both_ways(remote: Any, place: tuple[str, Any], tmp_path: Pat
     there = f"{remote.name}{behind}:/data/big"
     ended = remote.operator.ended("cp", str(big), there)
     assert ended.returncode == 0, ended.stderr
-    assert "big: 100.0 MB in " in ended.stderr
+    assert "big: 64.0 MB in " in ended.stderr
     remote.operator.run("cp", there, str(tmp_path / "back"))
     with big.open("rb") as one, (tmp_path / "back").open("rb") as other:
         digest = hashlib.file_digest(one, "sha256").hexdigest()

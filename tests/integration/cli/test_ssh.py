@@ -44,7 +44,9 @@ def test_its_code_is_the_commands(remote: Any, main: str) -> None:
     assert remote.operator.ended("ssh", remote.name, main, "--", "exit 9").returncode == 9
     assert remote.operator.ended("ssh", remote.name, "--", "exit 255").returncode == 255
     assert remote.operator.ended("ssh", remote.name, main, "--", "false").returncode == 1
-    assert remote.operator.ended("ssh", remote.name, main, "--", "nothing-here").returncode == 127
+    # Engines differ in which of a shell's codes they give.
+    missing = remote.operator.ended("ssh", remote.name, main, "--", "nothing-here")
+    assert missing.returncode in (126, 127)
 
 
 def test_words_arrive_as_they_are(remote: Any, main: str) -> None:
@@ -65,7 +67,9 @@ def test_input_and_both_outputs(remote: Any, main: str) -> None:
         ended = remote.operator.ended("ssh", *place, "--", "cat; echo side >&2", stdin=content)
         assert ended.stdout == content
         assert ended.stderr == "side\n"
-        assert remote.operator.run("ssh", *place, stdin="echo of a $((40+2))\n") == "of a 42\n"
+        # After what a host says to whoever logs in.
+        said = remote.operator.run("ssh", *place, stdin="echo of a $((40+2))\n")
+        assert said.endswith("of a 42\n")
 
 
 def test_a_service_is_found_by_the_supervisors_labels(remote: Any, main: str) -> None:

@@ -110,6 +110,7 @@ def _links(folder: Path) -> Path:
 
 def test_ssh_itself_understands_the_settings(tmp_path: Path) -> None:
     home = tmp_path / "100% ours"
+    (tmp_path / "key").touch()
     login = Login("devbots", DEVICE, home, tmp_path / "let in", (tmp_path / "key",), True)
     words = device_ssh.ssh_words(login, tty=False)
     shown = subprocess.run(

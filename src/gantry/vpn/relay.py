@@ -30,16 +30,28 @@ class Count:
 
 async def relay(first: End, second: End, count: Count, idle_seconds: float) -> None:
     """Until both directions have ended, an end is broken, or nothing came for `idle_seconds`."""
-    with contextlib.suppress(TimeoutError, ConnectionError, OSError):
-        async with asyncio.timeout(idle_seconds) as idle, asyncio.TaskGroup() as group:
-            there = _copy(first, second, count, idle, idle_seconds, back=False)
-            back = _copy(second, first, count, idle, idle_seconds, back=True)
-            tasks = (group.create_task(there), group.create_task(back))
+    # TLS has no half-closed connections: without one direction there is no other.
+    whole = not (first.writer.can_write_eof() and second.writer.can_write_eof())
+    tasks: tuple[asyncio.Task[None], ...] = ()
+    try:
+        async with asyncio.timeout(idle_seconds) as idle:
+            tasks = (
+                asyncio.create_task(_copy(first, second, count, idle, idle_seconds, back=False)),
+                asyncio.create_task(_copy(second, first, count, idle, idle_seconds, back=True)),
+            )
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            # TLS has no half-closed connections: without one direction there is no other.
-            if not (first.writer.can_write_eof() and second.writer.can_write_eof()):
-                for each in set(tasks) - done:
-                    each.cancel()
+            if not whole and not any(each.exception() for each in done):
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    except TimeoutError:
+        pass
+    finally:
+        for each in tasks:
+            each.cancel()
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+    for error in ends:
+        # A connection that breaks is nobody's fault.
+        if isinstance(error, Exception) and not isinstance(error, OSError):
+            raise error
 
 
 async def _copy(

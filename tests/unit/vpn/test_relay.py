@@ -1,0 +1,85 @@
+"""Bytes both ways, until an end."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from gantry.vpn.relay import Count, End, relay
+
+
+@asynccontextmanager
+async def road() -> AsyncIterator[tuple[End, End, End, End]]:
+    """A person, their end here, the device's end here, the device."""
+    pairs = (*socket.socketpair(), *socket.socketpair())
+    ends = [End(*await asyncio.open_connection(sock=each)) for each in pairs]
+    try:
+        yield ends[0], ends[1], ends[2], ends[3]
+    finally:
+        for each in ends:
+            each.writer.transport.abort()
+        await asyncio.sleep(0)
+
+
+def test_both_directions_end_one_after_the_other() -> None:
+    async def run() -> None:
+        async with road() as (person, first, second, device):
+            count = Count()
+            task = asyncio.create_task(relay(first, second, count, 5))
+            person.writer.write(b"question")
+            person.writer.write_eof()
+            assert await device.reader.read() == b"question"  # the end of it came through
+            device.writer.write(b"a long answer")
+            device.writer.write_eof()
+            assert await person.reader.read() == b"a long answer"
+            await task
+            assert (count.there, count.back) == (8, 13)
+
+    asyncio.run(run())
+
+
+def test_silence_ends_it_and_bytes_keep_it() -> None:
+    async def run() -> None:
+        async with road() as (person, first, second, device):
+            loop = asyncio.get_running_loop()
+            task = asyncio.create_task(relay(first, second, Count(), 0.3))
+            begun = loop.time()
+            for _ in range(4):
+                await asyncio.sleep(0.15)
+                device.writer.write(b"x")
+                assert await person.reader.read(1) == b"x"
+            await task
+            assert 0.8 < loop.time() - begun < 2
+
+    asyncio.run(run())
+
+
+def test_a_broken_end_ends_it() -> None:
+    async def run() -> None:
+        async with road() as (person, first, second, device):
+            task = asyncio.create_task(relay(first, second, Count(), 30))
+            await asyncio.sleep(0.01)
+            person.writer.transport.abort()
+            device.writer.write(b"x" * 10_000_000)
+            async with asyncio.timeout(5):
+                await task
+
+    asyncio.run(run())
+
+
+def test_a_slow_reader_holds_the_sender_back() -> None:
+    async def run() -> None:
+        async with road() as (_, first, second, device):
+            count = Count()
+            task = asyncio.create_task(relay(first, second, count, 30))
+            device.writer.write(b"x" * 20_000_000)  # nobody reads it
+            await asyncio.sleep(0.3)
+            assert count.back < 5_000_000
+            assert second.reader  # the rest lies with who sent it
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    asyncio.run(run())

@@ -17,7 +17,8 @@ TIMEOUT_SECONDS = 10.0
 SILENCE_SECONDS = 45.0
 """The api sends a heartbeat every 15 s: after three that are missing nobody is there."""
 
-REFUSALS = (400, 401, 403, 404, 409)
+# Of 4xx, those that say nothing about what was asked (RFC 9110, RFC 6585).
+LATER = (408, 425, 429)
 _T = TypeVar("_T")
 
 
@@ -193,7 +194,7 @@ class Api:
             raise UnavailableError(f"the api does not answer ({_why(error)}): try again") from error
         if answer.is_success:
             return answer
-        if answer.status_code in REFUSALS:
+        if 400 <= answer.status_code < 500 and answer.status_code not in LATER:
             raise RefusedError(answer.status_code, _sentence(answer))
         raise UnavailableError(f"the api answered {answer.status_code}: try again")
 

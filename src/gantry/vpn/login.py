@@ -49,8 +49,8 @@ class Authenticator:
     def on_login(self, run: Run, notice: ClientNotice) -> None:
         """openvpn asks; the answer is sent later."""
         if len(self._tasks) >= MAX_WAITING:
-            self._send_away(run, notice, "too many devices log in", BUSY_BACKOFF_SECONDS)
-            self._metrics.logins.labels(Login.BUSY).inc()
+            result = self._unsure(run, notice, BUSY_BACKOFF_SECONDS)
+            self._metrics.logins.labels(Login.BUSY if result is Login.UNAVAILABLE else result).inc()
             return
         task = asyncio.create_task(self._answer(run, notice))
         self._tasks.add(task)
@@ -72,22 +72,25 @@ class Authenticator:
         key = notice.environment.get("password", "")
         if len(uuid) not in UUID_LENGTHS or not _HEX.issuperset(uuid) or not _is_key(key):
             return self._refuse(run, notice, WRONG)
+        known = self._known(notice)
+        if known and known.grant.uuid != uuid:
+            return self._refuse(run, notice, WRONG)
         try:
             async with asyncio.timeout(PATIENCE_SECONDS), self._slots:
                 grant = await self._api.authorize_device(uuid, key)
         except RefusedError as error:
             return self._refuse(run, notice, WRONG if error.status == 401 else error.sentence)
         except TimeoutError:
-            return self._unsure(run, notice, uuid, key, BUSY_BACKOFF_SECONDS)
+            return self._unsure(run, notice, BUSY_BACKOFF_SECONDS)
         except UnavailableError as error:
             print(f"device {uuid} cannot log in for now: {error.sentence}", flush=True)
-            return self._unsure(run, notice, uuid, key, BACKOFF_SECONDS)
+            return self._unsure(run, notice, BACKOFF_SECONDS)
         if grant.uuid != uuid or not self._is_free(grant):
             print(f"the api gave device {uuid} the wrong address {grant.address}", flush=True)
-            return self._unsure(run, notice, uuid, key, BACKOFF_SECONDS)
-        return self._let_in(run, notice, grant, self._proof(uuid, key))
+            return self._unsure(run, notice, BACKOFF_SECONDS)
+        return self._let_in(run, notice, grant)
 
-    def _let_in(self, run: Run, notice: ClientNotice, grant: DeviceGrant, proof: bytes) -> Login:
+    def _let_in(self, run: Run, notice: ClientNotice, grant: DeviceGrant) -> Login:
         client, exchange = notice.client, _exchange(notice)
         known = self._known(notice)
         if known:
@@ -96,7 +99,7 @@ class Authenticator:
             return Login.RENEWED
         if run.management.closed:
             return Login.UNAVAILABLE
-        self._devices.admit(run, client, grant, proof)
+        self._devices.admit(run, client, grant, self._proof(notice))
         netmask = self._config.network.netmask
         run.management.send(management.allow(client, exchange, grant.address, netmask))
         return Login.ACCEPTED
@@ -109,24 +112,17 @@ class Authenticator:
             self._devices.end(known, reason)
         return Login.REFUSED
 
-    def _unsure(
-        self, run: Run, notice: ClientNotice, uuid: str, key: str, backoff: tuple[int, int]
-    ) -> Login:
+    def _unsure(self, run: Run, notice: ClientNotice, backoff: tuple[int, int]) -> Login:
         """The api cannot say: who is in with this very key stays; nobody else comes in."""
+        client, exchange = notice.client, _exchange(notice)
         known = self._known(notice)
-        if known and hmac.compare_digest(known.proof, self._proof(uuid, key)):
-            run.management.send(management.allow_again(notice.client, _exchange(notice)))
+        if known and hmac.compare_digest(known.proof, self._proof(notice)):
+            run.management.send(management.allow_again(client, exchange))
             return Login.KEPT
-        self._send_away(run, notice, "the servers are busy", backoff)
-        return Login.UNAVAILABLE
-
-    def _send_away(
-        self, run: Run, notice: ClientNotice, reason: str, backoff: tuple[int, int]
-    ) -> None:
         seconds = random.randint(*backoff)  # noqa: S311 - spreads devices, hides nothing
-        run.management.send(
-            management.deny_for_now(notice.client, _exchange(notice), reason, seconds)
-        )
+        reason = "the servers are busy"
+        run.management.send(management.deny_for_now(client, exchange, reason, seconds))
+        return Login.UNAVAILABLE
 
     def _known(self, notice: ClientNotice) -> Session | None:
         return self._devices.session(notice.client) if notice.kind is Kind.REAUTH else None
@@ -140,8 +136,10 @@ class Authenticator:
             self._config.address,
         )
 
-    def _proof(self, uuid: str, key: str) -> bytes:
-        return hashlib.sha256(self._pepper + f"{uuid}\0{key}".encode()).digest()
+    def _proof(self, notice: ClientNotice) -> bytes:
+        sent = notice.environment
+        text = f"{sent.get('username', '')}\0{sent.get('password', '')}"
+        return hashlib.sha256(self._pepper + text.encode()).digest()
 
 
 def _exchange(notice: ClientNotice) -> int:

@@ -18,6 +18,8 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
 GOOD_RUN_SECONDS = 60.0
 START_SECONDS = 20.0
 STOP_SECONDS = 5.0
+# openvpn has one thread: while it answers, it serves.
+ASK_SECONDS, ANSWER_SECONDS = 10.0, 30.0
 # The balancer's checks, and ends that are told in our own words.
 NOISE = (
     "TCP connection established with",
@@ -121,16 +123,29 @@ class Keeper:
             run = Run(connected.result())
             self.run = run
             self._listener.started(run)
+            watch = asyncio.create_task(self._watch(run))
             try:
                 await run.management.run(lambda notice: self._listener.noticed(run, notice))
             except ManagementError as error:
                 self._say(str(error))
             finally:
+                watch.cancel()
                 self.run = None
                 run.management.close()
                 self._listener.ended(run)
         finally:
             ended.cancel()
+
+    async def _watch(self, run: Run) -> None:
+        """End a run in which openvpn does not answer any more."""
+        while True:
+            await asyncio.sleep(ASK_SECONDS)
+            try:
+                await asyncio.wait_for(run.management.send("pid"), ANSWER_SECONDS)
+            except TimeoutError:
+                self._say(f"openvpn has not answered for {ANSWER_SECONDS:g} s: it is ended")
+                run.management.close()
+                return
 
     async def _print(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout  # noqa: S101 - a pipe, as asked for

@@ -7,7 +7,7 @@ from collections import deque
 
 from gantry.vpn.api import Api, Event
 from gantry.vpn.devices import Devices
-from gantry.vpn.errors import VpnError
+from gantry.vpn.errors import RefusedError, VpnError
 from gantry.vpn.metrics import Metrics
 from gantry.vpn.process import Run
 
@@ -112,6 +112,10 @@ class Reporter:
                 batch.append(self._events.popleft()[1])
             try:
                 await self._api.report(boot, batch)
+            except RefusedError:
+                # What the api will not hear must not keep the rest from it: what is true is.
+                self._restate = True
+                raise
             except BaseException:
                 self._events.extendleft((boot, each) for each in reversed(batch))
                 raise

@@ -72,6 +72,7 @@ class Service:
                 openvpn.cancel()
                 await asyncio.gather(openvpn, return_exceptions=True)
                 await self.reporter.flush(FLUSH_SECONDS)
+                await self.tunnels.flush(FLUSH_SECONDS)
 
     async def _work(self, openvpn: "asyncio.Task[None]") -> None:
         async with asyncio.TaskGroup() as group:

@@ -103,6 +103,14 @@ class Tunnels:
                     print(f"the end of tunnel {end.session}: {error.sentence}", flush=True)
                 break
 
+    async def flush(self, seconds: float) -> None:
+        """Tell of those that have just ended, for so long at most: the service stops."""
+        with contextlib.suppress(TimeoutError, VpnError, asyncio.QueueEmpty):
+            async with asyncio.timeout(seconds):
+                await asyncio.sleep(0)
+                while True:
+                    await self._api.end_tunnel(self._ends.get_nowait())
+
     async def _serve(self, client: End, road: Road) -> None:
         prepare(client.writer)
         async with closing(client.writer):

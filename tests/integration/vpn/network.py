@@ -175,7 +175,7 @@ class Client:
     def __init__(self, net: Net, server: str, uuid: str, key: str, *more: str) -> None:
         self.net = net
         self.uuid = uuid
-        conf = "\n".join([_client_conf(server), *more])
+        conf = "\n".join([client_conf(server), *more])
         files = {
             "client.conf": conf,
             "ca.crt": net.authority.certificate_pem,
@@ -261,7 +261,7 @@ def _run(container: Container, *command: str) -> tuple[int, str]:
     return code, output.decode(errors="replace")
 
 
-def _client_conf(server: str) -> str:
+def client_conf(server: str) -> str:
     """As the role vpn_client writes it (docs/vpn.md), with shorter pauses."""
     host, _, port = server.partition(":")
     return f"""\

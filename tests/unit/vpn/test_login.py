@@ -79,6 +79,10 @@ def test_who_is_in_stays_in_while_the_api_is_away_but_only_with_its_key(api: Sta
             assert await server.command() == "client-auth-nt 1 0"
             server.knock(1, key="another", again=True)
             assert "TEMP[backoff" in await server.command()
+            # A connection is one device's, whoever's key it shows.
+            server.knock(1, uuid="0" * 32, again=True)
+            assert (await server.command()).startswith("client-deny 1 0")
+            assert await server.command() == "client-kill 1"
             api.answer = lambda *_: (401, {"error": "ended"})
             server.knock(1, again=True)
             assert (await server.command()).startswith("client-deny 1 0")

@@ -1,5 +1,6 @@
 """A tunnel to a real OpenVPN server: for whom there is one, for whom not, and what ends it."""
 
+import itertools
 import json
 import re
 import time
@@ -81,7 +82,7 @@ def test_the_tunnel_changes_neither_routes_nor_names(on: On) -> None:
     host = on("vpn-client-registered")
     wait(lambda: pings(host), "the tunnel")
     routes = host.check_output("ip -4 route show dev resin-vpn").splitlines()
-    assert [each.split()[0] for each in routes] == ["100.64.0.0/20"]
+    assert [each.split()[0] for each in routes] == ["100.64.0.0/10"]
     assert host.check_output("ip -4 route show default").count("default") == 1
     assert "192.0.2.53" not in host.file("/etc/resolv.conf").content_string
 
@@ -108,6 +109,7 @@ def test_the_key_is_where_only_root_reads_it(on: On) -> None:
             "600 root /run/gantry/vpn/ca.crt",
             "600 root /run/gantry/vpn/pause",
             "600 root /run/gantry/vpn/remote.conf",
+            "600 root /run/gantry/vpn/retry.conf",
         ]
         everything = host.check_output(
             "journalctl --no-pager --output=export; cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ "
@@ -121,9 +123,14 @@ def test_a_wrong_key_is_refused_said_and_tried_again(on: On) -> None:
     wait(lambda: journal(host).count("AUTH_FAILED") >= 5, "five refusals")
     assert state(host) in ("activating", "active")
     assert not host.interface("resin-vpn").exists
-    said = re.findall(r"it is tried again in (\d+) s", journal(host))
-    assert said[:5] == ["1", "2", "4", "8", "15"][: len(said)]
-    assert set(said[5:]) <= {"15"}
+    said = [int(each) for each in re.findall(r"it is tried again in (\d+) s", journal(host))]
+    bounds = [1, 2, 4, 8] + [15] * len(said)
+    wrong = [
+        (each, bound)
+        for each, bound in zip(said, bounds, strict=False)
+        if not (bound + 1) // 2 <= each <= bound
+    ]
+    assert wrong == []
 
 
 def test_a_key_that_is_put_right_connects(on: On) -> None:
@@ -145,6 +152,102 @@ def test_a_server_that_went_away_is_found_again(on: On) -> None:
     cloud.check_output("systemctl start openvpn-server@cloud")
     wait(lambda: pings(host), "the tunnel")
     assert host.check_output("systemctl show gantry-vpn --property=MainPID") == before
+    # By lot, before the process began: what all devices of a server wait is not the same.
+    first = int(host.file("/run/gantry/vpn/retry.conf").content_string.split()[1])
+    assert 1 <= first <= 4
+    assert first <= pauses(host)[0] < first + 3
+
+
+def pauses(host: Host) -> list[float]:
+    """For how long OpenVPN has waited each time between a loss and the next try, in seconds."""
+    lines = host.check_output(
+        "journalctl --no-pager --output=short-unix --unit gantry-vpn | "
+        "grep -E 'process restarting|Attempting to establish'"
+    ).splitlines()
+    return [
+        float(after.split()[0]) - float(before.split()[0])
+        for before, after in itertools.pairwise(lines)
+        if "process restarting" in before and "Attempting" in after
+    ]
+
+
+def test_a_line_that_is_dead_without_a_word_is_noticed(on: On) -> None:
+    host, cloud = on("vpn-client-registered"), on("vpn-client-cloud")
+    wait(lambda: pings(host), "the tunnel")
+    cloud.check_output(
+        "nft 'table inet dead { chain input { type filter hook input priority 0; "
+        "tcp dport 443 drop; }; chain output { type filter hook output priority 0; "
+        "tcp sport 443 drop; }; }'"
+    )
+    try:
+        wait(lambda: not host.interface("resin-vpn").exists, "the end of the tunnel")
+    finally:
+        cloud.check_output("nft delete table inet dead")
+    wait(lambda: pings(host), "the tunnel")
+
+
+def test_a_certificate_that_is_renewed_needs_nothing_of_the_device(on: On) -> None:
+    host, cloud = on("vpn-client-registered"), on("vpn-client-cloud")
+    wait(lambda: pings(host), "the tunnel")
+    before = host.check_output("systemctl show gantry-vpn --property=MainPID")
+    cloud.check_output(f"issue {server_name(host)}")
+    cloud.check_output("systemctl restart openvpn-server@cloud")
+    wait(lambda: not host.interface("resin-vpn").exists, "the end of the tunnel")
+    wait(lambda: pings(host), "the tunnel")
+    assert host.check_output("systemctl show gantry-vpn --property=MainPID") == before
+
+
+def server_name(host: Host) -> str:
+    return str(json.loads(host.file("/mnt/boot/config.json").content_string)["vpnEndpoint"])
+
+
+def test_another_server_of_the_same_authority_is_refused(on: On) -> None:
+    host, cloud = on("vpn-client-registered"), on("vpn-client-cloud")
+    cloud.check_output("issue registry.devbots.gantry.internal")
+    cloud.check_output("systemctl restart openvpn-server@cloud")
+    wait(lambda: "VERIFY X509NAME ERROR" in journal(host), "the refusal")
+    assert not host.interface("resin-vpn").exists
+    cloud.check_output(f"issue {server_name(host)}")
+    cloud.check_output("systemctl restart openvpn-server@cloud")
+    wait(lambda: pings(host), "the tunnel")
+
+
+def test_a_new_authority_is_taken_from_config_json(on: On) -> None:
+    host, cloud = on("vpn-client-registered"), on("vpn-client-cloud")
+    cloud.check_output(f"issue {server_name(host)} authority")
+    cloud.check_output("systemctl restart openvpn-server@cloud")
+    wait(lambda: "certificate verify failed" in journal(host), "the refusal")
+    assert not pings(host)
+    authority = cloud.check_output("base64 --wrap=0 /etc/openvpn/server/ca.crt")
+    for name in ("vpn-client-registered", "vpn-client-wrong-key", "vpn-client-new"):
+        change(on(name), balenaRootCA=authority)
+    wait(lambda: pings(host), "the tunnel")
+
+
+def test_the_data_channel_is_openvpns_own_and_authenticated(on: On) -> None:
+    host = on("vpn-client-registered")
+    wait(lambda: pings(host), "the tunnel")
+    [link] = json.loads(host.check_output("ip -json -details link show resin-vpn"))
+    assert link["linkinfo"]["info_kind"] == "tun"
+    used = set(re.findall(r"Data Channel: .*?cipher '([A-Z0-9-]+)'", journal(host)))
+    assert used == {"AES-256-GCM"}
+
+
+def test_what_the_supervisor_switches_off_stays_off(on: On) -> None:
+    """As its door does it: a mark, and the unit stopped. New settings do not start it."""
+    host = on("vpn-client-registered")
+    wait(lambda: pings(host), "the tunnel")
+    host.check_output("mkdir -p /run/gantry/off && touch /run/gantry/off/vpn")
+    host.check_output("systemctl stop gantry-vpn")
+    change(host, vpnPort=443)
+    change(host, vpnPort=444)
+    said = "journalctl --no-pager --output=cat --unit gantry-config"
+    wait(lambda: "once SUPERVISOR_VPN_CONTROL" in host.check_output(said), "the new settings")
+    assert state(host) == "inactive"
+    assert not host.interface("resin-vpn").exists
+    change(host, vpnPort="443")
+    host.check_output("rm /run/gantry/off/vpn && systemctl start gantry-vpn")
+    wait(lambda: pings(host), "the tunnel")
 
 
 def test_the_tunnel_comes_when_the_device_is_registered_and_goes_with_its_identity(on: On) -> None:

@@ -47,6 +47,7 @@ script-security 2
 auth-user-pass-verify /srv/check via-file
 client-config-dir /srv/addresses
 keepalive 10 45
+reneg-sec 40
 verb 3
 """
 CHECK = '#!/bin/sh\nexec grep -qxF "$(paste -sd: "$1")" /srv/devices\n'
@@ -198,6 +199,24 @@ def test_it_logs_in_with_its_uuid_and_key_and_has_its_address(rig: Rig) -> None:
     assert f"{UUID}/" in said
     assert KEY not in said + rig.journal("gantry-vpn")
     assert rig.run("systemctl", "is-system-running") == "running"
+
+
+def test_it_proves_its_key_again_without_a_break(rig: Rig) -> None:
+    """The server asks for it now and then; the key is not kept in memory meanwhile."""
+    wait(rig.connected, "the tunnel")
+    pid = rig.run("systemctl", "show", "gantry-vpn", "--property=MainPID", "--value")
+    said = f"{UUID}/"
+    begun = proofs(rig, said)
+    wait(lambda: proofs(rig, said) > begun, "another proof")
+    assert rig.connected()
+    assert rig.run("systemctl", "show", "gantry-vpn", "--property=MainPID", "--value") == pid
+    assert "restarting" not in rig.journal("gantry-vpn")
+
+
+def proofs(rig: Rig, name: str) -> int:
+    """How often the server has taken the key of a device that was connected already."""
+    lines = rig.server.logs().decode().splitlines()
+    return sum(name in line and "authentication succeeded" in line for line in lines)
 
 
 def test_the_units_sandbox_is_a_boards(rig: Rig) -> None:

@@ -13,6 +13,9 @@ PROGRAMS := $(shell grep -rIlE --exclude='*.py' '^\#!.*python' roles)
 MYPY_CACHE := $(or $(GANTRY_CACHE_HOME),$(HOME)/.cache/gantry)/mypy
 
 export STACK DATA
+# Python's own habit, also where the environment has another: what starts a hundred times is
+# compiled once (docs/decisions/0019).
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lock lint lint-types lint-imports lint-roles lint-ansible \

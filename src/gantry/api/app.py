@@ -32,15 +32,18 @@ from gantry.api.routes import (
     registry,
     second_factor,
     services,
+    supervisors,
     vpn,
 )
 from gantry.api.rules import broken
 from gantry.api.services import streams
+from gantry.api.services.action_worker import Worker
 from gantry.api.services.registry_tokens import TokenSigner
 from gantry.api.services.second_factor import SecondFactors
 from gantry.api.services.sessions import Sessions
 from gantry.api.services.vault import Vault
 from gantry.api.threads import Threads
+from gantry.api.tunnel import Gate
 
 log = logging.getLogger(__name__)
 
@@ -75,8 +78,14 @@ def make_context(config: Config) -> Context:
             key_pem=config.token_key_pem.get_secret_value(),
             certificate_pem=config.token_certificate_pem,
         ),
+        gate=_gate(config),
         instance=secrets.token_hex(6),
     )
+
+
+def _gate(config: Config) -> Gate | None:
+    key = config.service_keys.vpn
+    return None if key is None else Gate(config.vpn_proxy_port, key.get_secret_value())
 
 
 def create_app(context: Context) -> FastAPI:
@@ -103,8 +112,8 @@ def interface() -> FastAPI:
     )
     # FastAPI's way to another document (https://fastapi.tiangolo.com/how-to/extending-openapi/).
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
-    modules = (general, accounts, second_factor, keys, devices, family, registry, services, vpn)
-    for module in (*modules, assets, odata):
+    modules = (general, accounts, second_factor, keys, devices, family, registry, services)
+    for module in (*modules, supervisors, vpn, assets, odata):
         app.include_router(module.router)
     return app
 
@@ -116,6 +125,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         asyncio.create_task(context.hub.run()),
         asyncio.create_task(streams.keep_leases(context.database, context.hub, context.instance)),
         asyncio.create_task(streams.keep_sweeping(context.database)),
+        asyncio.create_task(_worker(context).run()),
     ]
     try:
         yield
@@ -124,6 +134,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         context.database.close()
+
+
+def _worker(context: Context) -> Worker:
+    return Worker(
+        context.database, context.hub, context.supervisor_secrets, context.gate, context.instance
+    )
 
 
 def _add_handlers(app: FastAPI) -> None:

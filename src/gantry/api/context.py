@@ -24,6 +24,7 @@ from gantry.api.services.sessions import Holder, Login, Sessions, is_token
 from gantry.api.services.throttle import place_of
 from gantry.api.services.vault import Vault
 from gantry.api.threads import Threads
+from gantry.api.tunnel import Gate
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Context:
     second_factors: SecondFactors
     # Opens what supervisors ask for.
     supervisor_secrets: Vault
+    # The way to devices; None: the fleet has no VPN.
+    gate: Gate | None
     # Names this process among the replicas: its streams' leases bear it.
     instance: str
 

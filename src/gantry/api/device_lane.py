@@ -88,7 +88,8 @@ class DeviceLane:
 
         def report() -> None:
             said = _REPORTS.validate_json(body)
-            devices.report(self._context.database, self._device(key), said)
+            vault = self._context.supervisor_secrets
+            devices.report(self._context.database, vault, self._device(key), said)
 
         try:
             await self._context.threads.write(_plainly, report)

@@ -66,6 +66,8 @@ class BodyLimit:
 # A statement has 20 s and the wait for a connection 10 s. What takes longer has met a database that
 # takes requests and does not answer them; nothing else ends the wait for that one.
 ANSWER_SECONDS = 40.0
+# Devices have a time of their own: the way there, and 50 s.
+DEVICE_ANSWER = ("/supervisor/", 75.0)
 
 
 class Deadline:
@@ -84,6 +86,8 @@ class Deadline:
         heard = loop.time()
         begun = asyncio.Event()
         is_listening = is_late = False
+        prefix, longer = DEVICE_ANSWER
+        seconds = max(self._seconds, longer) if scope["path"].startswith(prefix) else self._seconds
 
         async def listened() -> Message:
             nonlocal heard, is_listening
@@ -102,11 +106,11 @@ class Deadline:
         try:
             while not begun.is_set() and not is_late:
                 # A slow sender's time is its own: the end moves while the request is read.
-                end = (loop.time() if is_listening else heard) + self._seconds
+                end = (loop.time() if is_listening else heard) + seconds
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout_at(end):
                         await begun.wait()
-                is_over = not is_listening and loop.time() >= heard + self._seconds
+                is_over = not is_listening and loop.time() >= heard + seconds
                 is_late = is_over and not begun.is_set()
             if not is_late:
                 await serving

@@ -37,6 +37,27 @@ KINDS = frozenset({"device", "application", "key", "user", "web", "gone", "actio
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 # Several scrapers, and replicas, ask the database no more than this often for the same.
 CENSUS_SECONDS = 15.0
+# What is counted in the database: a name, what it is, its labels, and how it is counted.
+_CENSUS = (
+    (
+        "gantry_devices",
+        "Devices, by their heartbeat and the class of their application.",
+        ("state", "class"),
+        census.devices,
+    ),
+    (
+        "gantry_devices_connected",
+        "Devices that are connected to the VPN, by its server.",
+        ("server",),
+        census.connected,
+    ),
+    (
+        "gantry_device_actions",
+        "Actions on devices that are not over, by their status.",
+        ("status",),
+        census.actions,
+    ),
+)
 
 
 class Metrics:
@@ -94,7 +115,7 @@ class _DatabaseCollector(Collector):
     def __init__(self, database: Database) -> None:
         self._database = database
         self._lock = threading.Lock()
-        self._counted: Mapping[tuple[str, str], int] | None = None
+        self._counted: Mapping[str, Mapping[tuple[str, ...], int]] | None = None
         self._at = 0.0
 
     def describe(self) -> Iterable["Metric"]:
@@ -112,14 +133,11 @@ class _DatabaseCollector(Collector):
         up = GaugeMetricFamily("gantry_api_database_up", "Whether PostgreSQL answers.")
         up.add_metric((), counted is not None)
         yield up
-        devices = GaugeMetricFamily(
-            "gantry_devices",
-            "Devices, by their heartbeat and the class of their application.",
-            labels=("state", "class"),
-        )
-        for labels, number in (counted or {}).items():
-            devices.add_metric(labels, number)
-        yield devices
+        for name, sentence, labels, _ in _CENSUS:
+            family = GaugeMetricFamily(name, sentence, labels=labels)
+            for values, number in (counted or {}).get(name, {}).items():
+                family.add_metric(values, number)
+            yield family
 
     def _in_use(self) -> int:
         # A session has no connection before its first statement.
@@ -127,13 +145,13 @@ class _DatabaseCollector(Collector):
             pool = session.get_bind().engine.pool
         return pool.checkedout() if isinstance(pool, QueuePool) else 0
 
-    def _census(self) -> Mapping[tuple[str, str], int] | None:
+    def _census(self) -> Mapping[str, Mapping[tuple[str, ...], int]] | None:
         with self._lock:
             now = time.monotonic()
             if self._counted is None or now - self._at > CENSUS_SECONDS:
                 try:
                     with self._database.snapshot() as session:
-                        self._counted = census.devices(session)
+                        self._counted = {name: count(session) for name, _, _, count in _CENSUS}
                 except SQLAlchemyError:
                     self._counted = None
                 self._at = now

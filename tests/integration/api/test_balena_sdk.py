@@ -376,12 +376,12 @@ def test_device_types_and_configuration(own: Any, fleet: Fleet, slug: str) -> No
     assert own.models.config.get_all()["registry"]
 
 
-def test_what_needs_the_tunnel_is_told_clearly(own: Any, fleet: Fleet) -> None:
+def test_what_needs_the_vpn_is_told_clearly(own: Any, fleet: Fleet) -> None:
     device = fleet.register()
     # The SDK hands the answer on as it is; for a device that is there it asks by its id.
     body = {"method": "GET", "deviceId": device.id, "appId": fleet.id}
     answer = fleet.user.post("/supervisor/ping", json=body)
-    said = {"error": f"device {device.uuid[:7]} is not online"}
+    said = {"error": f"device {device.uuid[:7]} has never been connected to the VPN"}
     assert (answer.status_code, answer.json()) == (503, said)
     own.models.device.ping(device.uuid)
     foreign = {"method": "GET", "deviceId": 999_999}
@@ -389,7 +389,7 @@ def test_what_needs_the_tunnel_is_told_clearly(own: Any, fleet: Fleet) -> None:
     assert fleet.user.post("/supervisor/ping", json={}).status_code == 400
     everywhere = fleet.user.post("/supervisor/v1/reboot", json={"appId": fleet.id})
     assert everywhere.status_code == 503
-    assert "tunnel" in everywhere.json()["error"]
+    assert "is connected to the VPN" in everywhere.json()["error"]
 
 
 def test_nobody_else_s(make_fleet: Callable[[], Fleet]) -> None:

@@ -32,6 +32,7 @@ OWN_ROWS = (
     "service_install",
     "image_install",
     "gateway_download",
+    "device_action",
     "organization",
     "organization_membership",
     "audit_entry",
@@ -86,6 +87,8 @@ def make_tenant(api: Api, make_fleet: Callable[[], Fleet]) -> Tenant:
         name = "device_service" if parent == "service_install" else parent
         answer = fleet.user.post(f"/v7/{name}_{kind}", json=body)
         assert answer.status_code == 201, answer.text
+    action = {"device": device.id, "action": "identify"}
+    assert fleet.user.post("/v7/device_action", json=action).status_code == 201
     answer = fleet.user.post(
         "/v7/release_asset",
         data={"release": str(release["release_id"]), "asset_key": "map.txt"},

@@ -31,5 +31,5 @@ class AuditEntry(Base):
     # What the row is called, and the values that were set; secrets are left out.
     row_name: Mapped[str | None]
     changes: Mapped[JsonObject]
-    # Of a tunnel: what its beginning and its end have in common.
+    # What several entries have in common: a tunnel's beginning and its end.
     session: Mapped[str | None]

@@ -1,9 +1,21 @@
 """Notes of who changed what."""
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, cast, exists, insert, literal, null, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Integer,
+    cast,
+    exists,
+    func,
+    insert,
+    literal,
+    null,
+    or_,
+    select,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session, aliased
 
@@ -118,6 +130,14 @@ _NAMES = (
     "commit",
     "action",
 )
+
+
+def is_noted(session: Session, name: str, within: timedelta) -> bool:
+    """Whether there is an entry under this name that is not older than that."""
+    found = select(AuditEntry.id).where(
+        AuditEntry.session == name, AuditEntry.created_at > func.now() - within
+    )
+    return session.scalar(found.limit(1)) is not None
 
 
 def note_end(

@@ -162,3 +162,18 @@ def owned_device_by_id(session: Session, user_id: int, device_id: int) -> Device
         .join(Application, Application.id == Device.belongs_to__application)
         .where(Device.id == device_id, of_members(Application.organization, user_id))
     )
+
+
+def connected(session: Session, application_id: int) -> list[Device]:
+    """The active devices of an application that are connected to the VPN."""
+    return list(
+        session.scalars(
+            select(Device)
+            .where(
+                Device.belongs_to__application == application_id,
+                Device.is_connected_to_vpn,
+                Device.is_active,
+            )
+            .order_by(Device.id)
+        )
+    )

@@ -32,7 +32,10 @@ with said as (
 found as (
     select device.id, said.session, said.at, said.ended
     from said join device on device.uuid = said.uuid
-    where device.vpn_session_at is null or device.vpn_session_at <= said.at
+    where coalesce(device.vpn_session_at <= said.at, true)
+        -- Servers tell again what they have, after the api was away.
+        and (said.ended is not null or not device.is_connected_to_vpn
+            or device.vpn_session is distinct from said.session)
     order by device.id for no key update of device
 )
 update device set
@@ -204,6 +207,14 @@ def hear(session: Session, server: str, boot: str) -> str | None:
         )
     )
     return before
+
+
+def hear_events(session: Session, server: str, boot: str) -> None:
+    """A server has told of itself by events: which run that is, its heartbeat says."""
+    row = insert(VpnServer).values(name=server, boot=boot, heard_at=func.now())
+    session.execute(
+        row.on_conflict_do_update(index_elements=["name"], set_={"heard_at": func.now()})
+    )
 
 
 def connect(session: Session, server: str, connections: Sequence[Connection]) -> list[int]:

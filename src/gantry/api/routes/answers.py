@@ -27,6 +27,7 @@ MEANINGS = {
     409: "It is at odds with what is there already.",
     413: "The request's body is larger than the api means to read.",
     429: "Too often; `Retry-After` says when again, in seconds.",
+    504: "The device was asked and did not answer in time.",
     503: "The database does not answer, or the api is busy; `Retry-After` says when again.",
 }
 
@@ -272,3 +273,11 @@ class Ended(BaseModel):
     """Credentials that hold no more."""
 
     ended: list[str]
+
+
+class SupervisorAnswer(BaseModel):
+    """What one of several devices answers."""
+
+    uuid: str
+    status: int
+    body: Any

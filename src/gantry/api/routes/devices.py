@@ -69,7 +69,7 @@ def target_answer(target: TargetState, known: str | None) -> Response:
 )
 async def report(ctx: Ctx, actor: CurrentDevice, body: dict[str, reports.DeviceReport]) -> Response:
     """What the device says of itself."""
-    await ctx.threads.write(devices.report, ctx.database, actor, body)
+    await ctx.threads.write(devices.report, ctx.database, ctx.supervisor_secrets, actor, body)
     return reported()
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
-from gantry.api.context import Ctx, CurrentActor, CurrentDevice, CurrentUser
+from gantry.api.context import Ctx, CurrentActor, CurrentDevice
 from gantry.api.routes.answers import (
     CONDITIONAL,
     OsConfig,
@@ -17,7 +17,7 @@ from gantry.api.routes.answers import (
     content,
     failures,
 )
-from gantry.api.services import devices, fleet_state, provisioning, state_v2, tunnels
+from gantry.api.services import devices, fleet_state, provisioning, state_v2
 from gantry.api.services.target_state import canonical, etag_matches, etag_of
 
 router = APIRouter()
@@ -43,7 +43,9 @@ def state(ctx: Ctx, actor: CurrentActor, uuid: str, request: Request) -> Respons
 )
 async def report(ctx: Ctx, actor: CurrentDevice, uuid: str, body: state_v2.StateReport) -> Response:
     """What the device says of itself, in the form of version 2."""
-    await ctx.threads.write(devices.report_v2, ctx.database, actor, uuid, body)
+    await ctx.threads.write(
+        devices.report_v2, ctx.database, ctx.supervisor_secrets, actor, uuid, body
+    )
     return Response("OK", media_type="text/plain")
 
 
@@ -87,13 +89,3 @@ async def variables() -> dict[str, Any]:
 async def os_config(ctx: Ctx) -> dict[str, Any]:
     """What the host OS of a device needs of its fleet."""
     return provisioning.os_config(ctx.config)
-
-
-# There is no other answer until there is a tunnel.
-@router.post(
-    "/supervisor/{path:path}", tags=["devices"], status_code=503, responses=failures(404, 503)
-)
-def supervisor(ctx: Ctx, user: CurrentUser, path: str, body: dict[str, Any]) -> None:
-    """A request to a device's supervisor, through its tunnel."""
-    with ctx.database.snapshot() as session:
-        tunnels.ask(session, user, path, body)

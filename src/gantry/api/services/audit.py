@@ -37,11 +37,12 @@ def note(
     model: type[Base],
     ids: Sequence[int],
     changes: Mapping[str, Any] | None = None,
-    tunnel: str | None = None,
+    part_of: str | None = None,
 ) -> None:
     """Note a change of rows; before they are gone, where they go.
 
-    `actor` is None for the platform itself. `tunnel` names the one that was opened.
+    `actor` is None for the platform itself. `part_of` is a name that
+    several entries have in common: those of a tunnel, or of a login.
     """
     if not ids:
         return
@@ -50,7 +51,7 @@ def note(
         "actor_name": name_of(actor),
         "action": action.value,
         "resource": model.__tablename__,
-        "session": tunnel,
+        "session": part_of,
         "changes": {name: _readable(name, value) for name, value in (changes or {}).items()},
     }
     audit.note(session, model, ids, values)

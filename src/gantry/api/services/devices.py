@@ -12,6 +12,7 @@ from gantry.api.queries import devices
 from gantry.api.queries.targets import Heartbeat
 from gantry.api.services import registration, reports, state_v2
 from gantry.api.services.target_state import TargetState, current_target
+from gantry.api.services.vault import Vault
 
 POLL_VARIABLES = ("BALENA_SUPERVISOR_POLL_INTERVAL", "RESIN_SUPERVISOR_POLL_INTERVAL")
 DEFAULT_POLL = timedelta(seconds=900)
@@ -81,19 +82,25 @@ def is_news(heartbeat: Heartbeat, lifetime: timedelta) -> bool:
     return heartbeat.expires_at < heartbeat.now + lifetime - devices.WRITE_EVERY
 
 
-def report(database: Database, actor: DeviceActor, body: dict[str, reports.DeviceReport]) -> None:
+def report(
+    database: Database, vault: Vault, actor: DeviceActor, body: dict[str, reports.DeviceReport]
+) -> None:
     """Store a device's report; it was heard of."""
     with database.transaction() as session:
-        reports.report(session, actor, body, poll_lifetime)
+        reports.report(session, actor, body, vault, poll_lifetime)
 
 
 def report_v2(
-    database: Database, actor: DeviceActor, uuid: str, body: state_v2.StateReport
+    database: Database,
+    vault: Vault,
+    actor: DeviceActor,
+    uuid: str,
+    body: state_v2.StateReport,
 ) -> None:
     """As `report`, in the form of version 2."""
     with database.transaction() as session:
         said = state_v2.report(session, actor, uuid, body)
-        reports.report(session, actor, said, poll_lifetime)
+        reports.report(session, actor, said, vault, poll_lifetime)
 
 
 def poll_lifetime(*levels: dict[str, str]) -> timedelta:

@@ -1,6 +1,7 @@
 """Reaching devices: which person may, and what the audit log keeps of it."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -15,6 +16,7 @@ from gantry.api.services import audit
 from gantry.api.services.sessions import Holder, user_actor
 from gantry.api.services.vpn import Name, connection
 
+ONE_LOGIN = timedelta(seconds=60)
 # Fewer digits would be guesses.
 Prefix = Annotated[str, StringConstraints(pattern="^[0-9a-f]{7,62}$")]
 Bytes = Annotated[int, Field(ge=0, le=2**53)]
@@ -104,7 +106,7 @@ def open_tunnel(session: Session, holder: Holder, asked: TunnelRequest) -> Tunne
     address, server = connection(device)
     changes = {"port": asked.port, "session": asked.session}
     action = audit.Action.OPEN_TUNNEL
-    audit.note(session, user, action, Device, [device.id], changes, tunnel=asked.session)
+    audit.note(session, user, action, Device, [device.id], changes, part_of=asked.session)
     seconds = None
     if holder.until is not None:
         seconds = (holder.until - records.now(session)).total_seconds()
@@ -117,12 +119,19 @@ def end_tunnel(session: Session, said: TunnelEnd) -> None:
     """Note that a tunnel has ended, once, under the name of who opened it."""
     changes = said.model_dump(include={"session", "bytes_in", "bytes_out", "seconds"})
     audit_queries.note_end(
-        session, said.session, audit.Action.OPEN_TUNNEL, audit.Action.CLOSE_TUNNEL, changes
+        session,
+        said.session,
+        audit.Action.OPEN_TUNNEL.value,
+        audit.Action.CLOSE_TUNNEL.value,
+        changes,
     )
 
 
 def accept_key(session: Session, device: DeviceActor, fingerprint: str) -> AcceptedKey:
     """The SSH key of this fingerprint, if its user may reach the device; the audit log has it.
+
+    A server asks twice for one login: whether the key would do, and when it is proven. That is one
+    entry.
 
     Raises:
         NotFoundError: nobody's who may.
@@ -131,7 +140,9 @@ def accept_key(session: Session, device: DeviceActor, fingerprint: str) -> Accep
     if found is None:
         raise NotFoundError("there is no key of this fingerprint that opens this device")
     key, user = found
-    changes = {"fingerprint": key.fingerprint, "title": key.title}
-    action = audit.Action.ACCEPT_KEY
-    audit.note(session, user_actor(user), action, Device, [device.device_id], changes)
+    login = f"ssh:{device.device_id}:{key.id}"
+    if not audit_queries.is_noted(session, login, ONE_LOGIN):
+        changes = {"fingerprint": key.fingerprint, "title": key.title}
+        action, ids = audit.Action.ACCEPT_KEY, [device.device_id]
+        audit.note(session, user_actor(user), action, Device, ids, changes, part_of=login)
     return AcceptedKey(user.username, key.public_key)

@@ -11,6 +11,7 @@ from gantry.api.actors import DeviceActor
 from gantry.api.errors import NotFoundError
 from gantry.api.queries import reporting
 from gantry.api.queries.reporting import Install, Reporter, Success
+from gantry.api.services.vault import Vault
 
 # Reports are short texts and numbers; what is longer is cut rather than refused, because a
 # device that is refused would send it for ever.
@@ -79,6 +80,8 @@ class Telemetry(BaseModel):
     storage_block_device: Short | None = None
     storage_usage: Whole | None = None
     storage_total: Whole | None = None
+    # By it the api asks the supervisor. It is stored encrypted, and told to nobody.
+    api_secret: Annotated[Short | None, Field(repr=False)] = None
 
 
 class DeviceReport(Telemetry):
@@ -91,6 +94,7 @@ def report(
     session: Session,
     actor: DeviceActor,
     body: dict[str, DeviceReport],
+    vault: Vault,
     lifetime: Callable[..., timedelta],
 ) -> None:
     """Store what a device says of itself. `lifetime` tells from the fleet's variables and the
@@ -107,6 +111,8 @@ def report(
         if device is None:
             raise NotFoundError(f"there is no device {actor.uuid!r} any more")
         values = said.model_dump(exclude_unset=True, exclude={"apps"})
+        if said.api_secret is not None:
+            values["api_secret"] = vault.seal(said.api_secret.encode(), actor.uuid)
         mine = (said.apps or {}).get(device.application_uuid)
         if mine is not None:
             values |= _application(session, device, mine)

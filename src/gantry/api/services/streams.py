@@ -21,7 +21,7 @@ from gantry.api.database import Database, reason
 from gantry.api.events import BEAT_SECONDS, CHANGES, REVOCATIONS, Hub, Subscription
 from gantry.api.models import KeyRole
 from gantry.api.queries import accounts, devices, records
-from gantry.api.services import throttle, vpn
+from gantry.api.services import actions, throttle, vpn
 from gantry.api.services.secrets import hash_key
 from gantry.api.services.target_state import current_target
 
@@ -226,8 +226,8 @@ def _renew(database: Database, held: list[int], lease: str) -> None:
 async def keep_sweeping(database: Database) -> None:
     """Put devices that are not heard of any more to `timeout` and `offline`, until cancelled.
 
-    Servers of the VPN are judged only after the api has been there for as long as they may be
-    silent: while it or its database was away, nobody could tell it anything.
+    Servers of the VPN, and other processes, are judged only after this one has been there for as
+    long as they may be silent: while it or the database was away, nobody could tell it anything.
     """
     heard_since = time.monotonic()
     while True:
@@ -236,12 +236,19 @@ async def keep_sweeping(database: Database) -> None:
             heard_since = time.monotonic()
         elif time.monotonic() - heard_since > vpn.SILENCE.total_seconds():
             await _quietly(vpn.sweep, database)
+            await _quietly(_recover, database)
 
 
 def _sweep(database: Database) -> None:
     with database.transaction() as session:
         devices.sweep(session)
         throttle.sweep(session)
+        actions.sweep(session)
+
+
+def _recover(database: Database) -> None:
+    with database.transaction() as session:
+        actions.recover(session)
 
 
 async def _quietly(work: Callable[..., None], *arguments: object) -> bool:

@@ -140,6 +140,7 @@ def note_events(database: Database, said: Events) -> None:
     """Note what happened at a server."""
     ends, connections = _folded(said.boot, said.events)
     with database.transaction() as session:
+        vpn.hear_events(session, said.server, said.boot)
         vpn.disconnect(session, said.server, said.boot, ends)
         there = vpn.connect(session, said.server, connections)
         vpn.wake_actions(session, there)

@@ -19,6 +19,7 @@ from gantry.api.models import (
 from gantry.api.queries import accounts, applications, organizations, records, releases
 from gantry.api.services import applications as application_service
 from gantry.api.services import ssh_keys, tags, variable_writers
+from gantry.api.services.actions import DEVICE_ACTION
 from gantry.api.services.assets import RELEASE_ASSET
 from gantry.api.services.bootstrap import create_user
 from gantry.api.services.fleet_writers import DEVICE, RELEASE
@@ -239,6 +240,7 @@ WRITERS: Mapping[str, Writer] = {
         _delete_applications,
     ),
     "device": DEVICE,
+    "device_action": DEVICE_ACTION,
     "release": RELEASE,
     "release_asset": RELEASE_ASSET,
     "organization": ORGANIZATION,

@@ -10,6 +10,7 @@ from gantry.api.models import (
     ApplicationType,
     CpuArchitecture,
     Device,
+    DeviceAction,
     DeviceType,
     DeviceTypeAlias,
     OrganizationMembership,
@@ -170,11 +171,22 @@ RESOURCES = (
             ),
             "device_config_variable": Navigation("device_config_variable", referred_by("device")),
             "device_tag": Navigation("device_tag", referred_by("device")),
+            "device_action": Navigation("device_action", referred_by("device")),
             "image_install": Navigation("image_install", referred_by("device")),
             "service_install": Navigation("service_install", referred_by("device")),
             "gateway_download": Navigation(
                 "gateway_download", referred_by("is_downloaded_by__device")
             ),
+        },
+    ),
+    Resource(
+        "device_action",
+        DeviceAction,
+        visibility.of_device,
+        hidden=frozenset({"worker", "lease_expires_at", "sent_at", "tries", "next_try_at"}),
+        navigations={
+            "device": Navigation("device", refers("device")),
+            "user": Navigation("user", refers("user")),
         },
     ),
 )

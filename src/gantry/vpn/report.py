@@ -98,11 +98,13 @@ class Reporter:
         now = time.monotonic()
         if not self._boot or (now < self._beaten + BEAT_SECONDS and self._listed >= 0):
             return
-        whole = now >= self._listed + LIST_SECONDS
+        whole, boot = now >= self._listed + LIST_SECONDS, self._boot
         connected = self._devices.connected
-        await self._api.beat(self._boot, sorted(connected) if whole else None)
-        self._beaten = now
-        self._listed = now if whole else self._listed
+        await self._api.beat(boot, sorted(connected) if whole else None)
+        # Meanwhile openvpn may have been started anew: that is told at once.
+        if boot == self._boot:
+            self._beaten = now
+            self._listed = now if whole else self._listed
 
     async def _send_events(self) -> None:
         while self._events:

@@ -62,7 +62,6 @@ class Keeper:
         self._listener = listener
         self._say = say
         self.run: Run | None = None
-        self.starts = 0
 
     async def keep(self) -> None:
         """Until cancelled; then openvpn is ended."""
@@ -101,7 +100,6 @@ class Keeper:
                 stderr=asyncio.subprocess.STDOUT,
                 limit=MAX_LINE_BYTES,
             )
-            self.starts += 1
             output = asyncio.create_task(self._print(process))
             try:
                 await self._serve(process, connected)

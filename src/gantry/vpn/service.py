@@ -44,12 +44,16 @@ class Service:
         self.devices = Devices(self.cuts, self.metrics, self._on_event)
         self.reporter = Reporter(self.api, self.devices, self.metrics)
         login = Authenticator(config, self.api, self.devices, self.metrics)
-        dispatch = Dispatch(self.devices, login.on_login, self.reporter.begin)
+        dispatch = Dispatch(self.devices, login.on_login, self._on_run)
         self.keeper = Keeper(config, dispatch)
         roads = Roads(config, self.devices)
         self.tunnels = Tunnels(config, self.api, roads, self.cuts, self.metrics)
         self.public_urls = PublicUrls(config, self.api, roads, self.cuts, self.metrics)
         self.watch = Watch(self.api, self.cuts, self.public_urls.forget)
+
+    def _on_run(self, run: Run) -> None:
+        self.metrics.starts.inc()
+        self.reporter.begin(run)
 
     def _on_event(self, run: Run, event: Event) -> None:
         self.reporter.add(run, event)

@@ -15,6 +15,7 @@ def test_devices_come_back_after_their_server_was_killed(
     members = [member() for _ in range(3)]
     addresses = [client.tunnel_address for _, client in members]
     before = [cloud.row(device)["last_vpn_event"] for device, _ in members]
+    starts = server.metric("gantry_vpn_openvpn_starts_total")
     (pid,) = server.process_ids("openvpn")
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: server.process_ids("openvpn") not in ([], [pid]), 20)
@@ -24,6 +25,7 @@ def test_devices_come_back_after_their_server_was_killed(
         cloud.wait_connected(device)
         # That they were gone in between was told too.
         assert cloud.row(device)["last_vpn_event"] > event
+    assert server.metric("gantry_vpn_openvpn_starts_total") == starts + 1
 
 
 def test_without_the_api_nobody_comes_in_and_nobody_is_thrown_out(

@@ -100,6 +100,32 @@ def test_people_come_to_the_tunnels(balancer: Balanced) -> None:
         assert stream.recv(5).decode() in VPN_SERVERS
 
 
+@pytest.mark.parametrize("size", [3, 7, 60])
+def test_a_hello_in_pieces_leads_to_where_its_name_says(balancer: Balanced, size: int) -> None:
+    """The first piece says that it is TLS, and not yet for whom."""
+    received, to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
+    name = f"tunnel.{HOST}"
+    tls = balancer.front.trust.wrap_bio(received, to_send, server_hostname=name)
+    with balancer.front.plain() as plain:
+        for wanted in (tls.do_handshake, lambda: tls.read(5)):
+            while True:
+                try:
+                    answer = wanted()
+                    break
+                except ssl.SSLWantReadError:
+                    if hello := to_send.read():
+                        plain.sendall(hello[:size])
+                        time.sleep(0.3)
+                        plain.sendall(hello[size:])
+                    got = plain.recv(65536)
+                    assert got, "the connection was closed"
+                    received.write(got)
+            # What is left of the handshake goes before what is read.
+            plain.sendall(to_send.read())
+    assert answer is not None
+    assert answer.decode() in VPN_SERVERS
+
+
 @pytest.mark.parametrize("first", [b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"SSH-2.0-x\r\n", b""])
 def test_other_languages_are_not_spoken(balancer: Balanced, first: bytes) -> None:
     with balancer.front.plain() as stream:

@@ -12,8 +12,8 @@ from typing import Any
 from gantry.supervisor import wire
 from gantry.supervisor.target import TargetSupervisor
 
-# How often the host is asked how far it is, in seconds.
-LOOK_EVERY = 10.0
+# How often the host is asked how far it is, in seconds: a process there each time.
+LOOK_EVERY = 30.0
 # What was not the release's fault is tried again after so long, and then after twice as long each
 # time, in seconds.
 FIRST_RETRY = 600.0

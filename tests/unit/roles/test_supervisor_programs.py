@@ -308,6 +308,20 @@ def test_an_update_that_is_asked_for_is_a_unit_of_its_own() -> None:
     assert "--collect" in command
 
 
+def test_the_host_tells_what_runs_by_all_of_its_names(
+    fleets: Path, answering: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = {"Image": "id", "Config": {"Image": FLEETS}, "RepoDigests": [WANTED]}
+    client, _ = answering(b"HTTP/1.0 200 OK\r\n\r\n" + json.dumps(body).encode())
+    monkeypatch.setattr(asked, "Engine", lambda: client)
+    told = {"image": FLEETS, "digests": [WANTED], "trying": False, "result": None}
+    assert asked.state() == told
+    trial.ask(trial.Trial("new:2", 60.0, 5.0))
+    assert asked.state() == told
+    trial.begin(trial.pending())
+    assert asked.state() == told | {"trying": True}
+
+
 def test_an_image_that_is_not_to_be_had_is_a_result(
     fleets: Path, answering: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,11 +32,11 @@ def state() -> dict[str, Any]:
         image = engine.image(container["Image"]) if container else None
     except EngineError as error:
         raise AskedError(str(error)) from error
-    result = update.result()
+    result, tried = update.result(), trial.pending()
     return {
         "image": container["Config"]["Image"] if container else "",
         "digests": (image or {}).get("RepoDigests") or [],
-        "trying": trial.pending() is not None,
+        "trying": tried is not None and tried.begun,
         "result": asdict(result) if result else None,
     }
 

@@ -14,7 +14,7 @@ MYPY_CACHE := $(or $(GANTRY_CACHE_HOME),$(HOME)/.cache/gantry)/mypy
 
 export STACK DATA
 # Python's own habit, also where the environment has another: what starts a hundred times is
-# compiled once (docs/decisions/0019).
+# compiled once (docs/decisions/0021).
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help

@@ -32,7 +32,7 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-# They answer 503 until there is a tunnel to devices.
+# It answers 503 where the device is not connected.
 UNAVAILABLE = {"POST /supervisor/{path}"}
 # They do not end once they have begun; tests of their own read them.
 STREAMS = {

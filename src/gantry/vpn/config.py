@@ -38,7 +38,7 @@ class Config(BaseModel):
     `server` is its name, by which the others and the api reach it; `peers` are the others' CONNECT
     proxies. All servers have the same `address`: devices see one. `rate_bytes_per_second` is each
     device's, in each direction; 0 is no limit. `renegotiate_seconds`: how often keys are made anew,
-    and the api is asked again.
+    and the api is asked again. `max_devices` is what 512 MiB have room for.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -52,7 +52,7 @@ class Config(BaseModel):
     network: IPv4Network = IPv4Network("100.64.0.0/10")
     rate_bytes_per_second: int = Field(default=0, ge=0, le=10**10)
     peers: dict[str, Url] = {}
-    max_devices: int = Field(default=4000, ge=1, le=100_000)
+    max_devices: int = Field(default=2000, ge=1, le=100_000)
     renegotiate_seconds: int = Field(default=3600, ge=10)
     listen: Listen = Listen()
     certificates: Path = Path("/etc/gantry")

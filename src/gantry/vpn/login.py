@@ -21,7 +21,7 @@ from gantry.vpn.metrics import Login, Metrics
 from gantry.vpn.process import Run
 
 AT_ONCE = 8
-MAX_WAITING = 4000
+MAX_WAITING = 2000
 # openvpn gives a handshake a minute in all; clients have as much patience.
 PATIENCE_SECONDS = 25.0
 BACKOFF_SECONDS = (5, 30)

@@ -10,6 +10,7 @@ is in another, as it is deployed. The api and its PostgreSQL are this benchmark'
 import argparse
 import contextlib
 import os
+import secrets
 import statistics
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import docker
+import httpx2
 
 from gantry.simulator.servers import look
 from tests.benchmarks import machine
@@ -114,7 +116,7 @@ def measure(cloud: Cloud, count: int, idle: float, say: Callable[[str], None]) -
     server = cloud.server()
     tunnel, plain = throughput(cloud, server, say)
     say(f"{count} devices are registered")
-    logins = {f"login-{number}": _login(cloud) for number in range(1, count + 1)}
+    logins = register(cloud, count)
     pids = _processes(server)
     before = look(pids)
     with farm(cloud, logins) as start:
@@ -202,9 +204,18 @@ def report(found: Found) -> str:
     return machine.table([f"{found.clients} clients", ""], rows)
 
 
-def _login(cloud: Cloud) -> str:
-    device = cloud.device()
-    return f"{device.uuid}\n{device.key}\n"
+def register(cloud: Cloud, count: int) -> dict[str, str]:
+    """Files with the logins of so many new devices, `login-1` and on."""
+    files = {}
+    with httpx2.Client(base_url=cloud.api.url, timeout=30) as client:
+        client.headers["Authorization"] = f"Bearer {cloud.fleet.provisioning_key()}"
+        for number in range(1, count + 1):
+            uuid, key = secrets.token_hex(16), secrets.token_hex(16)
+            body = {"application": cloud.fleet.id, "uuid": uuid, "api_key": key}
+            answer = client.post("/device/register", json=body)
+            assert answer.status_code == 201, answer.text
+            files[f"login-{number}"] = f"{uuid}\n{key}\n"
+    return files
 
 
 def _processes(server: Server) -> dict[str, int]:

@@ -63,6 +63,7 @@ class Net:
         }
         if command is not None:
             settings["entrypoint"] = list(command)
+            settings["healthcheck"] = {"test": ["NONE"]}  # it is no server
         container = self.engine.containers.create(
             settings.pop("image", self.image),
             name=f"vpn-test-{name}-{secrets.token_hex(4)}",

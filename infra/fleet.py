@@ -21,7 +21,8 @@ from vpn import Vpn
 class Fleet(pulumi.ComponentResource):
     """All services of one fleet.
 
-    They start side by side: each waits by itself for those that it needs.
+    They start side by side: each waits by itself for those that it needs. The two that may
+    publish one port come one after the other.
     """
 
     def __init__(self, config: StackConfig, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -31,6 +32,7 @@ class Fleet(pulumi.ComponentResource):
         self.networks = networks = Networks(config.fleet, child)
         self.identity = identity = Identity(config, child)
         postgres = Postgres(config, networks, identity, child)
+        proxy, balancer = self._doors(child)
         self.services: dict[str, Service | Vpn] = {
             "postgres": postgres,
             "nats": Nats(config, networks, identity, child),
@@ -40,10 +42,24 @@ class Fleet(pulumi.ComponentResource):
             "builder": Builder(config, networks, identity, child),
             "git": Git(config, networks, identity, child),
             "vpn": Vpn(config, networks, identity, child),
-            "balancer": Balancer(config, networks, identity, child),
-            "proxy": Proxy(config, networks, identity, child),
+            "balancer": balancer,
+            "proxy": proxy,
         }
         self.register_outputs({})
+
+    def _doors(self, child: pulumi.ResourceOptions) -> tuple[Proxy, Balancer]:
+        """Both may publish the HTTPS port: who does waits until the other has let it go."""
+
+        def after(first: pulumi.Resource) -> pulumi.ResourceOptions:
+            waits = pulumi.ResourceOptions(depends_on=[first])
+            return pulumi.ResourceOptions.merge(child, waits)
+
+        parts = (self.config, self.networks, self.identity)
+        if self.config.vpn.share_port:
+            proxy = Proxy(*parts, child)
+            return proxy, Balancer(*parts, after(proxy))
+        balancer = Balancer(*parts, child)
+        return Proxy(*parts, after(balancer)), balancer
 
     def outputs(self) -> dict[str, pulumi.Input[object]]:
         """What the stack tells those who use the fleet."""

@@ -159,6 +159,16 @@ def test_a_server_that_is_away_is_passed_over_and_found_again(own: Balanced) -> 
     soon(lambda: "vpn-1" in servers_met(own))
 
 
+def test_it_stops_at_once(client: docker.DockerClient, own: Balanced) -> None:
+    """An `up` that replaces it would wait for as long as Docker does."""
+    container = own.front.container
+    with hello(own, RESETS[0])[0] as stream:
+        began = time.monotonic()
+        container.stop(timeout=SECONDS)
+        assert time.monotonic() - began < SECONDS / 3
+        assert stream.recv(len(RESETS[0])) in (RESETS[0], b"")
+
+
 def test_https_goes_on_to_the_proxy(shared: Balanced) -> None:
     answer, body = shared.front.ask("api", "/v7/x?y=z")
     asked = json.loads(body)

@@ -1,5 +1,6 @@
 """The command as a process, before a real api (with its PostgreSQL) and a real log service."""
 
+import contextlib
 import json
 import os
 import secrets
@@ -8,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -25,13 +27,7 @@ from tests.integration.api.conftest import (
     postgres,
     running,
 )
-from tests.integration.cli.remote_world import (
-    DeviceHost,
-    device_host,
-    make_key,
-    set_online,
-    tunnel_server,
-)
+from tests.integration.cli.remote_world import DeviceHost, device_host, make_key
 from tests.integration.cli.tunnel_server import TunnelServer
 from tests.integration.logs.conftest import Authority, Nats, Service, nats
 
@@ -58,6 +54,15 @@ class Operator:
             stdin=subprocess.DEVNULL,
             text=True,
         )
+
+    @contextlib.contextmanager
+    def running(self, *arguments: str) -> Iterator[Any]:
+        """The same, ended with the block at the latest."""
+        with self.start(*arguments) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
     def run(self, *arguments: str, code: int = 0, stdin: str = "") -> str:
         """What the command prints, when it ends with `code`."""
@@ -219,13 +224,9 @@ class Remote:
     fleet: Fleet
     name: str
     uuid: str
+    key: str
     host: DeviceHost
     tunnels: TunnelServer
-    database_url: str
-
-    def set_online(self, online: bool) -> None:
-        """Whether the api believes that it is connected to the VPN."""
-        set_online(self.database_url, self.uuid, online)
 
 
 @pytest.fixture(scope="session")
@@ -239,11 +240,12 @@ def resident(
     made = fleet.register(device_name=name)
     _, public = make_key(person.home / ".ssh")
     person.run("key", "add", "-", stdin=f"{public}\n")
-    with tunnel_server(api.url, tmp_path_factory.mktemp("tunnels")) as (tunnels, port, authority):
-        (person.session.parent / "ca.crt").write_bytes(authority.read_bytes())
+    service_key = api.config["service_keys"]["vpn"]
+    tunnels = TunnelServer(api.url, service_key, tmp_path_factory.mktemp("tunnels"))
+    with tunnels.running() as port:
+        (person.session.parent / "ca.crt").write_bytes(tunnels.authority.read_bytes())
         person.change_session(tunnel=f"localhost:{port}")
-        url = api.config["database_url"]
-        yield Remote(person, fleet, name, made.uuid, host, tunnels, url)
+        yield Remote(person, fleet, name, made.uuid, made.key, host, tunnels)
 
 
 @pytest.fixture
@@ -253,8 +255,8 @@ def remote(resident: Remote) -> Iterator[Remote]:
     kept = {name: (home / name).read_bytes() for name in ("session.json", "ca.crt")}
     public = (resident.operator.home / ".ssh" / "id_ed25519.pub").read_text().strip()
     resident.host.let_in(public)
-    resident.tunnels.reset({resident.uuid: resident.host.address})
-    resident.set_online(True)
+    resident.tunnels.come(resident.uuid, resident.key, resident.host.address)
+    resident.tunnels.connections = 0
     yield resident
     resident.operator.environment.clear()
     for name, content in kept.items():

@@ -1,10 +1,8 @@
 """A device to reach from afar: real sshd, real HTTP server, real services in an engine."""
 
 import contextlib
-import datetime
 import io
 import secrets
-import ssl
 import subprocess
 import tarfile
 import time
@@ -13,14 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import docker
-import psycopg
 from docker.models.containers import Container
 
 from gantry.client.device_ssh import SSH_PORT
 from gantry.deployment.images import build_image
 from gantry.deployment.progress import line_printer
-from tests.integration.cli.tunnel_server import Listener, TunnelServer
-from tests.integration.supervisor.certificates import self_signed
 
 PAGE = "a page of the device\n"
 # The device's own image, of which only these two servers are started. Its engine is this machine's.
@@ -144,32 +139,6 @@ def _program(host: DeviceHost) -> bytes:
         folder.type, folder.mode = tarfile.DIRTYPE, 0o755
         target.addfile(folder)
     return made.getvalue()
-
-
-@contextlib.contextmanager
-def tunnel_server(api: str, folder: Path) -> Iterator[tuple[TunnelServer, int, Path]]:
-    """The server, its port, and the certificate of its authority. Its name is `localhost`."""
-    now = datetime.datetime.now(datetime.UTC)
-    day = datetime.timedelta(days=1)
-    _, files = self_signed(folder, now - day, now + day)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(files["ssl_certfile"], files["ssl_keyfile"])
-    server = TunnelServer(api)
-    listener = Listener(server.serve, context)
-    try:
-        yield server, listener.port, Path(files["ssl_certfile"])
-    finally:
-        listener.close()
-
-
-def set_online(database_url: str, uuid: str, online: bool) -> None:
-    """What the VPN server's events do."""
-    plain = database_url.replace("postgresql+psycopg://", "postgresql://", 1)
-    with psycopg.connect(plain) as connection:
-        connection.execute(
-            "update device set is_connected_to_vpn = %s, last_vpn_event = now() where uuid = %s",
-            (online, uuid),
-        )
 
 
 def make_key(folder: Path, name: str = "id_ed25519") -> tuple[Path, str]:

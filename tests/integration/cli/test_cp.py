@@ -154,4 +154,4 @@ def test_usage(remote: Any, tmp_path: Path) -> None:
     assert remote.operator.ended("cp", "nothing", f"{remote.name}:/x").returncode == 3
     ended = remote.operator.ended("cp", f"{remote.name}:/etc/hosts", str(tmp_path / "no" / "x"))
     assert ended.returncode == 2
-    assert remote.tunnels.asked == []
+    assert remote.tunnels.connections == 0

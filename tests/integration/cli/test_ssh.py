@@ -36,7 +36,9 @@ def test_a_command_on_the_host(remote: Any) -> None:
     hostname = remote.host.run("hostname")
     assert remote.operator.run("ssh", remote.name, "--", "hostname") == hostname
     assert remote.operator.run("ssh", remote.uuid[:9], "--", "id", "-un") == "root\n"
-    assert remote.tunnels.asked == [f"{remote.uuid}.gantry:22222"] * 2
+    assert remote.tunnels.connections == 2
+    (last,) = remote.operator.json("audit", "--resource", "device", "-n", "1")
+    assert last["action"] in ("open tunnel", "close tunnel"), last
 
 
 def test_its_code_is_the_commands(remote: Any, main: str) -> None:
@@ -173,8 +175,7 @@ def test_no_terminal_there_without_one_here(remote: Any, main: str) -> None:
 
 def test_nothing_secret_is_on_a_command_line(remote: Any) -> None:
     token = json.loads(remote.operator.session.read_text())["token"]
-    process = remote.operator.start("ssh", remote.name, "--", "echo here; sleep 30")
-    with process:
+    with remote.operator.running("ssh", remote.name, "--", "echo here; sleep 30") as process:
         assert process.stdout.readline() == "here\n"
         lines = [
             path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
@@ -184,7 +185,6 @@ def test_nothing_secret_is_on_a_command_line(remote: Any) -> None:
         assert any("ProxyCommand=" in each for each in ours), ours
         assert any(" gantry.client.tunnel_stdio " in each for each in ours), ours
         assert not [each for each in lines if token in each]
-        process.terminate()
 
 
 def test_a_key_that_the_device_does_not_take(remote: Any, tmp_path: Path) -> None:
@@ -252,13 +252,14 @@ def test_a_host_key_that_has_changed_is_refused(remote: Any) -> None:
 
 
 def test_why_there_is_no_way_is_said_once(remote: Any) -> None:
-    remote.tunnels.offline.add(remote.uuid)
+    remote.tunnels.vanish(remote.uuid)
     ended = remote.operator.ended("ssh", remote.name, "--", "true")
     assert ended.returncode == 5
     told = [each for each in ended.stderr.splitlines() if each.startswith("gantry: ")]
     assert len(told) == 1
     assert "is not connected to the VPN at this moment" in told[0]
-    remote.set_online(False)
+    remote.tunnels.come(remote.uuid, remote.key, remote.host.address)
+    remote.tunnels.leave(remote.uuid)
     ended = remote.operator.ended("ssh", remote.name, "--", "true")
     assert ended.returncode == 5
     assert ended.stderr.startswith(f"gantry: {remote.name} cannot be reached: it is not connected")

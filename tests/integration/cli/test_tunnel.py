@@ -24,18 +24,14 @@ _LISTENS = re.compile(r"(\S+):(\d+) → (\S+):(\d+)")
 @contextlib.contextmanager
 def tunnel(operator: Any, *arguments: str) -> Iterator[tuple[list[int], Any]]:
     """The command, and the ports that it prints."""
-    with operator.start("tunnel", *arguments) as process:
-        try:
-            ports = []
-            for _ in range(arguments.count("-p")):
-                line = process.stdout.readline()
-                found = _LISTENS.fullmatch(line.strip())
-                assert found, line + (process.stderr.read() if not line else "")
-                ports.append(int(found[2]))
-            yield ports, process
-        finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGINT)
+    with operator.running("tunnel", *arguments) as process:
+        ports = []
+        for _ in range(arguments.count("-p")):
+            line = process.stdout.readline()
+            found = _LISTENS.fullmatch(line.strip())
+            assert found, line + (process.stderr.read() if not line else "")
+            ports.append(int(found[2]))
+        yield ports, process
 
 
 def test_a_port_of_the_device_is_here_until_it_is_interrupted(remote: Any) -> None:
@@ -55,7 +51,9 @@ def test_a_port_of_the_device_is_here_until_it_is_interrupted(remote: Any) -> No
     assert "Traceback" not in said
     token = json.loads(remote.operator.session.read_text())["token"]
     assert token not in said
-    assert f"{remote.uuid}.gantry:80" in remote.tunnels.asked
+    entries = remote.operator.json("audit", "--resource", "device", "-n", "20")
+    opened = [each["changes"]["port"] for each in entries if each["action"] == "open tunnel"]
+    assert sorted(opened[-4:]) == [80, 80, 80, 22222]
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", http), 2)
 
@@ -120,19 +118,33 @@ def refused(remote: Any, port: int) -> str:
 def test_what_keeps_one_out_is_said(remote: Any) -> None:
     said = refused(remote, 81)
     assert f"{remote.name}, port 81: port 81 of the device is closed: nothing listens" in said
-    remote.tunnels.closed_to_people.add(25)
-    assert f"{remote.name}, port 25: port 25 is not open to you" in refused(remote, 25)
-    remote.tunnels.offline.add(remote.uuid)
+    set_active(remote, False)
+    try:
+        assert "is not active: activate it first" in refused(remote, 80)
+    finally:
+        set_active(remote, True)
+    remote.tunnels.vanish(remote.uuid)
     assert "is not connected to the VPN at this moment" in refused(remote, 80)
 
 
-@pytest.mark.parametrize(("status", "code"), [("closed", 5), ("forbidden", 4), ("gone", 5)])
-def test_codes_of_refusals(remote: Any, status: str, code: int) -> None:
-    port = {"closed": 81, "forbidden": 25, "gone": 80}[status]
-    remote.tunnels.closed_to_people.add(25)
-    if status == "gone":
-        remote.tunnels.offline.add(remote.uuid)
-    ended = remote.operator.ended("tunnel", remote.name, "--stdio", str(port))
+def set_active(remote: Any, active: bool) -> None:
+    """An inactive device is reached by nobody."""
+    answer = remote.fleet.user.patch(
+        f"/v7/device(uuid='{remote.uuid}')", json={"is_active": active}
+    )
+    assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize(("why", "code"), [("closed", 5), ("forbidden", 4), ("gone", 5)])
+def test_codes_of_refusals(remote: Any, why: str, code: int) -> None:
+    port = 81 if why == "closed" else 80
+    set_active(remote, why != "forbidden")
+    if why == "gone":
+        remote.tunnels.vanish(remote.uuid)
+    try:
+        ended = remote.operator.ended("tunnel", remote.name, "--stdio", str(port))
+    finally:
+        set_active(remote, True)
     assert ended.returncode == code, ended.stderr
     assert ended.stderr.startswith(f"gantry: {remote.name}, port {port}: ")
     assert ended.stderr.count("\n") == 1
@@ -151,12 +163,12 @@ def test_a_session_that_has_ended_says_what_to_do(remote: Any) -> None:
 
 
 def test_a_device_that_is_offline_is_told_before_anything_is_opened(remote: Any) -> None:
-    remote.set_online(False)
+    remote.tunnels.leave(remote.uuid)
     ended = remote.operator.ended("tunnel", remote.name, "-p", "0:80")
     assert ended.returncode == 5
     assert "is not connected to the VPN since 20" in ended.stderr
     assert ended.stdout == ""
-    assert remote.tunnels.asked == []
+    assert remote.tunnels.connections == 0
 
 
 def test_a_certificate_of_another_authority_is_not_trusted(remote: Any) -> None:
@@ -165,7 +177,7 @@ def test_a_certificate_of_another_authority_is_not_trusted(remote: Any) -> None:
     assert ended.returncode == 5
     assert "its certificate is not trusted" in ended.stderr
     assert "gantry login --fleet devbots --ca FILE" in ended.stderr
-    assert remote.tunnels.heads == []
+    assert remote.tunnels.connections == 0
 
 
 def test_a_certificate_of_another_name_is_not_trusted(remote: Any) -> None:
@@ -173,7 +185,7 @@ def test_a_certificate_of_another_name_is_not_trusted(remote: Any) -> None:
     remote.operator.change_session(tunnel=place.replace("localhost", "127.0.0.2"))
     ended = remote.operator.ended("tunnel", remote.name, "--stdio", "80")
     assert ended.returncode == 5, ended.stderr
-    assert remote.tunnels.heads == []
+    assert remote.tunnels.connections == 0
 
 
 def test_nobody_there(remote: Any) -> None:

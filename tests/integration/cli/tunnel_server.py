@@ -1,105 +1,178 @@
-"""A fleet's tunnel server and a site's proxy: CONNECT over TLS as docs/api.md has it, to devices
-that are addresses on this machine.
+"""A fleet's tunnels: the vpn service's own CONNECT proxy before the real api. And a site's proxy.
 
-It asks the real api whose token it is and whether the device is theirs. The VPN behind it is left
-out: tests/integration/vpn has that.
+The VPN behind it is left out, which tests/integration/vpn has: where a device's address in it would
+be is that of a container.
 """
 
 import asyncio
 import base64
+import contextlib
+import secrets
 import ssl
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx2
 
+from gantry.vpn.api import TIMEOUT_SECONDS, Api
+from gantry.vpn.config import Config
+from gantry.vpn.cuts import Cuts
+from gantry.vpn.devices import Devices
+from gantry.vpn.heads import MAX_HEAD_BYTES
+from gantry.vpn.metrics import Metrics
+from gantry.vpn.roads import Roads
+from gantry.vpn.service import tls_context
+from gantry.vpn.tunnels import Tunnels
+from tests.integration.supervisor.certificates import self_signed
+
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+SERVER = "vpn-1"
+# The api takes a server that is silent for a minute for gone, and its devices with it.
+BEAT_SECONDS = 10.0
 _CLOSE = "\r\nConnection: close\r\n"
-_HTTP = {200: "OK", 403: "Forbidden", 404: "Not Found", 407: "Proxy Authentication Required"}
 
 
-class Listener:
-    """An asyncio server in a thread of its own, on a free port of loopback."""
+class Loop:
+    """An event loop in a thread of its own."""
 
-    def __init__(self, handler: Handler, context: ssl.SSLContext | None = None) -> None:
+    def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        start = asyncio.start_server(handler, "127.0.0.1", 0, ssl=context)
-        self._server = asyncio.run_coroutine_threadsafe(start, self._loop).result(10)
-        self.port: int = self._server.sockets[0].getsockname()[1]
+
+    def run(self, work: "Any") -> Any:
+        """What a coroutine returns."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
 
     def close(self) -> None:
-        """No connection is left."""
-        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(10)
+        """Nothing runs any more."""
+        self.run(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
 
     async def _end(self) -> None:
-        self._server.close()
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for each in tasks:
             each.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0.1)  # what they have closed is gone on the loop's next turns
 
 
-@dataclass
+class Listener:
+    """A server of asyncio's on a free port of loopback."""
+
+    def __init__(self, handler: Handler, context: ssl.SSLContext | None = None) -> None:
+        self.loop = Loop()
+        start = asyncio.start_server(handler, "127.0.0.1", 0, ssl=context, limit=MAX_HEAD_BYTES)
+        self._server = self.loop.run(start)
+        self.port: int = self._server.sockets[0].getsockname()[1]
+
+    def close(self) -> None:
+        """No connection is left."""
+        self.loop.run(self._stop())
+        self.loop.close()
+
+    async def _stop(self) -> None:
+        self._server.close()
+
+
 class TunnelServer:
-    """`devices`: addresses by uuid; `offline`: those that have left, which the api does not know
-    yet; `asked`: the targets, in order."""
+    """`connections`: how many came so far as to speak TLS with it."""
 
-    api: str
-    devices: dict[str, str] = field(default_factory=dict)
-    offline: set[str] = field(default_factory=set)
-    closed_to_people: set[int] = field(default_factory=set)
-    asked: list[str] = field(default_factory=list)
-    heads: list[str] = field(default_factory=list)
+    def __init__(self, api_url: str, service_key: str, folder: Path) -> None:
+        now, day = datetime.now(UTC), timedelta(days=1)
+        _, files = self_signed(folder, now - day, now + day)
+        self.authority = Path(files["ssl_certfile"])
+        self.authority.rename(folder / "tls.crt")
+        Path(files["ssl_keyfile"]).rename(folder / "tls.key")
+        self.authority = folder / "tls.crt"
+        self._config = Config(
+            fleet="devbots",
+            host="devbots.gantry.internal",
+            server=SERVER,
+            api_url=api_url,
+            service_key=service_key,  # type: ignore[arg-type]  # pydantic makes a secret of it
+            certificates=folder,
+        )
+        self.connections = 0
+        self._boot = secrets.token_hex(8)
+        self._here: dict[str, Any] = {}
+        headers = {"Authorization": f"Bearer {service_key}"}
+        self._api = httpx2.Client(base_url=f"{api_url}/services/vpn", headers=headers, timeout=30)
 
-    def reset(self, devices: dict[str, str]) -> None:
-        """These devices, online, and nothing else."""
-        self.devices = devices
-        for each in (self.offline, self.closed_to_people, self.asked, self.heads):
-            each.clear()
+    @contextlib.contextmanager
+    def running(self) -> Iterator[int]:
+        """Its port, while it listens. Its name is `localhost`."""
+        listener = Listener(self._serve, tls_context(self._config))
+        listener.loop.run(self._begin())
+        try:
+            yield listener.port
+        finally:
+            listener.loop.run(self._end())
+            listener.close()
+            self._api.close()
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection."""
-        head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        self.heads.append(head)
-        first, *fields = head.split("\r\n")
-        target = first.split(" ")[1]
-        self.asked.append(target)
-        uuid, _, port = target.partition(".gantry:")
-        status, sentence = await asyncio.to_thread(self._judged, fields, uuid, int(port))
-        if status == 200:
-            try:
-                there = await asyncio.open_connection(self.devices[uuid], int(port))
-            except OSError:
-                status, sentence = 502, f"port {port} of the device is closed: nothing listens"
-        if status != 200:
-            writer.write(_answer(status, sentence))
-            await writer.drain()
-            writer.close()
-            return
-        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        await _carry((reader, writer), there)
+    async def _begin(self) -> None:
+        self._client = httpx2.AsyncClient(timeout=TIMEOUT_SECONDS)
+        self._asks = Api(self._client, self._config)
+        devices = cast(Devices, SimpleNamespace(connected=self._here))
+        roads = Roads(self._config, devices)
+        self._tunnels = Tunnels(self._config, self._asks, roads, Cuts(), Metrics())
+        await self._asks.beat(self._boot, [])
+        self._tasks = [
+            asyncio.create_task(self._tunnels.tell_ends()),
+            asyncio.create_task(self._beat()),
+        ]
 
-    def _judged(self, fields: list[str], uuid: str, port: int) -> tuple[int, str]:
-        name = "Proxy-Authorization: "
-        login = next((each.removeprefix(name) for each in fields if each.startswith(name)), "")
-        query = {"$select": "id", "$filter": f"uuid eq '{uuid}'"}
-        headers = {"Authorization": login}
-        answer = httpx2.get(f"{self.api}/v7/device", params=query, headers=headers)
-        if answer.status_code == 401:
-            return 407, "the session has ended"
-        if not answer.json()["d"]:
-            return 404, f"there is no device {uuid[:7]}"
-        if port in self.closed_to_people:
-            return 403, f"port {port} is not open to you"
-        if uuid in self.offline:
-            return 503, "the device is not connected to the VPN at this moment"
-        return 200, ""
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            await self._asks.beat(self._boot, None)
+
+    async def _end(self) -> None:
+        for each in self._tasks:
+            each.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._client.aclose()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            await self._tunnels.serve_person(reader, writer)
+
+    def come(self, uuid: str, key: str, host: str) -> None:
+        """A device logs in; what is asked of it goes to `host`."""
+        body = {"uuid": uuid, "key": key, "server": SERVER}
+        answer = self._api.post("/devices/authorize", json=body)
+        assert answer.status_code == 200, answer.text
+        grant = SimpleNamespace(address=IPv4Address(host))
+        self._here[uuid] = SimpleNamespace(grant=grant, inside=answer.json()["address"])
+        self._here[uuid].session = secrets.token_hex(8)
+        self._tell(uuid, "connected")
+
+    def leave(self, uuid: str) -> None:
+        """It goes, and the api hears of it."""
+        self._tell(uuid, "disconnected")
+        self.vanish(uuid)
+
+    def vanish(self, uuid: str) -> None:
+        """It goes, and the api has not heard of it yet."""
+        del self._here[uuid]
+
+    def _tell(self, uuid: str, what: str) -> None:
+        device = self._here[uuid]
+        event = {"uuid": uuid, "address": device.inside, "event": what}
+        event |= {"at": datetime.now(UTC).isoformat(), "session": device.session}
+        body = {"server": SERVER, "boot": self._boot, "events": [event]}
+        answer = self._api.post("/events", json=body)
+        assert answer.status_code == 204, answer.text
 
 
 @dataclass
@@ -116,7 +189,7 @@ class SiteProxy:
         self.asked.append(target)
         expected = base64.b64encode((self.login or "").encode()).decode()
         if self.login and f"Proxy-Authorization: Basic {expected}\r\n" not in head:
-            writer.write(_answer(407, "who are you?"))
+            writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
             await writer.drain()
             writer.close()
             return
@@ -131,17 +204,11 @@ class SiteProxy:
         await _carry((reader, writer), there)
 
 
-def _answer(status: int, sentence: str) -> bytes:
-    body = sentence.encode()
-    head = f"HTTP/1.1 {status} {_HTTP.get(status, 'No')}\r\nContent-Length: {len(body)}\r\n"
-    return f"{head}Connection: close\r\n\r\n".encode() + body
-
-
 End = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 async def _carry(first: End, second: End) -> None:
-    """Until either direction ends: TLS has no half-closed connections."""
+    """Until either direction ends."""
     tasks = [
         asyncio.ensure_future(_copy(first[0], second[1])),
         asyncio.ensure_future(_copy(second[0], first[1])),

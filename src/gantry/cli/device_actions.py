@@ -263,7 +263,7 @@ def act(
             _now(client, device, wish)
             return
         made = client.actions.create(device, wish, how.expires_at)
-        print(made.id)
+        print(made.id, flush=True)
         say(kept_text(device, made))
         if how.wait:
             _wait(client, made)

@@ -57,6 +57,16 @@ def test_slow_modules_are_not_imported_for_help() -> None:
     assert ended.stdout == "[]\n"
 
 
+def test_slow_modules_are_not_imported_for_a_login() -> None:
+    """docs/decisions/0008: ssh waits for its ProxyCommand."""
+    code = (
+        "import sys, gantry.client.tunnel_stdio\n"
+        "print([m for m in ('typer', 'rich', 'httpx2', 'asyncio', 'docker') if m in sys.modules])"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout == "[]\n"
+
+
 @pytest.mark.parametrize(
     "arguments", [("device", "-h"), ("device", "run", "--help"), ("up", "--help"), ("up", "-h")]
 )

@@ -40,6 +40,8 @@ class DeviceAction(Base):
     __tablename__ = "device_action"
     __table_args__ = (
         Index("ix_device_action_device", "device"),
+        # Those that are forgotten after a while.
+        Index("ix_device_action_ended_at", "ended_at"),
         # What is looked for again and again: the few that are not over.
         Index(
             "ix_device_action_open",

@@ -170,6 +170,7 @@ def _create_actions() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_device_action")),
     )
     op.create_index("ix_device_action_device", "device_action", ["device"])
+    op.create_index("ix_device_action_ended_at", "device_action", ["ended_at"])
     op.create_index(op.f("ix_device_action_user"), "device_action", ["user"])
     op.create_index(
         "ix_device_action_open",

@@ -29,8 +29,13 @@ class Session:
     grant: DeviceGrant
     proof: bytes
     begun: float
-    established: bool = False
+    since: str = ""
     timer: asyncio.TimerHandle | None = None
+
+    @property
+    def established(self) -> bool:
+        """Whether openvpn has let it in; `since` says when, in ISO 8601."""
+        return bool(self.since)
 
     @property
     def name(self) -> str:
@@ -91,10 +96,10 @@ class Devices:
         session = self._sessions.get(notice.client)
         if session is None:
             return
-        session.established = True
+        session.since = _now()
         self._connected[session.grant.uuid] = session
         self._metrics.connected.set(len(self._connected))
-        self._tell(session, "connected")
+        self._tell(session, "connected", session.since)
 
     def disconnected(self, notice: ClientNotice) -> None:
         """It is gone."""
@@ -110,8 +115,10 @@ class Devices:
             self._gone(each)
 
     def restate(self) -> list[tuple[Run, Event]]:
-        """What is, as events: for an api that may have missed some."""
-        return [(each.run, _event(each, "connected")) for each in self._connected.values()]
+        """What is, as events of when it began: for an api that may have missed some."""
+        return [
+            (each.run, _event(each, "connected", each.since)) for each in self._connected.values()
+        ]
 
     def _gone(self, session: Session) -> None:
         self._unwatch(session)
@@ -122,11 +129,11 @@ class Devices:
             del self._connected[session.grant.uuid]
             self._cuts.cut(f"device:{session.grant.uuid}", "the device left the VPN")
         self._metrics.connected.set(len(self._connected))
-        self._tell(session, "disconnected")
+        self._tell(session, "disconnected", _now())
 
-    def _tell(self, session: Session, what: str) -> None:
+    def _tell(self, session: Session, what: str, at: str) -> None:
         print(f"device {session.grant.uuid} {what} as {session.grant.address}", flush=True)
-        self._on_event(session.run, _event(session, what))
+        self._on_event(session.run, _event(session, what, at))
 
     def _watch(self, session: Session) -> None:
         def end(reason: str) -> None:
@@ -151,9 +158,12 @@ class Devices:
             self._unwatch(each)
 
 
-def _event(session: Session, what: str) -> Event:
-    at = datetime.now(UTC).isoformat(timespec="milliseconds")
+def _event(session: Session, what: str, at: str) -> Event:
     return Event(session.grant.uuid, str(session.grant.address), what, at, session.name)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 class Dispatch:

@@ -118,6 +118,9 @@ def test_after_a_long_outage_all_is_said_anew(api: StandIn, monkeypatch: Any) ->
             api.answer = right
             await eventually(lambda: bool(events_of(api)))
             assert set(events_of(api)) == {("a", "connected")}
+            # With the time at which it began: it may be elsewhere since.
+            times = {each["at"] for body in told(api) for each in body["events"]}
+            assert times == {server.devices.connected["a" * 32].since}
             await eventually(lambda: ["a" * 32] in beats(api))
 
     asyncio.run(run())

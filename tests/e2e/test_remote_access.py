@@ -21,7 +21,7 @@ def connection(fleet: FleetUnderTest) -> dict[str, Any]:
     """The device's connection fields, as the api has them."""
     fields = "uuid,is_connected_to_vpn,last_vpn_event"
     query = f"device?$filter=device_name eq '{DEVICE}'&$select={fields}"
-    found: dict[str, Any] = fleet.gantry_json("query", query)[0]
+    found: dict[str, Any] = json.loads(fleet.gantry("query", query))[0]
     return found
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.test_way_of_the_data import POST, PROTOCOL
+from tests.e2e.test_first_push import POST, PROTOCOL
 from tests.fleet_under_test import ROOT, FleetUnderTest, Repository, wait_for
 from tests.vm.machine import ADDRESS, HOST_ADDRESS, Machine
 

@@ -76,6 +76,9 @@ insert into release (id, belongs_to__application, commit, composition, status, s
     values (6, 3, 'aaaaaaa', '{}', 'success', 'git', 0),
         (7, 3, 'bbbbbbb', '{}', 'failed', 'git', null);
 update device set should_be_managed_by__release = 6 where id = 1;
+insert into device_action (id, device, action, parameters, status, expires_at)
+    values (1, 1, 'restart-service', '{"service": "main"}', 'running', now() + interval '1 day'),
+        (2, 1, 'reboot', '{}', 'pending', now() + interval '30 days');
 """
 
 CONFIGURING = ("application_environment_variable", "device_environment_variable")
@@ -330,9 +333,36 @@ BROKEN: list[tuple[str, str, str, tuple[int, ...]]] = [
     ("key_fits_actor", set_in("device", "actor = 18"), "device", (1,)),
     ("key_fits_actor", set_in('"user"', "actor = 18"), "user", (1,)),
     ("key_fits_actor", set_in("application", "actor = 18"), "application", (1,)),
+    ("action_kind", set_in("device_action", "action = 'format'", 2), "device_action", (2,)),
+    ("action_service", set_in("device_action", "action = 'purge'"), "device_action", (1,)),
+    ("action_service", set_in("device_action", "parameters = '{}'"), "device_action", (1,)),
+    (
+        "action_status",
+        set_in("device_action", "status = 'lost', ended_at = now()", 2),
+        "device_action",
+        (2,),
+    ),
+    (
+        "action_expiry",
+        set_in("device_action", "expires_at = created_at + interval '59 seconds'", 2),
+        "device_action",
+        (2,),
+    ),
+    (
+        "action_expiry",
+        set_in("device_action", "expires_at = expires_at + interval '1 second'", 2),
+        "device_action",
+        (2,),
+    ),
+    ("action_end", set_in("device_action", "status = 'done'"), "device_action", (1,)),
+    ("action_end", set_in("device_action", "ended_at = now()", 2), "device_action", (2,)),
+    ("action_alone", set_in("device_action", "status = 'running'", 2), "device_action", ()),
 ]
 
 ALLOWED = [
+    set_in("device_action", "status = 'done', ended_at = now()"),
+    set_in("device_action", "status = 'cancelled', ended_at = now()", 2),
+    set_in("device_action", "expires_at = created_at + interval '1 minute'", 2),
     set_in("device", f"is_of__device_type = {type_of('raspberrypi3-64')}"),
     set_in("application", f"is_for__device_type = {type_of('raspberrypi3')}"),
     set_in("application", f"is_for__device_type = {NUC}", 2),

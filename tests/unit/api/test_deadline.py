@@ -14,7 +14,9 @@ from gantry.api.limits import Deadline
 SECONDS = 0.3
 
 
-def served(app: ASGIApp, pauses: tuple[float, ...] = (0.0,), after: float = 0.0) -> list[Message]:
+def served(
+    app: ASGIApp, pauses: tuple[float, ...] = (0.0,), after: float = 0.0, path: str = "/"
+) -> list[Message]:
     """What one request is answered whose body comes in pieces, each after a pause."""
     sent: list[Message] = []
     left = list(pauses)
@@ -27,7 +29,8 @@ def served(app: ASGIApp, pauses: tuple[float, ...] = (0.0,), after: float = 0.0)
         sent.append(message)
 
     async def run() -> None:
-        await Deadline(app, SECONDS)({"type": "http", "method": "POST"}, receive, send)
+        scope = {"type": "http", "method": "POST", "path": path}
+        await Deadline(app, SECONDS)(scope, receive, send)
         await asyncio.sleep(after)
 
     asyncio.run(run())
@@ -83,3 +86,8 @@ def test_a_failure_is_passed_on() -> None:
 
     with pytest.raises(LookupError, match="as it is"):
         served(app)
+
+
+def test_what_waits_for_a_device_has_more_time() -> None:
+    sent = served(reader(in_a_thread), path="/supervisor/v1/restart")
+    assert [each.get("status", each.get("body")) for each in sent] == [200, b"OK"]

@@ -58,7 +58,8 @@ def test_each_operation_says_what_it_is_and_how_it_fails(document: dict[str, Any
         assert set(operation["tags"]) < tags, name
         assert "422" not in operation["responses"], name
         for status, answer in operation["responses"].items():
-            if status >= "400":
+            # `default` is what a device says, in its own words.
+            if status >= "400" and status != "default":
                 assert set(answer["content"]) == {"application/json"}, name
                 schema = answer["content"]["application/json"]["schema"]
                 assert schema == {"$ref": "#/components/schemas/Failure"}, name

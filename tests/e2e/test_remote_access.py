@@ -21,7 +21,9 @@ def connection(fleet: FleetUnderTest) -> dict[str, Any]:
     """The device's connection fields, as the api has them."""
     fields = "uuid,is_connected_to_vpn,last_vpn_event"
     query = f"device?$filter=device_name eq '{DEVICE}'&$select={fields}"
-    found: dict[str, Any] = json.loads(fleet.gantry("query", query))[0]
+    # What follows the rows is for people.
+    rows, _ = json.JSONDecoder().raw_decode(fleet.gantry("query", query))
+    found: dict[str, Any] = rows[0]
     return found
 
 
@@ -125,8 +127,7 @@ def test_a_service_is_restarted_from_afar(alpha: FleetUnderTest) -> None:
         now = application_container(alpha, DEVICE)
         return now if now and now != before else None
 
-    started = alpha.in_device(DEVICE, "docker", "inspect", "-f", "{{.State.StartedAt}}", before)
-    assert started or wait_for("another container", restarted, 60)
+    wait_for("another container", restarted, 60)
     assert actions(alpha)[0]["status"] == "done"
 
 

@@ -372,7 +372,9 @@ def test_the_one_that_the_target_names_takes_over(device, registry, bystander):
     chosen = "/mnt/boot/supervisor.json"
     assert wait_for(lambda: digest in device.file(chosen).content_string, 60)
     assert container(device)[1] == digest
-    result = json.loads(device.file("/run/gantry/supervisor-update.json").content_string)
+    told = device.file("/run/gantry/supervisor-update.json")
+    assert wait_for(lambda: told.exists, 60)
+    result = json.loads(told.content_string)
     assert (result["image"], result["state"]) == (digest, "updated")
 
 

@@ -13,6 +13,9 @@ import httpx2 as httpx
 import psycopg
 import pytest
 
+from gantry.api.database import Database
+from gantry.api.queries import actions
+
 from .conftest import Api, Device, Fleet, free_port, make_config, own_database, running
 from .tunnels import Network, Reachable, network, reachable, until
 
@@ -382,6 +385,31 @@ def test_what_a_worker_leaves_behind_is_settled(postgres: str, tmp_path: Path) -
                     each.come()
                 assert ended(user, numbers[1])["status"] == "done"
                 assert [each.supervisor.heard for each in both] == [[], ["reboot"]]
+
+
+def test_a_worker_s_lease_is_of_what_it_carries_out_alone(
+    api: Api, net: Network, fleet: Fleet
+) -> None:
+    both = [reachable(api, net, fleet.register(), is_connected=False) for _ in range(2)]
+    held, left = (made(want(fleet.user, each.device, "reboot")) for each in both)
+    sql(
+        api,
+        "update device_action set status = 'running', worker = 'me', started_at = now(),"
+        " lease_expires_at = now() + interval '1 hour' where id = any (%s)",
+        [[held, left]],
+    )
+    database = Database(api.config["database_url"])
+    try:
+        with database.transaction() as session:
+            actions.renew(session, "me", [held], timedelta(hours=3))
+    finally:
+        database.close()
+    found = sql(
+        api,
+        "select id from device_action where worker = 'me'"
+        " and lease_expires_at > now() + interval '2 hours'",
+    )
+    assert found == [(held,)]
 
 
 def test_a_fleet_s_actions_go_with_it(fleet: Fleet, robot: Reachable) -> None:

@@ -180,6 +180,17 @@ def test_the_key_is_stored_encrypted_and_told_to_nobody(
     assert ask(fleet, "v1/blink", uuid=robot.device.uuid).status_code == 200
 
 
+@pytest.mark.parametrize("key", ["s3cret\r\nX-More: yes", "two words", "schlüssel", ""])
+def test_what_a_device_tells_as_its_key_and_is_none(
+    fleet: Fleet, robot: Reachable, key: str
+) -> None:
+    body = {robot.device.uuid: {"api_secret": key}}
+    assert robot.device.client.patch("/device/v3/state", json=body).status_code == 200
+    answer = ask(fleet, "v1/blink", uuid=robot.device.uuid)
+    assert (answer.status_code, "has told is no key" in answer.text) == (503, True)
+    assert robot.supervisor.heard == []
+
+
 class Journal:
     """A journal that is followed, read by a thread."""
 

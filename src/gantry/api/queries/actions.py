@@ -151,11 +151,15 @@ def _own(action_id: int, worker: str) -> tuple[Any, ...]:
     )
 
 
-def renew(session: Session, worker: str, lease: timedelta) -> None:
-    """The worker is there still."""
+def renew(session: Session, worker: str, ids: Sequence[int], lease: timedelta) -> None:
+    """The worker is there still, and carries these out."""
     session.execute(
         update(DeviceAction)
-        .where(DeviceAction.worker == worker, DeviceAction.status == ActionStatus.RUNNING.value)
+        .where(
+            DeviceAction.id.in_(ids),
+            DeviceAction.worker == worker,
+            DeviceAction.status == ActionStatus.RUNNING.value,
+        )
         .values(lease_expires_at=func.now() + lease)
     )
 

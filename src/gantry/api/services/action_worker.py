@@ -68,7 +68,8 @@ class Worker:
         self._vault = vault
         self._gate = gate
         self._name = name
-        self._tasks: set[asyncio.Task[None]] = set()
+        # By the number of the action that each carries out.
+        self._tasks: dict[asyncio.Task[None], int] = {}
 
     async def run(self) -> None:
         """Carry out what is due, until cancelled."""
@@ -88,14 +89,17 @@ class Worker:
             return
         try:
             if self._tasks:
-                await self._in_transaction(lambda s: actions.renew(s, self._name, LEASE))
+                # No others: what a task has failed to end is settled when its lease is over.
+                held = sorted(self._tasks.values())
+                await self._in_transaction(lambda s: actions.renew(s, self._name, held, LEASE))
             room = AT_ONCE - len(self._tasks)
             if room:
                 taken = await self._in_transaction(
                     lambda s: actions.take(s, self._name, room, LEASE)
                 )
                 for each in taken:
-                    self._tasks.add(asyncio.create_task(self._carry_out(self._gate, each)))
+                    task = asyncio.create_task(self._carry_out(self._gate, each))
+                    self._tasks[task] = each.id
         except SQLAlchemyError as error:
             log.warning("looking for actions failed, trying again later: %s", reason(error))
 
@@ -106,10 +110,10 @@ class Worker:
             {news, *self._tasks}, timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED
         )
         news.cancel()
-        for task in self._tasks & done:
+        for task in self._tasks.keys() & done:
             if error := task.exception():
-                log.error("an action failed within the api", exc_info=error)
-        self._tasks -= done
+                log.error("action %d failed within the api", self._tasks[task], exc_info=error)
+            del self._tasks[task]
 
     async def _carry_out(self, gate: Gate, taken: Taken) -> None:
         if not taken.is_allowed:
@@ -138,7 +142,12 @@ class Worker:
         async with tunnel.opened(target.server, target.uuid, gate) as way:
             if not await self._surely(lambda s: actions.sent(s, taken.id, self._name)):
                 return None
-            return await device_requests.whole(await way.ask(request, ANSWER_SECONDS))
+            # Also of an answer that begins and does not end: it would hold a place for ever.
+            try:
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    return await device_requests.whole(await way.ask(request, ANSWER_SECONDS))
+            except TimeoutError as error:
+                raise NoAnswerError(f"it did not answer within {ANSWER_SECONDS:.0f} s") from error
 
     async def _end(self, taken: Taken, status: ActionStatus, code: int | None, text: str) -> None:
         result = {"status": code, "text": text.strip()[:MAX_TEXT].replace("\0", "")}

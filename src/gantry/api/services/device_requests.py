@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -31,6 +32,8 @@ BETWEEN_SECONDS = 0.05
 # All devices of an application are asked within so much time, and those that are left are not.
 ALL_SECONDS = 60.0
 MAX_BODY = 64 * 1024
+# What goes into a header of HTTP. Devices tell their keys themselves.
+_KEY = re.compile(r"[!-~]+")
 NO_VPN = "this fleet has no VPN: on the device's own network, ask its port 48484"
 
 Method = Annotated[
@@ -108,6 +111,11 @@ def target_of(vault: Vault, device: Device) -> Target:
             f"the stored key of the supervisor of device {device.uuid[:7]} cannot be read: restart "
             "its supervisor, which tells it again"
         ) from error
+    if not _KEY.fullmatch(key):
+        raise UnreachableError(
+            f"what device {device.uuid[:7]} has told is no key: restart its supervisor, which "
+            "tells it again"
+        )
     return Target(device.uuid, device.vpn_server, key)
 
 

@@ -237,8 +237,8 @@ class Hub:
                 await asyncio.sleep(BEAT_SECONDS / BEAT_GROUPS)
 
     async def run(self) -> None:
-        """Listen until cancelled. After each new connection all streams look once: while there
-        was none, announcements were missed."""
+        """Listen until cancelled. After each new connection all streams look once, and those that
+        are told announcements as they come end: while there was none, some were missed."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._give_turns())
             tasks.create_task(self._keep_beating())
@@ -262,6 +262,8 @@ class Hub:
         )
         async with connection:
             await connection.execute(f"listen {CHANNEL}")
+            # Who heard nothing meanwhile is to ask what it has missed: it does so at its beginning.
+            self._tell(None, None)
             self._wake_all()
             self.actions.set()
             async for notice in connection.notifies():

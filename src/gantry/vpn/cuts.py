@@ -34,13 +34,10 @@ class Cuts:
             each(reason)
         return len(owners)
 
-    def credentials(self) -> list[str]:
-        """The names of all credentials that something goes by."""
-        return [
-            each.removeprefix("credential:")
-            for each in self._topics
-            if each.startswith("credential:")
-        ]
+    def names(self, kind: str) -> list[str]:
+        """What something goes by: all names of this kind, such as `credential`."""
+        prefix = f"{kind}:"
+        return [each.removeprefix(prefix) for each in self._topics if each.startswith(prefix)]
 
     @contextlib.contextmanager
     def guarding(self, topics: Iterable[str], ends: float = math.inf) -> Iterator["Guard"]:

@@ -1,7 +1,8 @@
 """Hears from the api what has ended, and asks for what it may have missed.
 
 The stream tells at once. Every credential is asked about once in CHECK_SECONDS besides, a slice at
-a time, so that nothing outlives its end by 30 s even where an announcement was lost.
+a time, so that nothing outlives its end by 30 s even where an announcement was lost. Public URLs
+have none: after a gap they are asked about too.
 """
 
 import asyncio
@@ -9,7 +10,7 @@ from collections.abc import Callable
 
 from gantry.vpn.api import Api, Change
 from gantry.vpn.cuts import Cuts
-from gantry.vpn.errors import UnavailableError, VpnError
+from gantry.vpn.errors import RefusedError, UnavailableError, VpnError
 
 RETRY_SECONDS = 3.0
 CHECK_SECONDS = 15.0
@@ -49,7 +50,7 @@ class Watch:
             return
         self._forget(change.device)
         if change.public_url is False or change.gone:
-            self._cuts.cut(f"public:{change.device}", "the public URL is switched off")
+            self._switched_off(change.device)
         if change.gone:
             self._cuts.cut(f"device-login:{change.device}", "the device was removed")
             self._cuts.cut(f"device:{change.device}", "the device was removed")
@@ -57,7 +58,7 @@ class Watch:
     async def check(self) -> None:
         """Ask about all credentials again and again, until cancelled."""
         while True:
-            names = self._cuts.credentials()
+            names = self._cuts.names("credential")
             size = min(MAX_SLICE, max(1, -(-len(names) // SLICES)))
             slices = [names[begin : begin + size] for begin in range(0, len(names), size)]
             # After a gap in the stream all are asked about as fast as the api answers.
@@ -69,6 +70,25 @@ class Watch:
                     await self._ask(slices[number])
                 if not hurry and await self._pause(CHECK_SECONDS / parts):
                     break
+            if hurry:
+                await self._ask_about_urls()
+
+    async def _ask_about_urls(self) -> None:
+        """Switched off while nothing was heard: nothing else would end what is open."""
+        for uuid in self._cuts.names("public"):
+            try:
+                await self._api.public_url(uuid)
+            except RefusedError as error:
+                if error.status == 404:
+                    self._switched_off(uuid)
+            except UnavailableError:
+                await asyncio.sleep(RETRY_SECONDS)
+                self._missed.set()
+                return
+
+    def _switched_off(self, uuid: str) -> None:
+        self._forget(uuid)
+        self._cuts.cut(f"public:{uuid}", "the public URL is switched off")
 
     async def _pause(self, seconds: float) -> bool:
         """Whether there is reason to begin anew before the time is over."""

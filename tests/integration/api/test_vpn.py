@@ -292,6 +292,7 @@ class Changes:
         self.lines: queue.Queue[dict[str, Any]] = queue.Queue()
         self._api = api
         self._open = threading.Event()
+        self.ended = threading.Event()
         threading.Thread(target=self._read, daemon=True).start()
         assert self._open.wait(20)
 
@@ -302,6 +303,7 @@ class Changes:
             for line in answer.iter_lines():
                 if line.strip():
                     self.lines.put(json.loads(line))
+        self.ended.set()
 
     def until(self, wanted: dict[str, Any]) -> list[dict[str, Any]]:
         """All that is heard until this one."""
@@ -332,6 +334,16 @@ def test_what_ends_is_heard(shared_api: Api, fleet: Fleet, server: Server) -> No
     assert changes.until({"device": three.uuid, "public_url": True}) == [
         {"device": three.uuid, "public_url": True}
     ]
+
+
+def test_who_listens_begins_anew_after_a_gap(shared_api: Api) -> None:
+    changes = Changes(shared_api)
+    sql(
+        shared_api,
+        "select pg_terminate_backend(pid) from pg_stat_activity"
+        " where application_name = 'api-events' and datname = current_database()",
+    )
+    assert changes.ended.wait(30)
 
 
 def test_a_device_of_another_fleet_is_gone_from_its_own(fleet: Fleet, shared_api: Api) -> None:
@@ -368,6 +380,10 @@ def test_what_ended_while_nobody_listened_is_told_when_asked(
         "user:0:1",
         "nonsense",
     }
+    path = f"/v7/device({device.id})"
+    for is_active in (False, True):
+        assert fleet.user.patch(path, json={"is_active": is_active}).status_code == 200
+        assert ended(key, session) == (set() if is_active else {key})
     body = {"password": "long enough", "newPassword": "longer than that"}
     changed = fleet.user.post("/user/v1/change-password", json=body)
     assert ended(key, session) == {session}

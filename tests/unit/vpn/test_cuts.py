@@ -15,14 +15,14 @@ def test_a_cut_reaches_all_that_go_by_it_and_nobody_else() -> None:
     one, two = object(), object()
     cuts.add(one, ("credential:a", "device:x"), lambda why: heard.append(("one", why)))
     cuts.add(two, ("credential:b", "device:x"), lambda why: heard.append(("two", why)))
-    assert sorted(cuts.credentials()) == ["a", "b"]
+    assert sorted(cuts.names("credential")) == ["a", "b"]
     assert cuts.cut("credential:a", "over") == 1
     assert cuts.cut("device:x", "gone") == 2
     assert cuts.cut("device:y", "gone") == 0
     assert heard == [("one", "over"), ("one", "gone"), ("two", "gone")]
     cuts.remove(one, ("credential:a", "device:x"))
     cuts.remove(two, ("credential:b", "device:x"))
-    assert cuts.credentials() == []
+    assert cuts.names("credential") == []
     assert cuts.cut("device:x", "gone") == 0
 
 
@@ -40,7 +40,7 @@ def test_a_guarded_block_ends_and_what_follows_goes_on() -> None:
         cuts.cut("device:x", "first")
         cuts.cut("credential:a", "second")  # it has one reason
         assert await task == "first"
-        assert cuts.credentials() == []
+        assert cuts.names("credential") == []
 
     asyncio.run(run())
 

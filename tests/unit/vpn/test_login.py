@@ -128,11 +128,11 @@ def test_the_end_of_a_key_cuts_its_device(api: StandIn) -> None:
         async with serving(api) as server:
             api.answer = lambda *_: (200, consent())
             await server.enter(1)
-            assert server.cuts.credentials() == ["key:1"]
+            assert server.cuts.names("credential") == ["key:1"]
             assert server.cuts.cut("credential:key:1", "ended") == 1
             assert await server.command() == "client-kill 1"
             server.leave(1)
-            assert server.cuts.credentials() == []
+            assert server.cuts.names("credential") == []
             # A key with a time ends by itself.
             api.answer = lambda *_: (200, consent() | {"seconds": 0.2})
             await server.enter(2)
@@ -152,6 +152,6 @@ def test_what_openvpn_did_not_live_to_see_leaves_nothing(api: StandIn) -> None:
             server.devices.all_gone(server.run)
             await asyncio.sleep(0.2)
             assert server.devices.session(1) is None
-            assert server.cuts.credentials() == []
+            assert server.cuts.names("credential") == []
 
     asyncio.run(run())

@@ -132,7 +132,10 @@ _ENDED = text("""
 select said.name from unnest(cast(:names as text[])) as said (name)
 where not exists (
     select from api_key where said.name = 'key:' || api_key.id
-        and (api_key.expiry_date is null or api_key.expiry_date > now()))
+        and (api_key.expiry_date is null or api_key.expiry_date > now())
+        and not exists (
+            select from device
+            where device.actor = api_key.is_of__actor and not device.is_active))
 and not exists (
     select from "user" where said.name = 'user:' || "user".id || ':' || "user".session_epoch)
 """)
@@ -304,5 +307,5 @@ def owned_by_prefix(session: Session, user_id: int, uuid: str) -> list[Device]:
 
 
 def ended(session: Session, names: Sequence[str]) -> list[str]:
-    """Which of these credentials hold no more."""
+    """Which of these credentials hold no more, or are of devices that are not active."""
     return list(session.scalars(_ENDED, {"names": list(names)}))

@@ -22,10 +22,6 @@ class Roads:
         self._config = config
         self._devices = devices
 
-    def is_here(self, uuid: str) -> bool:
-        """Whether a device is logged in to this server."""
-        return uuid in self._devices.connected
-
     async def open(self, uuid: str, port: int, server: str) -> End:
         """A connection to a port of a device that the api says is on `server`.
 

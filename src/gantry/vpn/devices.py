@@ -77,10 +77,10 @@ class Devices:
         self._sessions[client] = session
         self._watch(session)
 
-    def renew(self, session: Session, grant: DeviceGrant) -> None:
+    def renew(self, session: Session, grant: DeviceGrant, proof: bytes) -> None:
         """It was asked for again: the credential may be another, or its end."""
         self._unwatch(session)
-        session.grant = grant
+        session.grant, session.proof = grant, proof
         self._watch(session)
 
     def end(self, session: Session, reason: str) -> None:

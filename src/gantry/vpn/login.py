@@ -94,7 +94,7 @@ class Authenticator:
         client, exchange = notice.client, _exchange(notice)
         known = self._known(notice)
         if known:
-            self._devices.renew(known, grant)
+            self._devices.renew(known, grant, self._proof(notice))
             run.management.send(management.allow_again(client, exchange))
             return Login.RENEWED
         if run.management.closed:

@@ -91,6 +91,22 @@ def test_who_is_in_stays_in_while_the_api_is_away_but_only_with_its_key(api: Sta
     asyncio.run(run())
 
 
+def test_a_renewal_counts_with_the_key_that_it_was_made_with(api: StandIn) -> None:
+    async def run() -> None:
+        async with serving(api) as server:
+            api.answer = lambda *_: (200, consent())
+            await server.enter(1)
+            server.knock(1, key="newer", again=True)
+            assert await server.command() == "client-auth-nt 1 0"
+            api.answer = lambda *_: (0, None)
+            server.knock(1, key="newer", again=True)
+            assert await server.command() == "client-auth-nt 1 0"
+            server.knock(1, again=True)
+            assert "TEMP[backoff" in await server.command()
+
+    asyncio.run(run())
+
+
 def test_a_storm_waits_here_and_not_in_the_api(api: StandIn, monkeypatch: Any) -> None:
     async def run() -> None:
         monkeypatch.setattr(login, "MAX_WAITING", 60)

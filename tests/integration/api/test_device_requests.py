@@ -270,6 +270,20 @@ def test_a_journal_ends_with_what_it_was_opened_by(
     assert journal.lines
 
 
+def test_a_journal_that_begins_late_ends_with_what_ended_before(
+    api: Api, net: Network, fleet: Fleet, robot: Reachable
+) -> None:
+    made = fleet.user.post("/api-key/user/full", json={"name": "journal"}).json()
+    robot.supervisor.delay = 5
+    journal = Journal(api.client(made), robot.device.uuid)
+    until(lambda: any(each.startswith(robot.device.uuid) for each in net.asked))
+    assert fleet.user.delete("/v7/api_key?$filter=name eq 'journal'").status_code == 200
+    assert journal.status == 0
+    journal.thread.join(20)
+    assert not journal.thread.is_alive()
+    assert journal.status == 200
+
+
 def test_without_a_vpn(database_url: str, tmp_path: Path) -> None:
     config = make_config(database_url, free_port())
     del config["vpn_port"], config["service_keys"]["vpn"]

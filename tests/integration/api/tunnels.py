@@ -39,6 +39,8 @@ class Supervisor:
     journal_line: float = 0.1
     # It is asked, and says nothing any more.
     is_mute: bool = False
+    # Seconds until it hears what it is asked.
+    delay: float = 0
 
     def scope_of(self, key: str) -> Scope | None:
         return EVERYTHING if key == self.key else None
@@ -234,6 +236,7 @@ class Network:
             if self.supervisors[uuid].is_mute:
                 await reader.readuntil(b"\r\n\r\n")
                 return
+            await asyncio.sleep(self.supervisors[uuid].delay)
             there, back = await asyncio.open_connection("127.0.0.1", self._ports[uuid])
             with contextlib.closing(back):
                 ways = {

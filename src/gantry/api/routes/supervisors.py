@@ -14,10 +14,10 @@ from starlette.types import Receive, Scope, Send
 from gantry.api import tunnel
 from gantry.api.context import Context, Ctx, CurrentUser, credential
 from gantry.api.errors import UnauthorizedError
-from gantry.api.events import CHANGES, Hub
+from gantry.api.events import CHANGES
 from gantry.api.queries import records
 from gantry.api.routes.answers import SupervisorAnswer, failures
-from gantry.api.services import device_requests
+from gantry.api.services import device_requests, vpn
 from gantry.api.services.device_requests import Said, SupervisorRequest, Target
 from gantry.api.tunnel import Answer, Gate, TunnelError
 
@@ -33,7 +33,8 @@ class _Limits:
     """What ends an answer that goes on: the credential's end, and that of the device's reach."""
 
     credential: str
-    seconds: float | None
+    # Of the event loop's clock.
+    end: float | None
 
 
 @router.post(
@@ -51,7 +52,7 @@ async def supervisor(
     """A request to a device's supervisor, through the VPN; with `appId`, to those of all devices
     of an application."""
 
-    def find() -> tuple[Target | list[Target], _Limits]:
+    def find() -> tuple[Target | list[Target], str, float | None]:
         with ctx.database.transaction() as session:
             found = device_requests.find(session, ctx.supervisor_secrets, user, path, body)
             holder = ctx.sessions.holder(session, credential(request))
@@ -60,12 +61,14 @@ async def supervisor(
             seconds = None
             if holder.until is not None:
                 seconds = (holder.until - records.now(session)).total_seconds()
-        return found, _Limits(holder.credential, seconds)
+        return found, holder.credential, seconds
 
-    found, limits = await run_in_threadpool(find)
+    begun = asyncio.get_running_loop().time()
+    found, name, seconds = await run_in_threadpool(find)
     gate = _gate(ctx)
     if isinstance(found, Target):
-        return await _passed_on(ctx.hub, gate, found, path, body, limits)
+        limits = _Limits(name, None if seconds is None else begun + seconds)
+        return await _passed_on(ctx, gate, found, path, body, limits)
     return JSONResponse([_told(each) for each in await _all(gate, found, path, body)], 207)
 
 
@@ -84,7 +87,7 @@ def _told(said: Said) -> dict[str, object]:
 
 
 async def _passed_on(
-    hub: Hub, gate: Gate, target: Target, path: str, body: SupervisorRequest, limits: _Limits
+    ctx: Context, gate: Gate, target: Target, path: str, body: SupervisorRequest, limits: _Limits
 ) -> Response:
     """The answer of one device, as it comes."""
     asked = device_requests.request_of(path, body.method, body.data, target.key)
@@ -94,7 +97,7 @@ async def _passed_on(
             answer = await way.ask(asked, device_requests.ANSWER_SECONDS)
         except TunnelError as error:
             raise device_requests.refused(target, error) from error
-        return _Relayed(answer, _relay(hub, target, answer, limits), stack.pop_all())
+        return _Relayed(answer, _relay(ctx, target, answer, limits), stack.pop_all())
     raise AssertionError("an exit stack holds no exception back")
 
 
@@ -114,9 +117,11 @@ class _Relayed(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-async def _relay(hub: Hub, target: Target, answer: Answer, limits: _Limits) -> AsyncIterator[bytes]:
+async def _relay(
+    ctx: Context, target: Target, answer: Answer, limits: _Limits
+) -> AsyncIterator[bytes]:
     """What the device says, until it has said it, or whoever listens may no more."""
-    over = asyncio.create_task(_over(hub, target, limits))
+    over = asyncio.create_task(_over(ctx, target, limits))
     try:
         while True:
             piece = asyncio.ensure_future(anext(answer.body, b""))
@@ -135,11 +140,14 @@ async def _relay(hub: Hub, target: Target, answer: Answer, limits: _Limits) -> A
         await asyncio.gather(over, return_exceptions=True)
 
 
-async def _over(hub: Hub, target: Target, limits: _Limits) -> None:
+async def _over(ctx: Context, target: Target, limits: _Limits) -> None:
     """Until the person's credential has ended, or the device is gone."""
     ends = (limits.credential, f"gone:{target.uuid}", None)
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(limits.seconds):
-            with hub.listening(CHANGES) as heard:
+        async with asyncio.timeout_at(limits.end):
+            with ctx.hub.listening(CHANGES) as heard:
+                # While the device was asked nobody listened.
+                if await ctx.threads.tunnel(vpn.ended, ctx.database, [limits.credential]):
+                    return
                 while await heard.get() not in ends:
                     pass

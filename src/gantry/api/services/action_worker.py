@@ -29,7 +29,8 @@ from gantry.api.tunnel import Gate, NoAnswerError, NotReachedError
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 16
+# Most of them wait, for devices that are slow or silent: that holds a connection each, no thread.
+AT_ONCE = 64
 # A look without an announcement, and a sign of life for what is running.
 LOOK_SECONDS = 15.0
 LEASE = timedelta(seconds=90)

@@ -1,7 +1,6 @@
 """Carries bytes both ways between two connections until either ends."""
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,6 +9,8 @@ from dataclasses import dataclass
 PIECE_BYTES = 64 * 1024
 # What a slow reader may leave lying here; then the sender waits.
 BUFFER_BYTES = 256 * 1024
+# So long a slow reader has for what lies here when the sender has ended.
+REST_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,9 @@ class Count:
 
 
 async def relay(first: End, second: End, count: Count, idle_seconds: float) -> None:
-    """Until both directions have ended, an end is broken, or nothing came for `idle_seconds`."""
+    """Until both directions have ended, an end is broken, or nothing came for `idle_seconds`. Both
+    are closed then; what was carried has been sent, as far as there is anybody to take it.
+    """
     # TLS has no half-closed connections: without one direction there is no other.
     whole = not (first.writer.can_write_eof() and second.writer.can_write_eof())
     tasks: tuple[asyncio.Task[None], ...] = ()
@@ -52,6 +55,7 @@ async def relay(first: End, second: End, count: Count, idle_seconds: float) -> N
         # A connection that breaks is nobody's fault.
         if isinstance(error, Exception) and not isinstance(error, OSError):
             raise error
+    await asyncio.gather(*(_close(each.writer, REST_SECONDS) for each in (first, second)))
 
 
 async def _copy(
@@ -94,8 +98,23 @@ async def closing(writer: asyncio.StreamWriter, seconds: float = 5.0) -> AsyncIt
     try:
         yield
     finally:
-        with contextlib.suppress(OSError, RuntimeError, TimeoutError):
-            writer.close()
-            async with asyncio.timeout(seconds):
-                await writer.wait_closed()
-        writer.transport.abort()
+        is_closed = False
+        try:
+            is_closed = await _close(writer, seconds)
+        finally:
+            # A transport that has sent the rest and closed has no loop any more to abort it.
+            if not is_closed:
+                writer.transport.abort()
+
+
+async def _close(writer: asyncio.StreamWriter, seconds: float) -> bool:
+    """Has what is written sent; False: that takes longer."""
+    try:
+        writer.close()
+        async with asyncio.timeout(seconds):
+            await writer.wait_closed()
+    except TimeoutError:
+        return False
+    except (OSError, RuntimeError):
+        pass  # it is broken, and gone all the same
+    return True

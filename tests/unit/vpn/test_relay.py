@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from gantry.vpn.relay import Count, End, relay
+from gantry.vpn.relay import BUFFER_BYTES, Count, End, closing, relay
 
 
 @asynccontextmanager
@@ -19,7 +19,8 @@ async def road() -> AsyncIterator[tuple[End, End, End, End]]:
         yield ends[0], ends[1], ends[2], ends[3]
     finally:
         for each in ends:
-            each.writer.transport.abort()
+            if not each.writer.is_closing():
+                each.writer.transport.abort()
         await asyncio.sleep(0)
 
 
@@ -36,6 +37,26 @@ def test_both_directions_end_one_after_the_other() -> None:
             assert await person.reader.read() == b"a long answer"
             await task
             assert (count.there, count.back) == (8, 13)
+
+    asyncio.run(run())
+
+
+def test_a_slow_reader_gets_what_was_sent_before_the_end() -> None:
+    async def carried(first: End, second: End) -> None:
+        async with closing(first.writer, 0.1), closing(second.writer, 0.1):
+            await relay(first, second, Count(), 30)
+
+    async def run() -> None:
+        async with road() as (person, first, second, device):
+            first.writer.transport.set_write_buffer_limits(high=BUFFER_BYTES)
+            task = asyncio.create_task(carried(first, second))
+            person.writer.write_eof()
+            # More than reader and system hold, and less than lies here before the sender waits.
+            device.writer.write(b"x" * 500_000)
+            device.writer.write_eof()
+            await asyncio.sleep(1)
+            assert len(await person.reader.read()) == 500_000
+            await task
 
     asyncio.run(run())
 

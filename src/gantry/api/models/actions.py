@@ -57,7 +57,7 @@ class DeviceAction(Base):
     # Who wants it; the note in the audit log stays when they are gone.
     user: Mapped[int | None] = mapped_column(ForeignKey("user.id", ondelete="SET NULL"), index=True)
     action: Mapped[str]
-    # `service`, `app_id`, `force`: those that the action takes.
+    # `service`, `force`: those that the action takes.
     parameters: Mapped[JsonObject] = mapped_column(server_default=text("'{}'"))
     status: Mapped[str] = mapped_column(server_default="pending")
     expires_at: Mapped[datetime]

@@ -191,6 +191,8 @@ def downgrade() -> None:
     rules.replace(None)
     op.execute(USER_BEFORE)
     op.execute(FORGET)
+    # Nobody would ever say that they have left.
+    op.execute("update device set is_connected_to_vpn = false where is_connected_to_vpn")
     op.drop_table("device_action")
     op.drop_index("ix_audit_entry_session", "audit_entry")
     op.drop_column("audit_entry", "session")

@@ -15,6 +15,9 @@ PROBE_PORT = 2021
 OPENVPN_PORT, TUNNEL_PORT, HEALTH_PORT = 1194, 3129, 8080
 # Connections that are open at a time: on each server, and besides.
 DEVICES, PEOPLE = 4000, 4000
+# Of people, at one server, which has memory for so many: others wait, and then are sent away. TLS
+# is begun before anybody is judged, and devices' connections must not pay for it.
+TUNNELS = 1000
 # What the balancer says to the proxy, and the proxy to nobody: who it is, and who the client is.
 SECRET_HEADER, CLIENT_HEADER = "X-Gantry-Balancer", "X-Gantry-Client"
 
@@ -87,12 +90,14 @@ backend tunnel
 	option httpchk GET /healthy
 	# An idle shell is no reason to end it: the servers have a limit of their own.
 	timeout tunnel 24h
-{_servers(servers, TUNNEL_PORT)}
+{_servers(servers, TUNNEL_PORT, f" maxconn {TUNNELS}")}
 {_https(shared) if shared else ""}"""
 
 
-def _servers(names: list[str], port: int) -> str:
-    return "\n".join(f"\tserver {name} {name}:{port} check port {HEALTH_PORT}" for name in names)
+def _servers(names: list[str], port: int, more: str = "") -> str:
+    return "\n".join(
+        f"\tserver {name} {name}:{port} check port {HEALTH_PORT}{more}" for name in names
+    )
 
 
 def _https(shared: SharedPort) -> str:

@@ -20,7 +20,8 @@ from gantry.vpn.relay import Count, End, closing, prepare, relay
 from gantry.vpn.roads import Roads
 
 IDLE_SECONDS = 6 * 3600.0
-MAX_TUNNELS = 2000
+# As many as the balancer lets in.
+MAX_TUNNELS = 1000
 MAX_PER_DEVICE = 100
 MAX_PER_USER = 200
 # Who has not been judged yet: an open door, and few may stand in it.

@@ -12,6 +12,7 @@ from gantry.builder.config import BuilderConfig
 from gantry.git.config import GitConfig
 from gantry.logs.config import Config as LogsConfig
 from gantry.vpn.config import Config as VpnConfig
+from gantry.vpn.tunnels import MAX_TUNNELS
 
 from .conftest import Registered, Run
 
@@ -146,3 +147,12 @@ def test_a_bucket_takes_the_volumes_place(run: Run) -> None:
     driver = yaml.safe_load(fleet.files("registry")["/etc/gantry/registry.yml"])["storage"]["s3"]
     assert driver["regionendpoint"] == "http://s3.example.org:9000"
     assert driver["secure"] is False
+
+
+def test_the_balancer_lets_no_more_people_in_than_a_server_has_room_for(fleet: Registered) -> None:
+    text = fleet.files("balancer")["/etc/gantry/haproxy.cfg"]
+    servers = [each.split() for each in text.splitlines() if each.startswith("\tserver vpn-")]
+    limits = {
+        words[2]: words[words.index("maxconn") + 1 :][:1] for words in servers if "maxconn" in words
+    }
+    assert limits == {"vpn-1:3129": [str(MAX_TUNNELS)]}

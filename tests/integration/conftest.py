@@ -2,8 +2,10 @@
 
 import pytest
 
+# They take longest, and wait more than they work.
+FIRST = {"supervisor", "vpn"}
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The supervisor's first: they are few, take longest and wait more than they work, so that
-    workers end together."""
-    items.sort(key=lambda item: "supervisor" not in item.path.parts)
+    """What waits comes first, so that workers end together."""
+    items.sort(key=lambda item: FIRST.isdisjoint(item.path.parts))

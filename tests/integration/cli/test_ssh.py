@@ -147,8 +147,12 @@ def test_a_shell_has_the_terminals_size_and_follows_it(
     place = (remote.name, main) if inside else (remote.name,)
     terminal = Terminal(remote.operator, 101, 31, "ssh", *place)
     try:
-        terminal.type("stty size; echo $((1000+1)) $TERM\n")
-        terminal.expect("31 101")
+        # The engine tells a shell its size when it has started.
+        terminal.type(
+            "until stty size | grep '31 101'; do sleep 0.1; done; echo $((1000+1)) $TERM\n"
+        )
+        terminal.expect("31 101\r\n")
+        terminal.type("echo $((1000+1)) $TERM\n")
         terminal.expect("1001 xterm-256color")
         terminal.resize(87, 42)
         time.sleep(1)

@@ -141,4 +141,7 @@ def test_an_api_that_is_away_costs_no_memory_and_no_disk(
         lambda: [each.attrs["Config"]["Image"] for each in device.containers(True)] == [better],
         180,
     )
-    wait_until("what was lost is told", lambda: any("dropped" in each for each in cloud.messages()))
+    # The pause between two tries has grown meanwhile.
+    wait_until(
+        "what was lost is told", lambda: any("dropped" in each for each in cloud.messages()), 150
+    )

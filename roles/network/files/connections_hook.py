@@ -293,8 +293,10 @@ def target_of(sections: Sections, active_on: str) -> str:
     if not wanted and connection.get("type", "ethernet") not in ("ethernet", "802-3-ethernet"):
         return ""
     for device, (state, active) in devices().items():
-        # Not `connected (externally)`: another program configured that one.
-        if state == "connected" and generated(active) and wanted in ("", device):
+        # Not `connected (externally)`: another program configured that one. One that waits for an
+        # address, as just after a start, is `connecting (…)`.
+        is_ours = state == "connected" or state.startswith("connecting")
+        if is_ours and generated(active) and wanted in ("", device):
             return device
     return ""
 

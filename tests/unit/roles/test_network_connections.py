@@ -243,3 +243,29 @@ def test_sessions_are_those_of_ssh_that_stand(hook: ModuleType, tmp_path: Path) 
     table.write_text("\n".join(rows) + "\n")
     found = hook.session_addresses(table, tmp_path / "none")
     assert found == {"192.0.2.10", "192.0.2.11"}
+
+
+@pytest.mark.parametrize(
+    ("state", "active", "device"),
+    [
+        ("connected", "Wired connection 1", "eth0"),
+        # Just after a start it waits for an address.
+        ("connecting (getting IP configuration)", "Wired connection 1", "eth0"),
+        ("connected (externally)", "Wired connection 1", ""),
+        ("connected", "office", ""),
+        ("disconnected", "", ""),
+    ],
+)
+def test_what_networkmanager_made_itself_gives_way(
+    hook: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    state: str,
+    active: str,
+    device: str,
+) -> None:
+    (tmp_path / "Wired connection 1.nmconnection").touch()
+    monkeypatch.setattr(hook, "GENERATED", tmp_path)
+    monkeypatch.setattr(hook, "devices", lambda: {"eth0": (state, active)})
+    sections = hook.parse("[connection]\ntype=ethernet\ninterface-name=eth0\n")
+    assert hook.target_of(sections, "") == device

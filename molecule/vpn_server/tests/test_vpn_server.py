@@ -158,7 +158,8 @@ def test_another_servers_profile_does_not_connect(on: On, laptop: Laptop) -> Non
 def test_somebody_switches_it_on_by_hand(on: On, laptop: Laptop) -> None:
     host = on("vpn-server-switched")
     host.check_output("systemctl enable --now openvpn-server@gantry")
-    assert listening(host) == {"tcp 0.0.0.0:1195"}
+    # Over TCP it listens a moment after it is there for systemd.
+    wait(lambda: listening(host) == {"tcp 0.0.0.0:1195"}, "the server")
     profile = host.check_output(f"gantry-vpn-server client laptop --remote {address_of(host)}")
     laptop.connect(profile)
     wait(lambda: pings(laptop.host, "10.9.8.1"), "the tunnel")

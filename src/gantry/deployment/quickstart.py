@@ -271,6 +271,7 @@ Next, in your application's repository:
   git push {fleet.name} main
   {_executable()} devices
   {_executable()} logs {fleet.device} -f
+  {_executable()} ssh {fleet.device}
 
 `make down{"" if fleet.name == "devbots" else f" STACK={fleet.name}"}` takes it down again.\
 """

@@ -29,8 +29,9 @@ __all__ = ["postgres"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What is tested runs in containers. Here docker-py, asked by several threads at once, now and
-    then leaves a socket to be closed by the collector of garbage: that fails no test."""
+    """What is tested runs in containers. Of what these tests use themselves, a resource was once
+    left to the collector of garbage, which failed whichever test ran then; what left it is not
+    known yet."""
     ours = Path(__file__).parent
     mark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
     for item in items:

@@ -45,7 +45,7 @@ def test_a_lease_keeps_an_application_until_it_ends(api: Api) -> None:
     api.device.kill()
     wait_until("it is gone", api.device.has_ended)
     api.device.start()
-    wait_until("it answers", lambda: "listening" in api.device.log().rpartition("supervisor ")[2])
+    wait_until("it answers", lambda: api.device.log().count("listening on") == 2)
 
     def known() -> bool:
         answer = api.get(LOCK)

@@ -14,6 +14,7 @@ import sys
 import tarfile
 import tomllib
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from gantry.contracts.device_types import Architecture
 from gantry.deployment import playbooks
 from gantry.deployment.paths import cache_home, repository_root
 from gantry.deployment.progress import Progress, line_printer, step
+from gantry.deployment.superseded import LABEL, remove_superseded
 
 BUILD_TIMEOUT_SECONDS = 1800
 TAG_HASH_LENGTH = 12
@@ -286,7 +288,7 @@ def _build(plan: Plan, client: docker.DockerClient, progress: Progress) -> None:
         fileobj=io.BytesIO(context_archive(plan, archives)),
         custom_context=True,
         buildargs=arguments,
-        labels={"gantry.image": plan.name, "gantry.recipe": plan.hash},
+        labels={LABEL: plan.name, "gantry.recipe": plan.hash},
         # What a playbook is yet to be applied to is not the image.
         tag=None if plan.playbook else plan.tag,
         rm=True,
@@ -336,14 +338,20 @@ def _add(archive: tarfile.TarFile, name: str, mode: int, content: bytes) -> None
 
 
 def main(arguments: list[str]) -> int:
-    """`[--arch ARCH] [NAME…]`: build, and print the tags on stdout. Without names: all recipes."""
+    """`[--arch ARCH] [NAME…]`: build, and print the tags on stdout. Without names: all recipes, and
+    what older recipes left in the engine is removed."""
     arch = None
     if arguments[:1] == ["--arch"]:
         arch, arguments = Architecture(arguments[1]), arguments[2:]
+    names = recipe_names(repository_root())
     try:
-        for name in arguments or recipe_names(repository_root()):
+        for name in arguments or names:
             print(build_image(name, line_printer(), arch=arch).tag, flush=True)
-    except (ImageError, bases.BaseError) as error:
+        if not arguments:
+            with closing(docker.from_env(timeout=BUILD_TIMEOUT_SECONDS)) as client:
+                for tag in remove_superseded(client, names):
+                    print(f"removed {tag}: newer ones are there", file=sys.stderr)
+    except (ImageError, bases.BaseError, DockerException) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

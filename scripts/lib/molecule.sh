@@ -1,9 +1,11 @@
-# The scenarios of molecule/, two side by side. Expects steps.sh, and $logs for what they print.
+# The scenarios of molecule/, three side by side. Expects steps.sh, and $logs for what they print.
 # shellcheck shell=bash
 
 # The scenarios' names; with `native` those on the machine's own processor only.
 # Those that take longest first: emulated ones, and these.
 LONG=" provision supervisor "
+# They wait for containers and units: three keep two processors busy.
+AT_ONCE=3
 
 scenarios() {
     local folder emulated=() long=() native=()
@@ -71,7 +73,7 @@ run_molecule() {
     enough_watches || return 1
     molecule_images "$@" || return 1
     for name in "$@"; do
-        if [ "$running" -eq 2 ]; then
+        if [ "$running" -eq "$AT_ONCE" ]; then
             wait_for_one || failed=1
             running=$((running - 1))
         fi

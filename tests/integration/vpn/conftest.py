@@ -28,17 +28,6 @@ from tests.integration.vpn.network import SERVICE_KEY, Client, Server, own_netwo
 __all__ = ["postgres"]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What is tested runs in containers. Of what these tests use themselves, a resource was once
-    left to the collector of garbage, which failed whichever test ran then; what left it is not
-    known yet."""
-    ours = Path(__file__).parent
-    mark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-    for item in items:
-        if ours in item.path.parents:
-            item.add_marker(mark)
-
-
 @pytest.fixture(scope="session")
 def engine() -> Iterator[docker.DockerClient]:
     client = docker.from_env(timeout=600)

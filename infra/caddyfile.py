@@ -5,6 +5,7 @@ from haproxy_cfg import CLIENT_HEADER, SECRET_HEADER
 PROBE_HOST = "127.0.0.1"
 PROBE_PORT = 2020
 API, LOGS, REGISTRY, BUILDER = "api:8080", "logs:8080", "registry:5000", "builder:8080"
+DELTAS = "deltas:8080"
 # Where the servers of the VPN take requests for devices.
 VPN_PORT = 8081
 # Query values that may be secrets: what the family's clients send as keys and tokens.
@@ -140,6 +141,18 @@ https://registry.{host}:{port} {{
 https://builder.{host}:{port} {{
 	import common
 	import stream {BUILDER}
+}}
+
+https://delta.{host}:{port} {{
+	import common
+	@deltas path /api/v3/delta /gantry/v1/delta /gantry/v1/deltas/*
+	handle @deltas {{
+		import stream {DELTAS}
+	}}
+	# Its health and its metrics are for inside.
+	handle {{
+		respond 404
+	}}
 }}
 
 # A device's own page: what it may be framed in and how it is read is for the device to say.

@@ -18,9 +18,9 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from gantry.bucket import BucketError, keys_of_environment
 from gantry.contracts.device_types import device_type
-from gantry.registry.bucket import BucketError, keys_of_environment
-from gantry.registry.config import S3Storage
+from gantry.contracts.storage import S3Storage
 
 NAMESPACE = "gantry"
 # RFC 1123, and short enough that `<32 hex>.devices.` fits before it.
@@ -98,6 +98,8 @@ class Memory(_Settings):
     registry: Megabytes = 256
     nats: Megabytes = 256
     logs: Megabytes = 256
+    # Its workers' besides: `deltas.memory` for each.
+    deltas: Megabytes = 256
     # Each server of it.
     vpn: Megabytes = 512
     balancer: Megabytes = 256
@@ -119,6 +121,29 @@ class Logs(_Settings):
 
     lines: int = Field(default=5000, ge=10)
     days: int = Field(default=30, ge=1)
+
+
+class Deltas(_Settings):
+    """What the making of deltas may use: `workers` at once, with `memory` MiB and `seconds` each.
+
+    `cache` GiB of unpacked layers are kept for the next one, `storage` GiB of deltas, for at most
+    `days` after their last use.
+    """
+
+    workers: int = Field(default=1, ge=1, le=16)
+    memory: int = Field(default=512, ge=128)
+    seconds: int = Field(default=1800, ge=10)
+    cache: int = Field(default=20, ge=1)
+    storage: int = Field(default=20, ge=1)
+    days: int = Field(default=30, ge=1)
+
+    @model_validator(mode="after")
+    def _room(self) -> "Deltas":
+        if self.cache < self.workers:
+            raise ValueError(
+                f"cache is {self.cache}, and workers {self.workers}: each needs a GiB at least"
+            )
+        return self
 
 
 class Vpn(_Settings):
@@ -158,6 +183,7 @@ class StackConfig(_Settings):
     memory: Memory = Memory()
     builds: Builds = Builds()
     logs: Logs = Logs()
+    deltas: Deltas = Deltas()
     vpn: Vpn = Vpn()
 
     @field_validator("fleet")
@@ -205,7 +231,7 @@ class StackConfig(_Settings):
         return self.https_port if self.vpn.share_port else self.vpn.port or VPN
 
     def bucket(self) -> S3Storage | None:
-        """The bucket for the registry's blobs, or None when they are on a volume.
+        """The bucket for images and deltas, or None when they are on volumes.
 
         Raises:
             StackConfigError: it has no keys, and none are in the environment.
@@ -220,7 +246,7 @@ class StackConfig(_Settings):
 
     def urls(self) -> dict[str, str]:
         """Where people and devices find what: by what it is called."""
-        https = {name: self.url(name) for name in ("api", "registry", "builder", "logs")}
+        https = {name: self.url(name) for name in ("api", "registry", "builder", "delta", "logs")}
         return https | {
             # TCP: devices begin with OpenVPN, `tunnel.` is an HTTP proxy over TLS for people.
             "vpn": f"tcp://vpn.{self.host}:{self.vpn_port}",

@@ -6,6 +6,7 @@ from api import Api
 from balancer import Balancer
 from builder import Builder
 from config import StackConfig
+from deltas import Deltas
 from git import Git
 from identity import Identity
 from logs import Logs
@@ -40,6 +41,7 @@ class Fleet(pulumi.ComponentResource):
             "api": Api(config, networks, identity, postgres.url, child),
             "logs": Logs(config, networks, identity, child),
             "builder": Builder(config, networks, identity, child),
+            "deltas": Deltas(config, networks, identity, child),
             "git": Git(config, networks, identity, child),
             "vpn": Vpn(config, networks, identity, child),
             "balancer": balancer,

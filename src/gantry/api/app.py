@@ -24,6 +24,7 @@ from gantry.api.metrics import CountingHub, Measured, Metrics
 from gantry.api.routes import (
     accounts,
     assets,
+    deltas,
     devices,
     family,
     general,
@@ -74,7 +75,6 @@ def make_context(config: Config) -> Context:
         supervisor_secrets=Vault(data_key, "supervisors"),
         signer=TokenSigner(
             issuer=f"api.{config.host}",
-            service=config.registry,
             key_pem=config.token_key_pem.get_secret_value(),
             certificate_pem=config.token_certificate_pem,
         ),
@@ -113,7 +113,7 @@ def interface() -> FastAPI:
     # FastAPI's way to another document (https://fastapi.tiangolo.com/how-to/extending-openapi/).
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
     modules = (general, accounts, second_factor, keys, devices, family, registry, services)
-    for module in (*modules, supervisors, vpn, assets, odata):
+    for module in (*modules, supervisors, vpn, deltas, assets, odata):
         app.include_router(module.router)
     return app
 

@@ -38,6 +38,8 @@ class ServiceKeys(BaseModel):
     logs: SecretStr = Field(min_length=16)
     # None: the fleet has no VPN.
     vpn: Annotated[SecretStr, Field(min_length=16)] | None = None
+    # None: the fleet makes no deltas.
+    deltas: Annotated[SecretStr, Field(min_length=16)] | None = None
 
 
 class Config(BaseModel):
@@ -106,6 +108,11 @@ class Config(BaseModel):
     def registry(self) -> str:
         """The registry's name and port, the beginning of every image name."""
         return self._at("registry")
+
+    @property
+    def delta(self) -> str:
+        """The delta server's name and port."""
+        return self._at("delta")
 
     def name(self, name: str) -> str:
         """A public name below the fleet's host, for what is not HTTPS at its port."""

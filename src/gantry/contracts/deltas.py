@@ -23,6 +23,7 @@ MAX_SOURCES = 8
 # Longer than this no question waits for its answer: proxies end silent connections at 60 s.
 MAX_WAIT_SECONDS = 50
 MAX_FIGURES = 1000
+MAX_WANTED = 500
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 # Names as the registry has them, with the host (and port) in front.
@@ -201,6 +202,35 @@ class Figures:
         """Raises DeltaContractError."""
         pairs = _list(_object(document, "figures").get("pairs"), "pairs", MAX_FIGURES)
         return cls(tuple(PairFigures.from_json(each) for each in pairs))
+
+
+@dataclass(frozen=True, slots=True)
+class WantedPair:
+    """A pair that so many devices need now."""
+
+    pair: DeltaPair
+    devices: int
+
+
+@dataclass(frozen=True, slots=True)
+class WantedPairs:
+    """The api's `GET /services/deltas/wanted`: most devices first."""
+
+    pairs: tuple[WantedPair, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"pairs": [{**each.pair.to_json(), "devices": each.devices} for each in self.pairs]}
+
+    @classmethod
+    def from_json(cls, document: object) -> "WantedPairs":
+        """Raises DeltaContractError."""
+        pairs = _list(_object(document, "what is wanted").get("pairs"), "pairs", MAX_WANTED)
+        return cls(
+            tuple(
+                WantedPair(DeltaPair.from_json(each), _number(each.get("devices"), "devices") or 0)
+                for each in pairs
+            )
+        )
 
 
 def figures_question(pairs: Sequence[DeltaPair]) -> dict[str, Any]:

@@ -8,21 +8,11 @@ from typing import Any
 
 import yaml
 
+from gantry.contracts.storage import S3Storage
+
 LISTEN_PORT = 5000
 DATA_FOLDER = "/var/lib/registry"
 TOKEN_CERTIFICATE_FILE = "/etc/gantry/token.crt"  # noqa: S105 - a path
-
-
-@dataclass(frozen=True, slots=True)
-class S3Storage:
-    """A bucket on S3-compatible storage. `endpoint` is a URL; None is Amazon's own."""
-
-    bucket: str
-    region: str
-    access_key: str
-    secret_key: str
-    endpoint: str | None = None
-    prefix: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from docker.models.containers import Container
 from moto.server import ThreadedMotoServer
 
+from gantry.contracts.storage import S3Storage
 from gantry.deployment.certificates import KeyPair, issue, make_authority
 from gantry.deployment.images import build_image
 from gantry.deployment.progress import line_printer
-from gantry.registry.config import S3Storage, TokenAuth, registry_config
+from gantry.registry.config import TokenAuth, registry_config
 
 AUTH = TokenAuth(
     realm="https://api.bots.example.org:8443/auth/v1/token",

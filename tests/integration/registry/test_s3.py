@@ -5,9 +5,9 @@ from dataclasses import replace
 import boto3
 import pytest
 
+from gantry.bucket import BucketError, ensure_bucket, keys_of_environment
+from gantry.contracts.storage import S3Storage
 from gantry.deployment.resources.bucket import BucketProvider
-from gantry.registry.bucket import BucketError, ensure_bucket, keys_of_environment
-from gantry.registry.config import S3Storage
 
 from .blobs import pull_image, push_image
 from .conftest import S3_HOST, Signer, Start

@@ -1,6 +1,7 @@
 import yaml
 
-from gantry.registry.config import S3Storage, TokenAuth, registry_config
+from gantry.contracts.storage import S3Storage
+from gantry.registry.config import TokenAuth, registry_config
 
 AUTH = TokenAuth(
     realm="https://api.bots.example.org/auth/v1/token",

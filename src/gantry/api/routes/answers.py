@@ -250,6 +250,20 @@ class RegistryToken(BaseModel):
     issued_at: str
 
 
+class WantedDelta(BaseModel):
+    """From some images to one, by their digests; `devices` need it now."""
+
+    src: list[str]
+    dest: str
+    devices: int
+
+
+class WantedDeltas(BaseModel):
+    """What devices need, most devices first."""
+
+    pairs: list[WantedDelta]
+
+
 class ReleaseEnd(BaseModel):
     """A release that has ended."""
 

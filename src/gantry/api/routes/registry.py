@@ -1,4 +1,4 @@
-"""Tokens for the registry, and the keys that open the git server."""
+"""Tokens for the registry and the delta server, and the keys that open the git server."""
 
 import base64
 import binascii
@@ -30,15 +30,18 @@ def token(
     scope: Annotated[list[str] | None, Query()] = None,
 ) -> dict[str, Any]:
     """A token for what the caller may have of what is asked; nothing for nobody."""
-    if service is not None and service != ctx.config.registry:
+    registry, delta = ctx.config.registry, ctx.config.delta
+    if service not in (None, registry, delta):
         raise BadRequestError(
-            f"there is no registry {service[:100]!r}: it is {ctx.config.registry}"
+            f"there is no registry {str(service)[:100]!r}: it is {registry}; deltas are at {delta}"
         )
     name, actor = _caller(ctx, request.headers.get("authorization"))
     asked = registry_tokens.parse_scopes(scope or [])
     with ctx.database.transaction() as session:
         granted = registry_tokens.grant(session, actor, asked)
-    return ctx.signer.sign(name, granted)
+    if service == delta:
+        granted = registry_tokens.to_pull(granted)
+    return ctx.signer.sign(name, service or registry, granted)
 
 
 def _caller(ctx: Context, header: str | None) -> tuple[str, Actor | ServiceActor | None]:
@@ -46,7 +49,9 @@ def _caller(ctx: Context, header: str | None) -> tuple[str, Actor | ServiceActor
     if header is None:
         return "", None
     name, key = _basic(header)
-    actor: Actor | ServiceActor | None = ctx.service(key) if name == "builder" else ctx.actor(key)
+    actor: Actor | ServiceActor | None = (
+        ctx.service(key) if name in ("builder", "deltas") else ctx.actor(key)
+    )
     if actor is None or not _is_named(actor, name):
         raise UnauthorizedError(
             f"the key does not belong to {name[:80]!r}",

@@ -1,4 +1,8 @@
-"""Tokens for the registry (the distribution project's token specification, ES256 with `x5c`)."""
+"""Tokens for the registry and the delta server.
+
+They are the distribution project's (https://distribution.github.io/distribution/spec/auth/jwt/),
+ES256 with `x5c`.
+"""
 
 import base64
 import re
@@ -35,22 +39,24 @@ class Access:
 
 @dataclass(frozen=True)
 class TokenSigner:
-    """Signs registry tokens with the fleet's key; the registry trusts its certificate."""
+    """Signs tokens with the fleet's key; registry and delta server trust its certificate."""
 
     issuer: str
-    service: str
     key_pem: str
     certificate_pem: str
 
-    def sign(self, subject: str, access: Iterable[Access]) -> dict[str, Any]:
-        """The answer of the token endpoint: token, times, all as the specification has it."""
+    def sign(self, subject: str, audience: str, access: Iterable[Access]) -> dict[str, Any]:
+        """The answer of the token endpoint: token, times, all as the specification has it.
+
+        `audience` is the service that the token is for: no other takes it.
+        """
         certificate = load_pem_x509_certificate(self.certificate_pem.encode())
         now = datetime.now(UTC)
         token = jwt.encode(
             {
                 "iss": self.issuer,
                 "sub": subject,
-                "aud": self.service,
+                "aud": audience,
                 "iat": now,
                 # Clocks differ a little between machines.
                 "nbf": now - timedelta(seconds=30),
@@ -106,10 +112,17 @@ def grant(
     return granted
 
 
+def to_pull(granted: Iterable[Access]) -> list[Access]:
+    """Of what is granted, what is for pulling: at the delta server nothing can be pushed."""
+    return [Access(each.name, (PULL,)) for each in granted if PULL in each.actions]
+
+
 def _allowed(session: Session, actor: Actor | ServiceActor | None, name: str) -> tuple[str, ...]:
     match actor:
         case ServiceActor(name="builder"):
             return (PULL, PUSH)
+        case ServiceActor(name="deltas"):
+            return (PULL,)
         case ProvisioningActor() if _SUPERVISOR.fullmatch(name):
             return (PULL,)
         case DeviceActor() | UserActor() if name.startswith("gantry/"):

@@ -4,7 +4,7 @@
 # mean something there already are not given away.
 _RESERVED = """
 root daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc gnats nobody
-systemd-network systemd-timesync messagebus sshd git gantry builder logs api registry
+systemd-network systemd-timesync messagebus sshd git gantry builder deltas logs api registry
 provisioning postgres nats caddy balena_os
 """
 _NAMES = frozenset(_RESERVED.split())

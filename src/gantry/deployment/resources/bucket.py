@@ -5,8 +5,8 @@ from typing import Any
 import pulumi
 from pulumi.dynamic import CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
 
-from gantry.registry.bucket import ensure_bucket
-from gantry.registry.config import S3Storage
+from gantry.bucket import ensure_bucket
+from gantry.contracts.storage import S3Storage
 
 KEYS = ("bucket", "region", "access_key", "secret_key", "endpoint")
 

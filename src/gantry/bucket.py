@@ -1,10 +1,12 @@
-"""The bucket that the registry's blobs are in: the doorway to S3-compatible storage."""
+"""The doorway to S3-compatible storage: what the registry and the delta server keep is there."""
+
+from typing import Any
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from gantry.registry.config import S3Storage
+from gantry.contracts.storage import S3Storage
 
 # What CreateBucket takes no LocationConstraint for
 # (https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateBucket.html).
@@ -32,20 +34,30 @@ def keys_of_environment() -> tuple[str, str]:
     return str(keys.access_key), str(keys.secret_key)
 
 
+def connect(storage: S3Storage) -> Any:
+    """A client of the storage, to be closed; threads may share it."""
+    return boto3.client(
+        "s3",
+        endpoint_url=storage.endpoint,
+        region_name=storage.region,
+        aws_access_key_id=storage.access_key,
+        aws_secret_access_key=storage.secret_key,
+        config=Config(
+            retries={"max_attempts": ATTEMPTS, "mode": "standard"},
+            # Storage that is not Amazon's does not know the newer checksums.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        ),
+    )
+
+
 def ensure_bucket(storage: S3Storage) -> bool:
     """Make the bucket exist, private; say whether it was made now.
 
     Raises:
         BucketError: the storage does not answer, refuses the keys, or the name is another's.
     """
-    client = boto3.client(
-        "s3",
-        endpoint_url=storage.endpoint,
-        region_name=storage.region,
-        aws_access_key_id=storage.access_key,
-        aws_secret_access_key=storage.secret_key,
-        config=Config(retries={"max_attempts": ATTEMPTS, "mode": "standard"}),
-    )
+    client = connect(storage)
     try:
         try:
             client.head_bucket(Bucket=storage.bucket)

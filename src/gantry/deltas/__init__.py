@@ -1,0 +1,1 @@
+"""Deltas: the smallest updates. The library is light; `create` and `server` are not."""

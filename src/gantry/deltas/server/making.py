@@ -1,0 +1,126 @@
+"""How one delta is made: fetch, unpack, generate, weigh, keep."""
+
+import asyncio
+import contextlib
+import errno
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gantry.contracts.deltas import SUFFIX
+from gantry.deltas.server.config import Limits
+from gantry.deltas.server.errors import TemporaryError, WholeError
+from gantry.deltas.server.generate_order import Order
+from gantry.deltas.server.generator import generate
+from gantry.deltas.server.images import Plan, plan
+from gantry.deltas.server.layers import Layers
+from gantry.deltas.server.pairs import Pair
+from gantry.deltas.server.registry import Registry
+
+# Of the whole way, in percent, what fetching counts for.
+FETCHING = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A delta in the work folder, not yet kept. `whole`: what a pull would fetch instead."""
+
+    path: Path
+    digest: str
+    size: int
+    whole: int
+    seconds: float
+
+
+class TooLargeError(WholeError):
+    """The delta is there, and not worth its while."""
+
+    def __init__(self, size: int, whole: int) -> None:
+        share = f"{100 * size / whole:.0f} %" if whole else "more than all"
+        super().__init__(f"the delta would be {share} of the image ({size} of {whole} bytes)")
+        self.size = size
+
+
+class Maker:
+    """Makes deltas in a folder of its own."""
+
+    def __init__(self, registry: Registry, layers: Layers, work: Path, limits: Limits) -> None:
+        self._registry = registry
+        self._layers = layers
+        self._work = work
+        self._limits = limits
+
+    async def plan(self, pair: Pair) -> Plan:
+        """What a pair's delta is made of.
+
+        Raises:
+            NoSuchImageError: the registry does not have one of the images.
+            WholeError: there will be none.
+            TemporaryError: the registry cannot say.
+        """
+        images = [await self._registry.image(each) for each in pair.images]
+        made = plan(images[:-1], images[-1])
+        packed = sum(each.size for each in {*made.sources, *made.targets})
+        if packed > self._limits.pair_bytes:
+            raise WholeError(
+                f"the images' layers have {packed} bytes, and deltas are made of at most "
+                f"{self._limits.pair_bytes}"
+            )
+        return made
+
+    async def make(self, pair: Pair, on_percent: Callable[[int], None]) -> Made:
+        """Make it. The file is the caller's, who moves or removes it. Raises as `plan`."""
+        started = time.monotonic()
+        planned = await self.plan(pair)
+        out = self._work / f"{pair.name}{SUFFIX}"
+        try:
+            await self._generate(planned, out, on_percent)
+            size, digest = await asyncio.to_thread(_weigh, out)
+            if size * 100 > planned.whole * self._limits.percent:
+                raise TooLargeError(size, planned.whole)
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                out.unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                raise self._cannot(error) from error
+            raise
+        return Made(out, digest, size, planned.whole, time.monotonic() - started)
+
+    async def _generate(self, planned: Plan, out: Path, on_percent: Callable[[int], None]) -> None:
+        layers = list(
+            {each.diff_id: each for each in (*planned.sources, *planned.targets)}.values()
+        )
+        total, fetched = sum(each.size for each in layers) or 1, 0
+
+        def on_fetched(size: int) -> None:
+            nonlocal fetched
+            fetched += size
+            on_percent(FETCHING * fetched // total)
+
+        async with self._layers.held(layers, self._limits.pair_bytes, on_fetched) as paths:
+            order = Order(
+                sources=tuple((each.diff_id, str(paths[each.diff_id])) for each in planned.sources),
+                targets=tuple((each.diff_id, str(paths[each.diff_id])) for each in planned.targets),
+                config=planned.config,
+                out=str(out),
+                memory=self._limits.memory_bytes,
+                processes=self._limits.processes,
+            )
+            await generate(
+                order,
+                self._limits.seconds,
+                lambda percent: on_percent(FETCHING + percent * (99 - FETCHING) // 100),
+            )
+
+    def _cannot(self, error: OSError) -> TemporaryError:
+        if error.errno == errno.ENOSPC:
+            self._layers.drop()
+        return TemporaryError(f"no delta can be made in {self._work}: {error}")
+
+
+def _weigh(path: Path) -> tuple[int, str]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return path.stat().st_size, f"sha256:{digest}"

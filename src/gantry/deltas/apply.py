@@ -1,0 +1,346 @@
+"""Rebuilding of a layer's tar from a delta and the files of source layers.
+
+As a program: `python -m gantry.deltas.apply DELTA DIFFID --source sha256:…=/folder …` writes the
+tar to standard output. Memory is bounded whatever the layer's size.
+"""
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gantry.deltas import entries as told
+from gantry.deltas import patch
+from gantry.deltas.entries import Before, Special
+from gantry.deltas.format import BLOCK, PATH_LIMIT, SIZE_LIMIT, Column, DeltaError, Layer
+from gantry.deltas.headers import SHAPE_LENGTH, Header, build, read_shape
+from gantry.deltas.packing import PIECE, Columns
+from gantry.deltas.reader import Delta
+from gantry.deltas.sources import Facts, Place, SourceFile, SourceLayer
+
+_ZEROS = bytes(PIECE)
+# Small pieces are gathered before they are hashed and written.
+_GATHER = 256 * 1024
+
+
+def rebuild(
+    delta: Delta,
+    diff_id: str,
+    sources: Mapping[str, Path],
+    write: Callable[[bytes], object],
+) -> None:
+    """Write a layer's tar, piece by piece; who hears of an error throws away what came.
+
+    `sources` gives for the diffID of each source layer the folder of its files.
+
+    Raises:
+        DeltaError: the delta is damaged or asks for what it may not; a source is missing or not
+            what it was; the result is not the layer.
+        OSError: the delta cannot be read, or `write` raised it.
+    """
+    layer, offset = delta.find(diff_id)
+    missing = [name for name in delta.sources if name not in sources]
+    if missing:
+        raise DeltaError(f"the delta needs the source layer {missing[0]}, which is not given")
+    out = _Output(layer, write)
+    opened: dict[int, SourceLayer] = {}
+    with delta.path.open("rb", buffering=0) as stream:
+        descriptor = stream.fileno()
+        columns = Columns(layer.groups, lambda at, n: os.pread(descriptor, n, at), offset)
+        try:
+            _Rebuilding(
+                layer, columns, [sources[name] for name in delta.sources], opened, out
+            ).run()
+        finally:
+            for each in opened.values():
+                each.close()
+        out.finish()
+        if columns.finish() != layer.check:
+            raise DeltaError(f"the delta's part for {diff_id} is damaged: download it again")
+
+
+class _Output:
+    """The tar that comes into being: never longer than it may be, and hashed on the way."""
+
+    def __init__(self, layer: Layer, write: Callable[[bytes], object]) -> None:
+        self._layer = layer
+        self._write = write
+        self._hash = hashlib.sha256()
+        self._parts: list[bytes] = []
+        self._gathered = 0
+        self.left = layer.size
+
+    def write(self, data: bytes) -> None:
+        self.left -= len(data)
+        if self.left < 0:
+            raise DeltaError(f"the delta gives more than the {self._layer.size} bytes of the layer")
+        self._parts.append(data)
+        self._gathered += len(data)
+        if self._gathered >= _GATHER:
+            self._flush()
+
+    def zeros(self, length: int) -> None:
+        while length:
+            self.write(_ZEROS[: min(length, len(_ZEROS))])
+            length -= min(length, len(_ZEROS))
+
+    def finish(self) -> None:
+        self._flush()
+        found = f"sha256:{self._hash.hexdigest()}"
+        if self.left or found != self._layer.diff_id:
+            raise DeltaError(
+                f"the rebuilt layer is {found} instead of {self._layer.diff_id}: "
+                "a source file is not what it was, or the delta is damaged"
+            )
+
+    def _flush(self) -> None:
+        data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        self._parts.clear()
+        self._gathered = 0
+        self._hash.update(data)
+        self._write(data)
+
+
+@dataclass(slots=True)
+class _Body:
+    """Where an entry's content comes from."""
+
+    how: int
+    place: Place | None = None
+    patched: bool = False
+
+
+class _Rebuilding:
+    """One layer on its way from columns to a tar."""
+
+    def __init__(
+        self,
+        layer: Layer,
+        columns: Columns,
+        folders: Sequence[Path],
+        opened: dict[int, SourceLayer],
+        out: _Output,
+    ) -> None:
+        self._layer = layer
+        self._columns = columns
+        self._folders = folders
+        self._opened = opened
+        self._out = out
+        self._before = Before()
+
+    def run(self) -> None:
+        kinds = self._columns[Column.KINDS]
+        while self._out.left:
+            (kind,) = kinds.some(1)
+            if kind & 3 == told.SPECIAL:
+                self._special(kind >> 2)
+            else:
+                self._entry(kind)
+
+    def _special(self, code: int) -> None:
+        length = self._number(SIZE_LIMIT)
+        if code == Special.PLAIN:
+            self._copy_column(Column.NEW, length)
+        elif code == Special.ZEROS:
+            if length > self._out.left:
+                raise DeltaError("the delta has more zeros than the layer is long")
+            self._out.zeros(length)
+        else:
+            raise DeltaError(f"the delta has something {code}, which is not known")
+
+    def _entry(self, kind: int) -> None:
+        path, place = self._name(kind)
+        body = self._body(kind, path, place)
+        place = body.place or place
+        header = self._header(kind, path, place, body)
+        self._out.write(build(header))
+        if header.type in told.EMPTY_TYPES and body.how == told.BODY_FORETOLD:
+            return
+        self._content(header, body, place)
+        self._out.zeros(-header.size % BLOCK)
+
+    def _name(self, kind: int) -> tuple[bytes, Place | None]:
+        if kind & 3 == told.NAME_NEW:
+            shared = self._number(PATH_LIMIT)
+            path = self._before.path[:shared] + self._columns[Column.NAMES].text()
+            place = None
+        else:
+            base = self._layer.base
+            if base is None:
+                raise DeltaError("the delta walks through a source layer without naming it")
+            skip = self._number(SIZE_LIMIT) if kind & 3 == told.NAME_SKIP else 0
+            place = self._source(base).next(skip)
+            path = place.path
+        if len(path) > PATH_LIMIT:
+            raise DeltaError("the delta has a name that is too long")
+        self._before.path = path
+        return path, place
+
+    def _body(self, kind: int, path: bytes, place: Place | None) -> _Body:
+        how = kind >> told.BODY_SHIFT
+        if how != told.BODY_REFERENCE:
+            patched = how == told.BODY_PATCH
+            return _Body(how, None, patched)
+        code = self._columns[Column.REFERENCES].number()
+        layer = code >> 1
+        if layer >= len(self._folders):
+            raise DeltaError(f"the delta names a source layer {layer}, which it does not have")
+        begin, end = self._number(PATH_LIMIT), self._number(PATH_LIMIT)
+        middle = self._columns[Column.MIDDLES].text()
+        source = path[:begin] + middle + (path[-end:] if end else b"")
+        return _Body(how, self._source(layer).place(source), bool(code & 1))
+
+    def _header(self, kind: int, path: bytes, place: Place | None, body: _Body) -> Header:
+        before = self._before
+        meta = self._columns[Column.META]
+        differs = meta.number() if kind & told.OTHER_FIELDS else 0
+        facts = place.facts if place else None
+        type_ = meta.number() & 0xFF if differs & told.TYPE else _type(facts)
+        mode, uid, gid = (facts.mode, facts.uid, facts.gid) if facts else before.owner(type_)
+        mode = meta.number() if differs & told.MODE else mode
+        uid = meta.number() if differs & told.UID else uid
+        gid = meta.number() if differs & told.GID else gid
+        size = facts.size if facts and body.how != told.BODY_NEW else 0
+        if body.how == told.BODY_NEW or differs & told.SIZE:
+            size += self._columns[Column.SIZES].signed()
+        link = self._columns[Column.LINKS].text() if differs & told.LINK else _link(facts)
+        mtime = self._time(kind, facts)
+        before.mtime = mtime
+        before.owners[type_] = (mode, uid, gid)
+        if not 0 <= size <= SIZE_LIMIT:
+            raise DeltaError(f"the delta has a file of {size} bytes")
+        shape = before.shapes[self._shape(kind, type_)]
+        return Header(path, type_, mode, uid, gid, size, mtime, link, shape)
+
+    def _time(self, kind: int, facts: Facts | None) -> int:
+        how = kind >> told.TIME_SHIFT & 3
+        if how == told.TIME_FORETOLD and facts:
+            return facts.mtime
+        if how == told.TIME_OTHER:
+            return self._before.mtime + self._columns[Column.TIMES].signed()
+        return self._before.mtime
+
+    def _shape(self, kind: int, type_: int) -> int:
+        before = self._before
+        number = before.shape(type_)
+        if kind & told.OTHER_SHAPE:
+            number = self._columns[Column.FORMS].number()
+            if number == len(before.shapes) < told.SHAPES_LIMIT:
+                content = self._columns[Column.SHAPES].exactly(SHAPE_LENGTH)
+                before.shapes.append(read_shape(content))
+        if not 0 <= number < len(before.shapes):
+            raise DeltaError("the delta uses a shape of headers that it does not have")
+        before.by_type[type_] = number
+        return number
+
+    def _content(self, header: Header, body: _Body, place: Place | None) -> None:
+        if body.how == told.BODY_NEW:
+            extended = header.type in told.EXTENDED_TYPES
+            self._copy_column(Column.EXTENDED if extended else Column.NEW, header.size)
+            return
+        if not header.size and not body.patched:
+            return
+        if place is None:
+            raise DeltaError("the delta has content that comes from nowhere")
+        source = place.open()
+        try:
+            if body.patched:
+                self._patched(source, header.size)
+            else:
+                self._copied(source, 0, header.size)
+        finally:
+            source.close()
+
+    def _copied(self, source: SourceFile, offset: int, length: int) -> None:
+        while length:
+            data = source.read(offset, min(length, PIECE))
+            self._out.write(data)
+            offset += len(data)
+            length -= len(data)
+
+    def _patched(self, source: SourceFile, left: int) -> None:
+        adds, inserts = self._columns[Column.ADDS], self._columns[Column.INSERTS]
+        seeks, difference = self._columns[Column.SEEKS], self._columns[Column.DIFF]
+        position = 0
+        while left:
+            length = adds.number()
+            more = inserts.number()
+            left -= length + more
+            if left < 0 or not length + more:
+                raise DeltaError("the delta has a patch that does not fit its file")
+            position += seeks.signed() if length else 0
+            while length:
+                some = difference.some(min(length, patch.PIECE))
+                self._out.write(patch.add(source.read(position, len(some)), some))
+                position += len(some)
+                length -= len(some)
+            self._copy_column(Column.NEW, more)
+
+    def _copy_column(self, column: Column, length: int) -> None:
+        stream = self._columns[column]
+        while length:
+            some = stream.some(length)
+            self._out.write(some)
+            length -= len(some)
+
+    def _number(self, limit: int) -> int:
+        value = self._columns[Column.LENGTHS].number()
+        if value > limit:
+            raise DeltaError(f"the delta has a length of {value}, where at most {limit} may be")
+        return value
+
+    def _source(self, number: int) -> SourceLayer:
+        if number not in self._opened:
+            self._opened[number] = SourceLayer(self._folders[number])
+        return self._opened[number]
+
+
+def _type(facts: Facts | None) -> int:
+    return facts.type if facts else told.REGULAR
+
+
+def _link(facts: Facts | None) -> bytes:
+    return facts.link if facts else b""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The program. Exit status 0, 1 where the layer cannot be rebuilt, 2 for wrong arguments."""
+    try:
+        path, diff_id, sources = _arguments(arguments)
+    except ValueError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    try:
+        rebuild(Delta.open(path), diff_id, sources, _writer(sys.stdout.fileno()))
+    except (DeltaError, OSError) as error:
+        sys.stderr.write(f"{' '.join(str(error).split())}\n")
+        return 1
+    return 0
+
+
+def _arguments(arguments: Sequence[str]) -> tuple[Path, str, dict[str, Path]]:
+    usage = "usage: python -m gantry.deltas.apply DELTA DIFFID [--source sha256:…=FOLDER]…"
+    if len(arguments) < 2 or len(arguments) % 2:
+        raise ValueError(usage)
+    sources = {}
+    for option, value in zip(arguments[2::2], arguments[3::2], strict=True):
+        diff_id, equals, folder = value.partition("=")
+        if option != "--source" or not equals:
+            raise ValueError(usage)
+        sources[diff_id] = Path(folder)
+    return Path(arguments[0]), arguments[1], sources
+
+
+def _writer(descriptor: int) -> Callable[[bytes], None]:
+    def write(data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+
+    return write
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,190 @@
+"""From the tars of two images to a delta."""
+
+import multiprocessing
+import os
+import tempfile
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+from gantry.deltas.create import matching
+from gantry.deltas.create.columns import PackedGroup, Writers
+from gantry.deltas.create.differ import Job, Patch, Stretch, jobs, patch
+from gantry.deltas.create.matching import Match, Sources
+from gantry.deltas.create.options import (
+    FileSummary,
+    LayerSummary,
+    LayerTar,
+    Options,
+    Progress,
+    Summary,
+)
+from gantry.deltas.create.tars import Entry, OnDisk, Plain, Tar, on_disk
+from gantry.deltas.create.telling import Plan, Telling
+from gantry.deltas.format import DeltaError, Index, Layer, encode_index
+
+# Less work than this is done here, without other processes.
+_INLINE = 512 * 1024
+_AHEAD = 2
+
+
+def create(
+    sources: Sequence[LayerTar],
+    targets: Sequence[LayerTar],
+    config: str,
+    out: Path,
+    options: Options = Options(),  # noqa: B008 - frozen
+    progress: Callable[[Progress], object] = lambda _: None,
+) -> Summary:
+    """Make the delta that rebuilds all of `targets` from the files of `sources`, lowest first.
+
+    It is written beside `out` and renamed: it is there whole or not at all. The same layers and
+    options give the same bytes.
+
+    Raises:
+        DeltaError: a digest is none, or a layer is there twice.
+        OSError: a tar cannot be read, or the delta not be written.
+    """
+    for what, layers in (("source", sources), ("target", targets)):
+        if len({each.diff_id for each in layers}) != len(layers):
+            raise DeltaError(f"a {what} layer is given twice")
+    with ExitStack() as stack:
+        folder = Path(
+            stack.enter_context(tempfile.TemporaryDirectory(".part", out.name, out.parent))
+        )
+        creating = _Creating(sources, folder, options, progress, stack)
+        made = [creating.layer(target, number) for number, target in enumerate(targets)]
+        index = Index(config, tuple(each.diff_id for each in sources), tuple(m[0] for m in made))
+        part = folder / "delta"
+        with part.open("wb") as stream:
+            stream.write(encode_index(index))
+            for _, groups, _ in made:
+                for group in groups:
+                    stream.writelines(group.content.pieces())
+            stream.flush()
+            os.fsync(stream.fileno())
+            size = stream.tell()
+        part.replace(out)
+    return Summary(size, tuple(each[2] for each in made))
+
+
+class _Creating:
+    def __init__(
+        self,
+        sources: Sequence[LayerTar],
+        folder: Path,
+        options: Options,
+        progress: Callable[[Progress], object],
+        stack: ExitStack,
+    ) -> None:
+        self._folder = folder
+        self._options = options
+        self._progress = progress
+        self._stack = stack
+        self._tars = [self._open(source.path) for source in sources]
+        self._sources = Sources([on_disk(list(tar.entries())) for tar in self._tars])
+        self._pool: Executor | None = None
+        self._done = 0
+
+    def _open(self, path: Path) -> Tar:
+        tar = Tar(path)
+        self._stack.callback(tar.close)
+        return tar
+
+    def layer(self, target: LayerTar, number: int) -> tuple[Layer, list[PackedGroup], LayerSummary]:
+        """Make one layer's columns."""
+        tar = self._open(target.path)
+        entries = list(tar.entries())
+        base, plans = self._plans(entries)
+        folder = self._folder / str(number)
+        folder.mkdir()
+        columns = Writers(folder)
+        self._stack.callback(columns.close)
+        telling = Telling(columns, tar)
+        patches = self._patches(tar, [plan for plan in plans if isinstance(plan, Plan)])
+        for plan in plans:
+            if isinstance(plan, Plain):
+                telling.plain(plan)
+            else:
+                telling.entry(
+                    plan, next(patches) if plan.match and plan.match.patched else iter(())
+                )
+        groups = columns.pack(self._options.workers)
+        for group in groups:
+            self._stack.callback(group.content.close)
+        check = zlib.crc32(b"".join(group.crc.to_bytes(4) for group in groups))
+        layer = Layer(target.diff_id, tar.size, base, check, tuple(group.group for group in groups))
+        summary = LayerSummary(target.diff_id, tar.size, layer.encoded, tuple(_files(plans)))
+        return layer, groups, summary
+
+    def _plans(self, entries: list[Entry | Plain]) -> tuple[int | None, list[Plan | Plain]]:
+        base = matching.base_layer(self._sources.layers, entries)
+        layer: list[OnDisk] = (self._sources.layers[base] or []) if base is not None else []
+        steps = matching.walked(layer, entries)
+        plans: list[Plan | Plain] = []
+        for number, entry in enumerate(entries):
+            if isinstance(entry, Plain):
+                plans.append(entry)
+                continue
+            step = steps.get(number)
+            walked = layer[step] if step is not None else None
+            match: Match | None = None
+            if entry.content and entry.path:
+                source = (
+                    self._sources.at(base, walked.path) if walked and base is not None else None
+                )
+                match = self._sources.match(entry.path, entry, source)
+            plans.append(Plan(entry, step, walked, match))
+        return base if steps else None, plans
+
+    def _patches(self, tar: Tar, plans: list[Plan]) -> Iterator[Iterator[Patch]]:
+        """For each patched entry in order its patches, computed ahead by other processes."""
+        work: list[list[Job]] = []
+        memory = self._options.memory // (2 * self._options.workers)
+        for plan in plans:
+            if plan.match is None or not plan.match.patched:
+                continue
+            source, entry = plan.match.source, plan.entry
+            old = Stretch(self._tars[source.layer].path, source.entry.offset, source.entry.content)
+            work.append(list(jobs(old, Stretch(tar.path, entry.offset, entry.content), memory)))
+        flat = [job for each in work for job in each]
+        total = sum(job.target.length for job in flat)
+        if total < _INLINE or self._options.workers < 2:
+            found: Iterator[Patch] = map(patch, flat)
+        else:
+            found = self._ahead(flat)
+        for each in work:
+            yield self._some(found, each, total)
+
+    def _some(self, found: Iterator[Patch], work: list[Job], total: int) -> Iterator[Patch]:
+        for job in work:
+            yield next(found)
+            self._done += job.target.length
+            self._progress(Progress(min(self._done, total), total))
+
+    def _ahead(self, work: list[Job]) -> Iterator[Patch]:
+        workers = self._options.workers
+        if self._pool is None:
+            context = multiprocessing.get_context("spawn")
+            self._pool = self._stack.enter_context(ProcessPoolExecutor(workers, context))
+        waiting: deque[Future[Patch]] = deque()
+        for job in work:
+            waiting.append(self._pool.submit(patch, job))
+            if len(waiting) >= workers * _AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _files(plans: list[Plan | Plain]) -> Iterator[FileSummary]:
+    for plan in plans:
+        if isinstance(plan, Plain) or not plan.entry.content or not plan.entry.path:
+            continue
+        match = plan.match
+        path = os.fsdecode(plan.entry.path)
+        how = "new" if match is None else "patched" if match.patched else "copied"
+        source = os.fsdecode(match.source.path) if match else None
+        yield FileSummary(path, plan.entry.content, how, source, 0)

@@ -1,0 +1,219 @@
+"""Unpacking of a layer's columns: streams of bytes, numbers and texts within their lengths."""
+
+import bz2
+import lzma
+import zlib
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from gantry.deltas.format import Codec, Column, DeltaError, Group, Packing
+
+PIECE = 64 * 1024
+TEXT_LIMIT = 64 * 1024
+
+
+class _Decompressor(Protocol):
+    def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
+
+    @property
+    def needs_input(self) -> bool: ...
+
+    @property
+    def eof(self) -> bool: ...
+
+
+def filters(packing: Packing) -> list[dict[str, Any]]:
+    """What liblzma is told to pack or unpack without headers."""
+    properties = packing.properties
+    found: list[dict[str, Any]] = []
+    if packing.distance:
+        found.append({"id": lzma.FILTER_DELTA, "dist": packing.distance})
+    found.append(
+        {
+            "id": lzma.FILTER_LZMA1 if packing.codec is Codec.LZMA1 else lzma.FILTER_LZMA2,
+            "dict_size": 1 << packing.dictionary,
+            "lc": properties % 9,
+            "lp": properties // 9 % 5,
+            "pb": properties // 45,
+        }
+    )
+    return found
+
+
+class Packed:
+    """A group's bytes in the file, unpacked piece by piece, never more than the index says."""
+
+    def __init__(self, group: Group, read: Callable[[int, int], bytes], offset: int) -> None:
+        self._read = read
+        self._offset = offset
+        self._end = offset + group.encoded
+        self._left = group.raw
+        self.crc = 0
+        self._decompressor = _decompressor(group.packing)
+
+    def piece(self) -> bytes:
+        """More bytes, at most PIECE; empty at the end.
+
+        Raises:
+            DeltaError: the stream is damaged or ends too early.
+        """
+        limit = min(PIECE, self._left)
+        while limit:
+            decompressor = self._decompressor
+            if decompressor is None:
+                found = self._input(limit)
+            else:
+                wanted = decompressor.needs_input
+                try:
+                    data = self._input(PIECE) if wanted else b""
+                    if decompressor.eof or (wanted and not data):
+                        raise DeltaError("a stream of the delta ends too early")
+                    found = decompressor.decompress(data, limit)
+                except (lzma.LZMAError, OSError, EOFError) as error:
+                    raise DeltaError(f"a stream of the delta is damaged: {error}") from error
+            if found or decompressor is None:
+                if not found:
+                    raise DeltaError("a stream of the delta ends too early")
+                self._left -= len(found)
+                return found
+        return b""
+
+    def finish(self) -> None:
+        """Take what is left of the packed bytes into the check.
+
+        Raises:
+            DeltaError: not all of it was used.
+        """
+        if self._left:
+            raise DeltaError(f"{self._left} bytes of a stream of the delta were not used")
+        while self._input(PIECE):
+            pass
+
+    def _input(self, length: int) -> bytes:
+        length = min(length, self._end - self._offset)
+        data = self._read(self._offset, length) if length else b""
+        self._offset += len(data)
+        self.crc = zlib.crc32(data, self.crc)
+        return data
+
+
+def _decompressor(packing: Packing) -> _Decompressor | None:
+    if packing.codec is Codec.RAW:
+        return None
+    if packing.codec is Codec.BZIP2:
+        return bz2.BZ2Decompressor()
+    return lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=filters(packing))
+
+
+class Stream:
+    """A column: its values are read one after the other."""
+
+    def __init__(self, piece: Callable[[], bytes]) -> None:
+        self._piece = piece
+        self._data = b""
+        self._position = 0
+
+    def number(self) -> int:
+        """A number. Raises DeltaError where none is left, or it has more than 64 bits."""
+        value = shift = 0
+        while True:
+            if self._position == len(self._data):
+                self._more()
+            byte = self._data[self._position]
+            self._position += 1
+            if byte < 0x80:
+                return value | byte << shift
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if shift > 63:
+                raise DeltaError("the delta has a number without end")
+
+    def signed(self) -> int:
+        value = self.number()
+        return -(value + 1 >> 1) if value & 1 else value >> 1
+
+    def text(self) -> bytes:
+        """Bytes before the next NUL."""
+        parts = []
+        total = 0
+        while True:
+            if self._position == len(self._data):
+                self._more()
+            end = self._data.find(b"\0", self._position)
+            part = self._data[self._position : end if end >= 0 else None]
+            self._position += len(part) + (end >= 0)
+            parts.append(part)
+            total += len(part)
+            if total > TEXT_LIMIT:
+                raise DeltaError("the delta has a text without end")
+            if end >= 0:
+                return b"".join(parts)
+
+    def some(self, limit: int) -> bytes:
+        """At least one byte, at most `limit`, which is positive."""
+        if self._position == len(self._data):
+            self._more()
+        found = self._data[self._position : self._position + limit]
+        self._position += len(found)
+        return found
+
+    def exactly(self, length: int) -> bytes:
+        """So many bytes, held in memory: for what is short."""
+        found = self.some(length) if length else b""
+        if len(found) == length:
+            return found
+        parts = [found]
+        length -= len(found)
+        while length:
+            parts.append(self.some(length))
+            length -= len(parts[-1])
+        return b"".join(parts)
+
+    def ended(self) -> bool:
+        if self._position == len(self._data):
+            self._data, self._position = self._piece(), 0
+        return not self._data
+
+    def _more(self) -> None:
+        self._data, self._position = self._piece(), 0
+        if not self._data:
+            raise DeltaError("a column of the delta ends too early")
+
+
+class Columns:
+    """All columns of a layer."""
+
+    def __init__(
+        self, groups: tuple[Group, ...], read: Callable[[int, int], bytes], offset: int
+    ) -> None:
+        self._packed = []
+        self._streams = {column: Stream(lambda: b"") for column in Column}
+        for group in groups:
+            packed = Packed(group, read, offset)
+            offset += group.encoded
+            self._packed.append(packed)
+            if len(group.columns) == 1:
+                self._streams[group.columns[0][0]] = Stream(packed.piece)
+                continue
+            together = Stream(packed.piece)
+            for column, length in group.columns:
+                pieces = iter([together.exactly(length)])
+                self._streams[column] = Stream(lambda pieces=pieces: next(pieces, b""))  # type: ignore[misc]
+
+    def __getitem__(self, column: Column) -> Stream:
+        return self._streams[column]
+
+    def finish(self) -> int:
+        """The check of the layer's packed bytes, once all is read.
+
+        Raises:
+            DeltaError: something is left over in a column.
+        """
+        for column, stream in self._streams.items():
+            if not stream.ended():
+                raise DeltaError(f"the delta has more {column.name.lower()} than it uses")
+        check = b""
+        for packed in self._packed:
+            packed.finish()
+            check += packed.crc.to_bytes(4)
+        return zlib.crc32(check)

@@ -197,7 +197,9 @@ def make_config(database_url: str, port: int) -> dict[str, Any]:
         "token_key_pem": key,
         "token_certificate_pem": certificate,
         "ca_certificate_pem": certificate,
-        "service_keys": {name: secrets.token_hex(24) for name in ("git", "builder", "logs", "vpn")},
+        "service_keys": {
+            name: secrets.token_hex(24) for name in ("git", "builder", "logs", "vpn", "deltas")
+        },
         "vpn_port": 1194,
         "listen_host": "127.0.0.1",
         "listen_port": port,

@@ -56,7 +56,7 @@ class Limits(BaseModel):
     seconds: int = Field(default=1800, ge=1)
     pair_bytes: int = Field(default=8 * GIBIBYTE, ge=MEBIBYTE)
     cache_bytes: int = Field(default=20 * GIBIBYTE, ge=MEBIBYTE)
-    storage_bytes: int = Field(default=20 * GIBIBYTE, ge=MEBIBYTE)
+    storage_bytes: int = Field(default=20 * GIBIBYTE, ge=1)
     days: float = Field(default=30, gt=0)
     queue: int = Field(default=200, ge=1)
     percent: int = Field(default=70, ge=1, le=100)
@@ -68,7 +68,8 @@ class Config(BaseModel):
     `service` and `registry` are the public names (host and port) of itself and of the registry, as
     they are in tokens and references; `registry_url` and `api_url` are where it reaches the two.
     `realm` is where clients get their tokens, `issuer` who signs these with the key of
-    `token_certificate_pem`. `ahead_seconds`: how often the api is asked for what is wanted.
+    `token_certificate_pem`. `ahead_seconds`: how often the api is asked for what is wanted;
+    `retry_seconds`: after how long what failed is tried again for the first time.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -84,7 +85,8 @@ class Config(BaseModel):
     token_certificate_pem: str = Field(min_length=1)
     bucket: Bucket | None = None
     limits: Limits = Limits()
-    ahead_seconds: float = Field(default=30, ge=1)
+    ahead_seconds: float = Field(default=30, gt=0)
+    retry_seconds: float = Field(default=15, gt=0)
     data: Path = Path("/var/lib/gantry/deltas")
     listen_host: str = "0.0.0.0"  # noqa: S104 - inside a container, on the fleet's own network
     listen_port: Port = 8080

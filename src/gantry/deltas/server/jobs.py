@@ -22,7 +22,6 @@ from gantry.deltas.server.making import Maker, TooLargeError
 from gantry.deltas.server.metrics import Metrics, Outcome
 from gantry.deltas.server.pairs import Pair, Pairs, Record
 
-FIRST_RETRY_SECONDS = 15.0
 LONGEST_RETRY_SECONDS = 3600.0
 FULL_RETRY_SECONDS = 30
 # A process that dies again and again dies of this pair.
@@ -52,6 +51,7 @@ class Jobs:
         *,
         workers: int,
         queue: int,
+        retry_seconds: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._pairs = pairs
@@ -60,6 +60,7 @@ class Jobs:
         self._metrics = metrics
         self._workers = workers
         self._limit = queue
+        self._retry_seconds = retry_seconds
         self._clock = clock
         self._jobs: dict[str, Job] = {}
         self._demanded: deque[Job] = deque()
@@ -205,7 +206,7 @@ class Jobs:
             await self._end_whole(job, WholeError(reason), 0.0)
             return
         self._metrics.outcomes.labels(Outcome.FAILED).inc()
-        pause = min(FIRST_RETRY_SECONDS * 2**record.tries, LONGEST_RETRY_SECONDS)
+        pause = min(self._retry_seconds * 2 ** min(record.tries, 20), LONGEST_RETRY_SECONDS)
         until = self._clock() + pause
         await asyncio.to_thread(self._pairs.failed, job.pair.name, str(error), until)
         _say(job.pair, f"tried again in {pause:.0f} s: {error}")

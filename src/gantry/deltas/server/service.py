@@ -73,6 +73,7 @@ class Service:
             self.metrics,
             workers=limits.workers,
             queue=limits.queue,
+            retry_seconds=config.retry_seconds,
         )
         self.ahead = Ahead(
             Api(client, config), self.jobs, self.pairs, self.metrics, seconds=config.ahead_seconds

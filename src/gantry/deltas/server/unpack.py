@@ -110,7 +110,7 @@ class _Zstd:
         self._frame = self._new()
 
     @staticmethod
-    def _new() -> zstandard.ZstdDecompressionObj:
+    def _new() -> "zstandard.ZstdDecompressionObj":
         # A window over 128 MiB is not for the small: the library's own limit.
         return zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
 

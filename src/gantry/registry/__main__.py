@@ -1,0 +1,110 @@
+"""`python -m gantry.registry`: the collector. It waits for orders of the api, and is small then:
+each run is a process of its own, which imports what it needs and gives its memory back.
+
+`python -m gantry.registry run ORDER` is such a run; nobody else calls it.
+"""
+
+import json
+import logging
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+
+from gantry.contracts.registry_space import Order
+from gantry.registry.settings import SettingsError, load
+from gantry.registry.web import Api, OverError, WebError
+
+# Its time says that the collector lives and that the api answers: the health check looks at it.
+ALIVE = Path("/run/gantry/alive")
+POLL_SECONDS = 3.0
+WATCH_SECONDS = 5.0
+
+log = logging.getLogger("gantry.registry")
+
+
+class _EndedError(Exception):
+    """A signal asks this process to end."""
+
+
+def main(words: list[str]) -> int:
+    """Exit code 0 after a signal or a run that did its work, 1 after one that failed, 2 for a wrong
+    configuration."""
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    try:
+        settings = load()
+    except SettingsError as error:
+        log.error("%s", error)
+        return 2
+    if words[:1] == ["run"]:
+        from gantry.registry import running
+
+        return running.run(settings, Order.from_json(json.loads(words[1])))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end)
+    try:
+        return _wait_for_orders(Api(settings.api_url, settings.service_key))
+    except _EndedError:
+        return 0
+
+
+def _end(number: int, _: FrameType | None) -> None:
+    raise _EndedError(number)
+
+
+def _wait_for_orders(api: Api) -> int:
+    has_recovered = False
+    was_away = False
+    while True:
+        try:
+            if not has_recovered:
+                api.recover()
+                has_recovered = True
+                log.info("ready: waiting for orders")
+            order = api.next()
+            ALIVE.touch()
+            was_away = False
+        except WebError as error:
+            if not was_away:
+                log.warning("%s (tried again every %.0f s)", error, POLL_SECONDS)
+            was_away = True
+            order = None
+        if order is None:
+            time.sleep(POLL_SECONDS)
+        else:
+            _carry_out(api, order)
+
+
+def _carry_out(api: Api, order: Order) -> None:
+    log.info("run %d: %s", order.run, order.kind)
+    words = [sys.executable, "-m", "gantry.registry", "run", json.dumps(asdict(order))]
+    child = subprocess.Popen(words)
+    try:
+        while True:
+            try:
+                child.wait(WATCH_SECONDS)
+                break
+            except subprocess.TimeoutExpired:
+                ALIVE.touch()
+    except BaseException:
+        # Where it is does not matter: the next run goes on from there.
+        child.kill()
+        child.wait()
+        raise
+    log.info("run %d ended with %d", order.run, child.returncode)
+    if child.returncode not in (0, 1):
+        try:
+            api.end(order.run, None, f"the run ended with {child.returncode}: see its log")
+        except OverError:
+            return
+        except WebError as error:
+            log.warning("run %d: %s", order.run, error)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,110 @@
+"""A run of the collector as a process: its storage, its sign of life, and its end."""
+
+import logging
+import threading
+from typing import Any
+
+from gantry.contracts.registry_space import Order, SpaceReport
+from gantry.registry.collection import BusyError, Collection
+from gantry.registry.settings import Settings
+from gantry.registry.storage import Bucket, Folder, Storage, StorageError
+from gantry.registry.web import Api, OverError, Registry, WebError
+
+# The api gives a run up that says nothing for ten minutes.
+SIGN_SECONDS = 20.0
+
+log = logging.getLogger("gantry.registry")
+
+
+class Saying(Api):
+    """The api, told that the run lives also while it has nothing new to say."""
+
+    def __init__(self, url: str, key: str, run: int) -> None:
+        super().__init__(url, key)
+        self._run = run
+        self._text = "beginning"
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._go_on, daemon=True)
+
+    def __enter__(self) -> "Saying":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def say(self, run: int, text: str) -> None:
+        """As the api's."""
+        self._text = text
+        super().say(run, text)
+
+    def _go_on(self) -> None:
+        while not self._ended.wait(SIGN_SECONDS):
+            try:
+                super().say(self._run, self._text)
+            except WebError as error:
+                # The run itself finds out, when it asks for something.
+                log.warning("%s", error)
+
+
+def open_storage(settings: Settings) -> Storage:
+    """The folder or the bucket that the registry keeps its files in."""
+    if settings.storage is None:
+        return Folder(settings.folder)
+    return open_bucket(**settings.storage)
+
+
+def open_bucket(
+    bucket: str,
+    region: str,
+    access_key: str,
+    secret_key: str,
+    endpoint: str | None = None,
+    prefix: str = "",
+) -> Bucket:
+    """A bucket, with boto3, which is large: imported where it is needed."""
+    import boto3
+    from botocore.config import Config
+
+    # A removal must not come much later than it was sent: pushes are held back for it.
+    config = Config(
+        connect_timeout=5, read_timeout=30, retries={"max_attempts": 3, "mode": "standard"}
+    )
+    client: Any = boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name=region,
+        aws_access_key_id=access_key,
+        aws_secret_access_key=secret_key,
+        config=config,
+    )
+    return Bucket(client, bucket, prefix)
+
+
+def run(settings: Settings, order: Order) -> int:
+    """Do what was ordered and tell the api how it ended: 0, or 1 when it failed."""
+    key = settings.service_key
+    registry = Registry(settings.registry_url, settings.api_url, settings.service, key)
+    report: SpaceReport | None = None
+    error: str | None = None
+    with Saying(settings.api_url, key, order.run) as api:
+        try:
+            report = Collection(order, api, registry, open_storage(settings)).run()
+        except OverError as over:
+            log.warning("run %d: %s", order.run, over)
+            return 1
+        except (BusyError, WebError, StorageError, OSError) as problem:
+            error = str(problem)
+        except Exception as problem:
+            if not type(problem).__module__.startswith("botocore"):
+                raise
+            error = f"the bucket: {problem}"
+    if error:
+        log.error("run %d: %s", order.run, error)
+    try:
+        api.end(order.run, report, error)
+    except WebError as problem:
+        log.error("run %d: its end could not be told: %s", order.run, problem)
+        return 1
+    return 1 if error else 0

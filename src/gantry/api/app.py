@@ -31,6 +31,7 @@ from gantry.api.routes import (
     keys,
     odata,
     registry,
+    registry_space,
     second_factor,
     services,
     supervisors,
@@ -113,8 +114,9 @@ def interface() -> FastAPI:
     # FastAPI's way to another document (https://fastapi.tiangolo.com/how-to/extending-openapi/).
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
     modules = (general, accounts, second_factor, keys, devices, family, registry, services)
-    for module in (*modules, supervisors, vpn, deltas, assets, odata):
+    for module in (*modules, registry_space, supervisors, vpn, deltas, assets, odata):
         app.include_router(module.router)
+    app.include_router(registry_space.services)
     return app
 
 

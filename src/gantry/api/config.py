@@ -40,6 +40,25 @@ class ServiceKeys(BaseModel):
     vpn: Annotated[SecretStr, Field(min_length=16)] | None = None
     # None: the fleet makes no deltas.
     deltas: Annotated[SecretStr, Field(min_length=16)] | None = None
+    # None: nothing is removed from the registry.
+    collector: Annotated[SecretStr, Field(min_length=16)] | None = None
+
+
+class RegistrySpace(BaseModel):
+    """What of the registry is kept without anybody saying so: of each application the last
+    `keep_releases` successes, and what is younger than `keep_days`.
+
+    Blobs go when they are `grace_seconds` old (longer than the longest build), those of removed
+    images after `linger_seconds`. Collected `every_hours`; 0: only when it is ordered.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    keep_releases: int = Field(default=10, ge=1)
+    keep_days: float = Field(default=7, ge=0)
+    grace_seconds: int = Field(default=86400, ge=0)
+    linger_seconds: int = Field(default=3600, ge=0)
+    every_hours: int = Field(default=0, ge=0)
 
 
 class Config(BaseModel):
@@ -62,6 +81,7 @@ class Config(BaseModel):
     token_certificate_pem: str
     ca_certificate_pem: str
     service_keys: ServiceKeys
+    registry_space: RegistrySpace = RegistrySpace()
     # Where devices reach the fleet's VPN, at `vpn.<host>`; None: it has none.
     vpn_port: Port | None = None
     # Where its servers take the api's own requests to devices.

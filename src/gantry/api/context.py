@@ -66,7 +66,7 @@ class Context:
         keys = self.config.service_keys
         found = None
         # All are compared, whichever it is.
-        for name in ("git", "builder", "logs", "vpn", "deltas"):
+        for name in ("git", "builder", "logs", "vpn", "deltas", "collector"):
             key = getattr(keys, name)
             if key is not None and same(key.get_secret_value(), credential):
                 found = ServiceActor(name)

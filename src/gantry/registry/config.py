@@ -65,7 +65,8 @@ def registry_config(
 def _storage(s3: S3Storage | None) -> dict[str, Any]:
     common: dict[str, Any] = {
         "delete": {"enabled": True},
-        "cache": {"blobdescriptor": "inmemory"},
+        # No cache of blobs' descriptors: it answers for blobs that the collector has removed, and
+        # forgets nothing (docs/decisions/0023-registry-space.md).
         # Unfinished uploads of pushes that were broken off.
         "maintenance": {
             "uploadpurging": {"enabled": True, "age": "24h", "interval": "6h", "dryrun": False}

@@ -179,9 +179,7 @@ def report(contents: Contents, known: Sequence[KnownImage], planned: Plan) -> Sp
                 continue
             label = labels.get((name, digest), "")
             images.append(ImageSpace(digest, label, size(parts), tuple(each.value for each in why)))
-        title = next(
-            (each.label.rpartition(" ")[0] for each in known if each.repository == name), ""
-        )
+        title = titles.get(name, "")
         freed = goes & (planned.waits | planned.sweep)
         repositories.append(RepositorySpace(name, title, size(held), size(freed), tuple(images)))
     return SpaceReport(

@@ -79,6 +79,8 @@ update device set should_be_managed_by__release = 6 where id = 1;
 insert into device_action (id, device, action, parameters, status, expires_at)
     values (1, 1, 'restart-service', '{"service": "main"}', 'running', now() + interval '1 day'),
         (2, 1, 'reboot', '{}', 'pending', now() + interval '30 days');
+insert into registry_run (id, kind, status, grace, linger)
+    values (1, 'collect', 'running', 0, 0), (2, 'survey', 'ordered', 0, 0);
 """
 
 CONFIGURING = ("application_environment_variable", "device_environment_variable")
@@ -291,6 +293,23 @@ BROKEN: list[tuple[str, str, str, tuple[int, ...]]] = [
     ),
     ("target_fits", set_in("release", "is_final = false", 3), "application", (1,)),
     ("target_fits", set_in("release", "is_invalidated = true", 3), "application", (1,)),
+    *(
+        (rule, set_in("release", "images_removed_timestamp = now()", row), table, (1,))
+        for rule, row, table in (
+            ("pin_fits", 1, "device"),
+            ("target_fits", 3, "application"),
+            ("supervisor_fits", 6, "device"),
+        )
+    ),
+    (
+        "images_removed",
+        set_in("release", "images_removed_timestamp = now()", 5),
+        "release",
+        (5,),
+    ),
+    ("registry_run_kind", set_in("registry_run", "kind = 'x'"), "registry_run", (1,)),
+    ("registry_run_status", set_in("registry_run", "status = 'x'"), "registry_run", (1,)),
+    ("registry_run_alone", set_in("registry_run", "status = 'running'", 2), "registry_run", ()),
     ("supervisor_fits", set_in("device", "should_be_managed_by__release = 7"), "device", (1,)),
     ("supervisor_fits", set_in("device", "should_be_managed_by__release = 1"), "device", (1,)),
     (
@@ -360,6 +379,8 @@ BROKEN: list[tuple[str, str, str, tuple[int, ...]]] = [
 ]
 
 ALLOWED = [
+    set_in("release", "images_removed_timestamp = now()", 4),
+    set_in("registry_run", "status = 'done'"),
     set_in("device_action", "status = 'done', ended_at = now()"),
     set_in("device_action", "status = 'cancelled', ended_at = now()", 2),
     set_in("device_action", "expires_at = created_at + interval '1 minute'", 2),
@@ -647,7 +668,7 @@ def catalog(url: str) -> dict[str, list[tuple[str, ...]]]:
         "indexes": "select tablename, indexname, indexdef from pg_indexes"
         " where schemaname = 'public' and tablename <> 'alembic_version' order by 1, 2",
         "triggers": "select tgrelid::regclass::text, tgname, pg_get_triggerdef(oid)"
-        " from pg_trigger where not tgisinternal and tgname not like 'announce%' order by 1, 2",
+        " from pg_trigger where not tgisinternal and tgname !~ '^(announce|discarded)' order by 1, 2",
         "functions": "select proname, prosrc from pg_proc where proname like 'rule%' order by 1",
     }
     with psycopg.connect(url) as connection:

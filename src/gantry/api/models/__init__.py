@@ -32,6 +32,7 @@ from gantry.api.models.organizations import (
     OrganizationMembershipRole,
     OrganizationRole,
 )
+from gantry.api.models.registry import DiscardedImage, RegistryPush, RegistryRun
 from gantry.api.models.releases import (
     Image,
     Release,
@@ -73,6 +74,7 @@ __all__ = [
     "DeviceType",
     "DeviceTypeAlias",
     "DeviceVariable",
+    "DiscardedImage",
     "GatewayDownload",
     "HeartbeatState",
     "Image",
@@ -84,6 +86,8 @@ __all__ = [
     "OrganizationMembershipRole",
     "OrganizationRole",
     "PublicKey",
+    "RegistryPush",
+    "RegistryRun",
     "Release",
     "ReleaseAsset",
     "ReleaseAssetChunk",

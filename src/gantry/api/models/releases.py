@@ -44,6 +44,8 @@ class Release(Base):
     is_invalidated: Mapped[bool] = mapped_column(server_default=false())
     invalidation_reason: Mapped[str | None]
     known_issue_list: Mapped[str | None]
+    # Since when the registry need not have its images any more: nothing can be set to run it.
+    images_removed_timestamp: Mapped[datetime | None]
     # The builder that works on it; what it left behind is told by this name.
     builder: Mapped[str | None]
 

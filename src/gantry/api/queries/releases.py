@@ -44,12 +44,13 @@ def release_by_id(session: Session, release_id: int, *, lock: bool = False) -> R
 
 
 def success_of_commit(session: Session, application_id: int, commit: str) -> Release | None:
-    """The one success of this commit."""
+    """The one success of this commit that has its images."""
     return session.scalar(
         select(Release).where(
             Release.belongs_to__application == application_id,
             Release.commit == commit,
             Release.status == "success",
+            Release.images_removed_timestamp.is_(None),
         )
     )
 
@@ -185,13 +186,15 @@ def report_download(
 
 
 def newest_success(session: Session, application_id: int, *, but: int = 0) -> int | None:
-    """The last success that an application may track: no draft, none invalidated, not `but`."""
+    """The last success that an application may track: no draft, none invalidated or without its
+    images, not `but`."""
     return session.scalar(
         select(func.max(Release.id)).where(
             Release.belongs_to__application == application_id,
             Release.status == "success",
             Release.is_final,
             ~Release.is_invalidated,
+            Release.images_removed_timestamp.is_(None),
             Release.id != but,
         )
     )

@@ -98,7 +98,7 @@ def reporter(session: Session, uuid: str) -> Reporter | None:
 def successes(
     session: Session, application_id: int, commits: Collection[str]
 ) -> dict[str, Success]:
-    """The successes of these commits, by commit."""
+    """The successes of these commits, by commit; one that has its images goes before others."""
     rows = session.execute(
         select(Release.commit, Release.id, Image.is_stored_at__image_location, Image.id)
         .outerjoin(ReleaseImage, ReleaseImage.is_part_of__release == Release.id)
@@ -108,11 +108,12 @@ def successes(
             Release.commit == func.any(list(commits)),
             Release.status == "success",
         )
+        .order_by(Release.images_removed_timestamp.is_not(None), Release.id.desc())
     )
     found: dict[str, Success] = {}
     for commit, release_id, location, image_id in rows:
         success = found.setdefault(commit, Success(release_id, {}))
-        if location is not None:
+        if location is not None and success.id == release_id:
             success.images[location] = image_id
     return found
 

@@ -39,9 +39,10 @@ def token(
     asked = registry_tokens.parse_scopes(scope or [])
     with ctx.database.transaction() as session:
         granted = registry_tokens.grant(session, actor, asked)
-    if service == delta:
-        granted = registry_tokens.to_pull(granted)
-    return ctx.signer.sign(name, service or registry, granted)
+        if service == delta:
+            granted = registry_tokens.to_pull(granted)
+        lifetime = registry_tokens.lifetime(session, granted)
+    return ctx.signer.sign(name, service or registry, granted, lifetime)
 
 
 def _caller(ctx: Context, header: str | None) -> tuple[str, Actor | ServiceActor | None]:
@@ -49,9 +50,8 @@ def _caller(ctx: Context, header: str | None) -> tuple[str, Actor | ServiceActor
     if header is None:
         return "", None
     name, key = _basic(header)
-    actor: Actor | ServiceActor | None = (
-        ctx.service(key) if name in ("builder", "deltas") else ctx.actor(key)
-    )
+    is_service = name in ("builder", "deltas", "collector")
+    actor: Actor | ServiceActor | None = ctx.service(key) if is_service else ctx.actor(key)
     if actor is None or not _is_named(actor, name):
         raise UnauthorizedError(
             f"the key does not belong to {name[:80]!r}",

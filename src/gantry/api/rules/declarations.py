@@ -30,6 +30,7 @@ from gantry.api.models import (
     ImageInstall,
     Organization,
     OrganizationMembership,
+    RegistryRun,
     Release,
     ReleaseAsset,
     ReleaseImage,
@@ -51,6 +52,7 @@ from gantry.api.models.variables import (
 )
 from gantry.api.rules.kinds import Check, Clears, Holds, Link, Removes, Required, Rule, Unique
 from gantry.contracts import device_types
+from gantry.contracts.registry_space import RunKind, RunStatus
 
 # Variables that may configure the device itself, and those of services, which may not.
 _CONFIGURING = (ApplicationVariable, DeviceVariable)
@@ -139,13 +141,14 @@ FLEETS = (
     Rule(
         "pin_fits",
         "It is necessary that each release that a device is pinned on belongs to the device's "
-        "application and is a success.",
+        "application, is a success and has not had its images removed.",
         [
             Holds(
                 Device,
                 (Link(_release, Device.is_pinned_on__release),),
                 and_(
                     _release.status == "success",
+                    _release.images_removed_timestamp.is_(None),
                     _release.belongs_to__application == Device.belongs_to__application,
                 ),
                 ("fk_device_is_pinned_on__release",),
@@ -155,7 +158,8 @@ FLEETS = (
     Rule(
         "target_fits",
         "It is necessary that each release that an application should be running belongs to the "
-        "application, is a success, is final and is not invalidated.",
+        "application, is a success, is final, is not invalidated and has not had its images "
+        "removed.",
         [
             Holds(
                 Application,
@@ -164,6 +168,7 @@ FLEETS = (
                     _release.status == "success",
                     _release.is_final,
                     ~_release.is_invalidated,
+                    _release.images_removed_timestamp.is_(None),
                     _release.belongs_to__application == Application.id,
                 ),
                 ("fk_application_should_be_running__release",),
@@ -185,7 +190,8 @@ FLEETS = (
     Rule(
         "supervisor_fits",
         "It is necessary that each release that should manage a device is a success of a public "
-        "application of supervisors that is for the CPU architecture of the device's type.",
+        "application of supervisors that is for the CPU architecture of the device's type, and has "
+        "not had its images removed.",
         [
             Holds(
                 Device,
@@ -197,6 +203,7 @@ FLEETS = (
                 ),
                 and_(
                     _release.status == "success",
+                    _release.images_removed_timestamp.is_(None),
                     _supervisor.is_public,
                     _supervisor.app_name.regexp_match("-supervisor$"),
                     _own_type.is_of__cpu_architecture == _fleet_type.is_of__cpu_architecture,
@@ -321,13 +328,25 @@ FLEETS = (
 RELEASES = (
     Rule(
         "success_once",
-        "It is necessary that each application has at most one success of a commit.",
+        "It is necessary that each application has at most one success of a commit that has not "
+        "had its images removed.",
         [
             Unique(
                 Release,
                 ("belongs_to__application", "commit"),
                 "uq_release_success_commit",
-                "status = 'success'",
+                "status = 'success' and images_removed_timestamp is null",
+            )
+        ],
+    ),
+    Rule(
+        "images_removed",
+        "It is necessary that each release that has had its images removed is not running.",
+        [
+            Check(
+                Release,
+                "images_removed_timestamp",
+                "images_removed_timestamp is null or status <> 'running'",
             )
         ],
     ),
@@ -634,11 +653,37 @@ ACTIONS = (
     ),
 )
 
+REGISTRY = (
+    Rule(
+        "registry_run_kind",
+        "It is necessary that each run over the registry is a survey or collects or frees.",
+        [Check(RegistryRun, "kind", _one_of("kind", RunKind))],
+    ),
+    Rule(
+        "registry_run_status",
+        "It is necessary that each run over the registry is ordered, running, done or failed.",
+        [Check(RegistryRun, "status", _one_of("status", RunStatus))],
+    ),
+    Rule(
+        "registry_run_alone",
+        "It is necessary that at most one run over the registry is running.",
+        [
+            Unique(
+                RegistryRun,
+                ("status",),
+                name="uq_registry_run_running",
+                where="status = 'running'",
+            )
+        ],
+    ),
+)
+
 # By what they speak of, as they are listed.
 GROUPS = {
     "Fleets and devices": FLEETS,
     "Actions on devices": ACTIONS,
     "Releases": RELEASES,
+    "The registry's space": REGISTRY,
     "Variables and tags": VARIABLES,
     "Accounts, organizations and keys": ACCOUNTS,
 }

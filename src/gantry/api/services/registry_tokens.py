@@ -20,9 +20,10 @@ from sqlalchemy.orm import Session
 from gantry.api.actors import Actor, DeviceActor, ProvisioningActor, ServiceActor, UserActor
 from gantry.api.errors import BadRequestError
 from gantry.api.queries import releases
+from gantry.api.services import registry_pushes
 
 LIFETIME = timedelta(hours=4)
-PULL, PUSH = "pull", "push"
+PULL, PUSH, DELETE = "pull", "push", "delete"
 _SCOPE = re.compile(
     r"^repository(?:\([a-z0-9-]+\))?:(?P<name>[a-z0-9][a-z0-9._/-]*):(?P<actions>[a-z*,]*)$"
 )
@@ -45,7 +46,13 @@ class TokenSigner:
     key_pem: str
     certificate_pem: str
 
-    def sign(self, subject: str, audience: str, access: Iterable[Access]) -> dict[str, Any]:
+    def sign(
+        self,
+        subject: str,
+        audience: str,
+        access: Iterable[Access],
+        lifetime: timedelta = LIFETIME,
+    ) -> dict[str, Any]:
         """The answer of the token endpoint: token, times, all as the specification has it.
 
         `audience` is the service that the token is for: no other takes it.
@@ -60,7 +67,7 @@ class TokenSigner:
                 "iat": now,
                 # Clocks differ a little between machines.
                 "nbf": now - timedelta(seconds=30),
-                "exp": now + LIFETIME,
+                "exp": now + lifetime,
                 "jti": secrets.token_hex(16),
                 "access": [
                     {"type": "repository", "name": each.name, "actions": list(each.actions)}
@@ -74,7 +81,7 @@ class TokenSigner:
         return {
             "token": token,
             "access_token": token,
-            "expires_in": int(LIFETIME.total_seconds()),
+            "expires_in": int(lifetime.total_seconds()),
             "issued_at": now.isoformat(timespec="seconds").replace("+00:00", "Z"),
         }
 
@@ -105,11 +112,22 @@ def grant(
     granted = []
     for each in asked:
         allowed = _allowed(session, actor, each.name)
-        actions = tuple(action for action in (PULL, PUSH) if action in each.actions)
+        actions = tuple(action for action in (PULL, PUSH, DELETE) if action in each.actions)
         actions = tuple(action for action in actions if action in allowed)
         if actions:
             granted.append(Access(each.name, actions))
     return granted
+
+
+def lifetime(session: Session, granted: Iterable[Access]) -> timedelta:
+    """How long a token of this holds. One to push, for who holds no lease of a push, is one.
+
+    Raises:
+        HeldBackError: no push begins just now.
+    """
+    pushes = [each.name for each in granted if PUSH in each.actions]
+    ends = [registry_pushes.by_token(session, name) for name in pushes]
+    return min((each for each in ends if each is not None), default=LIFETIME)
 
 
 def to_pull(granted: Iterable[Access]) -> list[Access]:
@@ -121,6 +139,8 @@ def _allowed(session: Session, actor: Actor | ServiceActor | None, name: str) ->
     match actor:
         case ServiceActor(name="builder"):
             return (PULL, PUSH)
+        case ServiceActor(name="collector"):
+            return (PULL, DELETE)
         case ServiceActor(name="deltas"):
             return (PULL,)
         case ProvisioningActor() if _SUPERVISOR.fullmatch(name):

@@ -73,6 +73,7 @@ def _track(session: Session, application: Application, release: Release) -> None
     """
     target = application.should_be_running__release
     is_newer = target is None or target < release.id
-    if application.should_track_latest_release and is_newer and not release.is_invalidated:
+    is_fit = not release.is_invalidated and release.images_removed_timestamp is None
+    if application.should_track_latest_release and is_newer and is_fit:
         application.should_be_running__release = release.id
         session.flush()

@@ -22,6 +22,7 @@ from gantry.builder.daemons import DaemonError, engine_daemon, name_server, wait
 from gantry.builder.engine import Engine, EngineError
 from gantry.builder.executor import Executor
 from gantry.builder.pipeline import Pipeline, Workshop
+from gantry.builder.pushing import Leases
 from gantry.builder.queue import BuildQueue
 from gantry.builder.registry import Registry
 from gantry.builder.releases import ReleaseApi, ReleaseApiError
@@ -58,7 +59,9 @@ async def serve(config: BuilderConfig) -> str:
     cgroups.prepare()
     key = config.service_key.get_secret_value()
     async with AsyncExitStack() as stack:
-        engine = Engine(SOCKET, config.registry, USERNAME, key)
+        leases = Leases(config.api_url, key, config.builder_name)
+        stack.push_async_callback(leases.close)
+        engine = Engine(SOCKET, config.registry, USERNAME, key, leases.pushing)
         stack.push_async_callback(engine.close)
         stack.callback(cgroups.remove)
         dockerd = engine_daemon(SOCKET, cgroups.parent, bundle)

@@ -6,6 +6,7 @@ https://docs.docker.com/reference/api/engine/version/v1.45/
 import base64
 import json
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,27 @@ class Image:
     labels: dict[str, str]
 
 
+# What is held while something is pushed to a repository of the registry.
+Pushing = Callable[[str], AbstractAsyncContextManager[None]]
+
+
+def nothing_held(_: str) -> AbstractAsyncContextManager[None]:
+    """For a registry from which nothing is ever removed."""
+    return nullcontext()
+
+
 class Engine:
     """An engine at a socket; `username` and `password` are what it shows to `registry`."""
 
-    def __init__(self, socket: Path, registry: str, username: str, password: str) -> None:
+    def __init__(
+        self,
+        socket: Path,
+        registry: str,
+        username: str,
+        password: str,
+        pushing: Pushing = nothing_held,
+    ) -> None:
+        self._pushing = pushing
         self._client = httpx2.AsyncClient(
             transport=httpx2.AsyncHTTPTransport(uds=str(socket)),
             base_url="http://engine",
@@ -96,8 +114,10 @@ class Engine:
         Raises:
             EngineError: the registry refused or is out of reach; names it.
         """
+        repository = reference.partition("/")[2].rpartition(":")[0]
         try:
-            digest = await self._push(reference, progress)
+            async with self._pushing(repository):
+                digest = await self._push(reference, progress)
         except EngineError as error:
             registry = reference.partition("/")[0]
             raise EngineError(f"{registry} did not take the image: {error}") from error

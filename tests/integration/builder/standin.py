@@ -96,6 +96,9 @@ class StandIn:
     recovered: list[str] = field(default_factory=list)
     supervisors: list[dict[str, Any]] = field(default_factory=list)
     refusal: str = ""
+    # Repositories that were pushed to, and leases of pushes that are not over.
+    pushed: list[str] = field(default_factory=list)
+    pushing: set[int] = field(default_factory=set)
 
     def create(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         if self.refusal:
@@ -161,7 +164,19 @@ def _handler(state: StandIn) -> type[BaseHTTPRequestHandler]:
             if self.path == "/services/builder/supervisors":
                 state.supervisors.append(body)
                 return self._answer(200, {"release_id": 1})
+            if self.path == "/services/builder/pushes":
+                state.pushed.append(body["repository"])
+                state.pushing.add(len(state.pushed))
+                return self._answer(201, {"push": len(state.pushed), "seconds": 120})
             return self._answer(*state.create(body))
+
+        def do_PUT(self) -> None:
+            push = int(self.path.rpartition("/")[2])
+            self._answer(204 if push in state.pushing else 404, {})
+
+        def do_DELETE(self) -> None:
+            state.pushing.discard(int(self.path.rpartition("/")[2]))
+            self._answer(204, {})
 
         def do_PATCH(self) -> None:
             release_id = int(self.path.rpartition("/")[2])

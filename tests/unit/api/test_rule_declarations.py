@@ -66,7 +66,7 @@ def test_a_rule_watches_what_its_condition_and_its_links_speak_of() -> None:
     watched = {each.table: each.columns for each in sql.watches(holds("pin_fits"))}
     assert watched == {
         "device": ("belongs_to__application", "is_pinned_on__release"),
-        "release": ("belongs_to__application", "status"),
+        "release": ("belongs_to__application", "images_removed_timestamp", "status"),
     }
 
 

@@ -34,7 +34,7 @@ def releases(
     if as_json:
         print_json(found)
         return
-    columns = ("id", "fleet", "commit", "version", "status", "target", "created", "finished")
+    columns = ("id", "fleet", "commit", "version", "status", "target", "created", "finished", "")
     rows = [
         (
             str(each.id),
@@ -45,6 +45,7 @@ def releases(
             "*" if each.is_target else "",
             moment(each.created_at),
             moment(each.ended_at),
+            f"images removed {moment(each.removed_at)}" if each.removed_at else "",
         )
         for each in found
     ]

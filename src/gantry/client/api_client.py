@@ -30,6 +30,7 @@ from gantry.client.records import (
     User,
     Variable,
 )
+from gantry.client.space import Space
 from gantry.client.transport import Transport
 
 REFRESH_SECONDS = 24 * 3600.0
@@ -53,7 +54,8 @@ _DEVICE = {
     "$orderby": "device_name asc",
 }
 _RELEASE = {
-    "$select": "id,commit,status,raw_version,created_at,end_timestamp,error_message",
+    "$select": "id,commit,status,raw_version,created_at,end_timestamp,error_message,"
+    "images_removed_timestamp",
     "$expand": "belongs_to__application($select=slug,should_be_running__release)",
     "$orderby": "id desc",
 }
@@ -85,6 +87,7 @@ class ApiClient:
         self._http = Transport(url, token, ca_file, fleet, proxy)
         self.account = Account(self._http, self._rows)
         self.actions = Actions(self._http, self._rows)
+        self.space = Space(self._http)
         self._logs_url = (logs_url or self.url).rstrip("/")
         self._builder_url = builder_url
 

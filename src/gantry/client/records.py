@@ -80,7 +80,7 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """One build. Times are ISO 8601, UTC."""
+    """One build. Times are ISO 8601, UTC. `removed_at`: since when it has no images any more."""
 
     id: int
     application: str
@@ -91,6 +91,7 @@ class Release:
     created_at: str
     ended_at: str | None
     error: str | None
+    removed_at: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +189,7 @@ def release(row: dict[str, Any]) -> Release:
         created_at=row["created_at"],
         ended_at=row["end_timestamp"],
         error=row["error_message"],
+        removed_at=row["images_removed_timestamp"],
     )
 
 

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from gantry.api.context import Ctx, CurrentUser, ServiceOnly
-from gantry.api.errors import NotFoundError
+from gantry.api.errors import ConflictError, NotFoundError
 from gantry.api.models import RegistryRun
 from gantry.api.queries import registry
 from gantry.api.routes.answers import failures
@@ -131,6 +131,8 @@ def space(ctx: Ctx, user: CurrentUser) -> Space:
 @router.post("/registry/run", status_code=201, responses=failures(409))
 def order(ctx: Ctx, user: CurrentUser, body: registry_space.NewRun) -> Run:
     """Have the collector look at the registry, or collect."""
+    if ctx.config.service_keys.collector is None:
+        raise ConflictError("this fleet has no collector: bring its cloud side up to date")
     with ctx.database.transaction() as session:
         return _run(registry_space.order(session, user, ctx.config.registry_space, body))
 

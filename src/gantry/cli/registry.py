@@ -1,0 +1,179 @@
+"""`gantry registry`: what the fleet's images take, and what of it nobody needs."""
+
+import sys
+from collections import Counter
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from gantry.cli.context import FleetOption, JsonOption, client_of
+from gantry.cli.cp import size
+from gantry.cli.output import coloured, moment, print_json, print_table, say
+from gantry.client.errors import UsageError
+from gantry.client.space import Run
+from gantry.contracts.registry_space import ImageSpace, RepositorySpace, RunKind, SpaceReport
+
+STATUS_COLOURS = {"done": "green", "running": "yellow", "ordered": "yellow", "failed": "red"}
+_SHORT = 19
+
+registry_app = typer.Typer(help="The space that images take.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Mount the commands."""
+    app.add_typer(registry_app, name="registry")
+
+
+@registry_app.command()
+def space(
+    ctx: typer.Context,
+    whole: Annotated[
+        bool, typer.Option("--images", help="Each image, and why it stays or that it goes.")
+    ] = False,
+    as_json: JsonOption = False,
+    fleet: FleetOption = None,
+) -> None:
+    """What is there, what would go, and why the rest stays. Removes nothing."""
+    with client_of(ctx, fleet) as client:
+        run = client.space.carry_out(RunKind.SURVEY, say)
+    report = _report(run)
+    if as_json:
+        print_json(report.to_json())
+        return
+    _show(report, whole=whole)
+    _sum_up(report)
+    if report.images or report.frees:
+        say("`gantry registry collect` removes it")
+
+
+@registry_app.command()
+def collect(
+    ctx: typer.Context,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    now: Annotated[
+        bool,
+        typer.Option(
+            "--now", help="Free it at once: pulls of images that are removed may break off."
+        ),
+    ] = False,
+    as_json: JsonOption = False,
+    fleet: FleetOption = None,
+) -> None:
+    """Remove the images that nobody needs, and free their space."""
+    with client_of(ctx, fleet) as client:
+        if not yes:
+            if not sys.stdin.isatty():
+                raise UsageError("no terminal to ask: add --yes")
+            found = _report(client.space.carry_out(RunKind.SURVEY, say))
+            if not (found.images or found.frees):
+                say("there is nothing to collect")
+                return
+            _show(found, whole=False)
+            _sum_up(found)
+            typer.confirm("Remove it?", abort=True, err=True)
+        run = client.space.carry_out(RunKind.COLLECT, say, 0 if now else None)
+    report = _report(run)
+    if as_json:
+        print_json(report.to_json())
+        return
+    print(
+        f"removed {report.removed} images, freed {size(report.freed)} "
+        f"({report.freed_blobs} blobs); {size(report.size)} are left"
+    )
+    if report.waits:
+        print(
+            f"{size(report.waits)} more are freed in {run.linger // 60} min, when pulls that have "
+            "begun have ended"
+        )
+    if report.skipped:
+        print(
+            f"{report.skipped} repositories were pushed to meanwhile: the next collection looks at "
+            "them again"
+        )
+
+
+@registry_app.command()
+def runs(ctx: typer.Context, as_json: JsonOption = False, fleet: FleetOption = None) -> None:
+    """The last looks and collections, and how they ended."""
+    with client_of(ctx, fleet) as client:
+        found = client.space.runs()
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        (
+            str(each.id),
+            each.kind.value,
+            coloured(each.status.value, STATUS_COLOURS),
+            moment(each.created_at),
+            moment(each.ended_at),
+            each.error or each.progress or "",
+        )
+        for each in found
+    ]
+    print_table(
+        ("id", "what", "state", "ordered", "ended", ""),
+        rows,
+        "nothing yet: `gantry registry space` looks",
+    )
+
+
+def _report(run: Run) -> SpaceReport:
+    assert run.report is not None  # noqa: S101 - `carry_out` ends with one
+    return run.report
+
+
+def _show(report: SpaceReport, *, whole: bool) -> None:
+    if whole:
+        columns: tuple[str, ...] = ("image", "commit", "digest", "size", "why it stays")
+        rows = [
+            _image(repository.label or repository.name, image)
+            for repository in report.repositories
+            for image in repository.images
+        ]
+    else:
+        columns = ("image", "there", "size", "go", "frees", "why the others stay")
+        rows = [_repository(each) for each in report.repositories]
+    print_table(columns, rows, "the registry is empty")
+
+
+def _image(name: str, image: ImageSpace) -> tuple[str | Text, ...]:
+    return (
+        name,
+        image.label.rpartition(" ")[2] or "-",
+        image.digest[:_SHORT],
+        size(image.size),
+        "; ".join(image.reasons) if image.reasons else Text("goes", "red"),
+    )
+
+
+def _repository(each: RepositorySpace) -> tuple[str | Text, ...]:
+    return (
+        each.label or each.name,
+        str(len(each.images)),
+        size(each.size),
+        str(sum(not image.reasons for image in each.images)),
+        size(each.goes),
+        _why(each),
+    )
+
+
+def _why(repository: RepositorySpace) -> str:
+    """The reasons, the most frequent first."""
+    counted = Counter(reason for image in repository.images for reason in image.reasons)
+    return "; ".join(f"{number} × {reason}" for reason, number in counted.most_common())
+
+
+def _sum_up(report: SpaceReport) -> None:
+    print(
+        f"{size(report.size)} in all; {report.images} images go; "
+        f"{size(report.frees + report.waits)} can be freed: {size(report.frees)} at once, "
+        f"{size(report.waits)} when pulls that have begun have ended"
+    )
+    if report.young:
+        print(f"{size(report.young)} are of no image, but too young to be told from a push")
+    if report.uploads:
+        print(f"{size(report.uploads)} are unfinished uploads, which the registry itself purges")
+    if report.broken:
+        print(f"{report.broken} manifests are broken: their content is missing")

@@ -11,16 +11,12 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict
-from pathlib import Path
 from types import FrameType
 
 from gantry.contracts.registry_space import Order
-from gantry.registry.settings import SettingsError, load
+from gantry.registry.settings import Settings, SettingsError, load
 from gantry.registry.web import Api, OverError, WebError
 
-# Its time says that the collector lives and that the api answers: the health check looks at it.
-ALIVE = Path("/run/gantry/alive")
-POLL_SECONDS = 3.0
 WATCH_SECONDS = 5.0
 
 log = logging.getLogger("gantry.registry")
@@ -48,7 +44,7 @@ def main(words: list[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
     try:
-        return _wait_for_orders(Api(settings.api_url, settings.service_key))
+        return _wait_for_orders(settings)
     except _EndedError:
         return 0
 
@@ -57,7 +53,8 @@ def _end(number: int, _: FrameType | None) -> None:
     raise _EndedError(number)
 
 
-def _wait_for_orders(api: Api) -> int:
+def _wait_for_orders(settings: Settings) -> int:
+    api = Api(settings.api_url, settings.service_key)
     has_recovered = False
     was_away = False
     while True:
@@ -67,20 +64,21 @@ def _wait_for_orders(api: Api) -> int:
                 has_recovered = True
                 log.info("ready: waiting for orders")
             order = api.next()
-            ALIVE.touch()
+            # Its time is what the health check looks at.
+            settings.alive.touch()
             was_away = False
         except WebError as error:
             if not was_away:
-                log.warning("%s (tried again every %.0f s)", error, POLL_SECONDS)
+                log.warning("%s (tried again every %.0f s)", error, settings.poll_seconds)
             was_away = True
             order = None
         if order is None:
-            time.sleep(POLL_SECONDS)
+            time.sleep(settings.poll_seconds)
         else:
-            _carry_out(api, order)
+            _carry_out(settings, api, order)
 
 
-def _carry_out(api: Api, order: Order) -> None:
+def _carry_out(settings: Settings, api: Api, order: Order) -> None:
     log.info("run %d: %s", order.run, order.kind)
     words = [sys.executable, "-m", "gantry.registry", "run", json.dumps(asdict(order))]
     child = subprocess.Popen(words)
@@ -90,7 +88,7 @@ def _carry_out(api: Api, order: Order) -> None:
                 child.wait(WATCH_SECONDS)
                 break
             except subprocess.TimeoutExpired:
-                ALIVE.touch()
+                settings.alive.touch()
     except BaseException:
         # Where it is does not matter: the next run goes on from there.
         child.kill()

@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from gantry.contracts.registry_space import KnownImage, Order, RunKind, SpaceReport
@@ -77,7 +77,7 @@ class Done:
 
     removed: int = 0
     freed: int = 0
-    blobs: int = 0
+    blobs: set[str] = field(default_factory=set)
 
 
 class Collection:
@@ -98,6 +98,7 @@ class Collection:
         self._clock = clock
         self._done = Done()
         self._skipped: set[str] = set()
+        self._released = -LET_SECONDS
 
     def run(self) -> SpaceReport:
         """Do what was ordered; what was found and done.
@@ -117,14 +118,15 @@ class Collection:
         contents, planned = self._look(known)
         found = space.report(contents, known, planned)
         self._sweep(contents, planned)
-        self._storage.remove([layout.removed_path(*each) for each in planned.forget])
+        over = [each for each in contents.removed if each[1] in self._done.blobs]
+        self._storage.remove([layout.removed_path(*each) for each in (*planned.forget, *over)])
         return replace(
             found,
             size=found.size - self._done.freed,
             frees=max(found.frees - self._done.freed, 0),
             removed=self._done.removed,
             freed=self._done.freed,
-            freed_blobs=self._done.blobs,
+            freed_blobs=len(self._done.blobs),
             skipped=len(self._skipped),
         )
 
@@ -185,7 +187,7 @@ class Collection:
     ) -> None:
         paths = [path for each in digests for path in links.get(each, ())]
         self._storage.remove([*paths, *(layout.blob_path(each) for each in digests)])
-        self._done.blobs += len(digests)
+        self._done.blobs.update(digests)
         self._done.freed += sum(contents.blobs[each].size for each in digests)
 
     def _unlink(self, places: Sequence[Place]) -> None:
@@ -210,6 +212,7 @@ class Collection:
         Raises:
             BusyError: there was none for half an hour.
         """
+        time.sleep(max(self._released + LET_SECONDS - _clock(), 0.0))
         deadline = _clock() + PATIENCE_SECONDS
         while True:
             # Before it is asked: the api's time for it begins no sooner.
@@ -227,7 +230,7 @@ class Collection:
             yield Pause(frozenset(pushed), begun)
         finally:
             self._api.release_pushes(self._order.run)
-        time.sleep(LET_SECONDS)
+            self._released = _clock()
 
     def _say(self, text: str) -> None:
         self._api.say(self._order.run, text)

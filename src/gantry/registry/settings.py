@@ -19,7 +19,8 @@ class Settings:
     """Where the api and the registry are, and how the collector proves who it is.
 
     `service` is the registry's name in tokens. `storage` are the fields of a bucket, or None when
-    the registry's files are in `folder`.
+    the registry's files are in `folder`. The file `alive` is touched whenever the api has answered,
+    every `poll_seconds`.
     """
 
     api_url: str
@@ -28,6 +29,8 @@ class Settings:
     service_key: str
     folder: Path
     storage: Mapping[str, Any] | None = None
+    alive: Path = Path("/run/gantry/alive")
+    poll_seconds: float = 3.0
 
 
 def load(path: Path | None = None) -> Settings:
@@ -39,9 +42,10 @@ def load(path: Path | None = None) -> Settings:
     source = path or Path(os.environ.get("GANTRY_CONFIG", DEFAULT_PATH))
     try:
         fields = json.loads(source.read_text())
-        return Settings(**fields | {"folder": Path(fields["folder"])})
+        paths = {name: Path(fields[name]) for name in ("folder", "alive") if name in fields}
+        return Settings(**fields | paths)
     except OSError as error:
         raise SettingsError(f"{source} cannot be read: {error.strerror}") from error
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (TypeError, ValueError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise SettingsError(f"{source} is not a collector's configuration: {reason}") from None

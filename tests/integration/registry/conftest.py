@@ -101,22 +101,27 @@ def start(client: docker.DockerClient, image: str, signer: Signer) -> Start:
     """Start a registry as the fleet does: unprivileged, configuration by upload."""
 
     @contextmanager
-    def started(storage: S3Storage | None = None, **options: Any) -> Iterator[Registry]:
+    def started(
+        storage: S3Storage | None = None,
+        *,
+        auth: TokenAuth = AUTH,
+        certificate: str | None = None,
+        **options: Any,
+    ) -> Iterator[Registry]:
         container = client.containers.create(
             image,
             name=f"infra-registry-{uuid.uuid4().hex[:8]}",
-            user="10003:10003",
             cap_drop=["ALL"],
             security_opt=["no-new-privileges:true"],
             extra_hosts={S3_HOST: "host-gateway"},
             # A free port of the loopback.
             ports={"5000/tcp": ("127.0.0.1", 0)},
-            **options,
+            **{"user": "10003:10003"} | options,
         )
         try:
             files = {
-                "registry.yml": registry_config(AUTH, "http-secret", storage=storage),
-                "token.crt": signer.pair.certificate_pem,
+                "registry.yml": registry_config(auth, "http-secret", storage=storage),
+                "token.crt": certificate or signer.pair.certificate_pem,
             }
             container.put_archive("/", _archive(files))
             container.start()

@@ -38,6 +38,7 @@ class Api(Service):
                 "token_certificate_pem": identity.token.certificate_pem,
                 "ca_certificate_pem": identity.authority.certificate_pem,
                 "service_keys": identity.service_keys,
+                "registry_space": config.registry.for_the_api(),
             }
         )
         spec = Spec(

@@ -96,6 +96,8 @@ class Memory(_Settings):
     git: Megabytes = 512
     builder: Annotated[int, Field(ge=1024)] = 6144
     registry: Megabytes = 256
+    # A run's; between runs it has 20 MiB.
+    collector: Megabytes = 256
     nats: Megabytes = 256
     logs: Megabytes = 256
     # Its workers' besides: `deltas.memory` for each.
@@ -114,6 +116,32 @@ class Builds(_Settings):
     memory: int = Field(default=4, ge=1)
     disk: int = Field(default=20, ge=5)
     concurrent: int = Field(default=2, ge=1, le=16)
+
+
+class RegistrySpace(_Settings):
+    """What of the registry is kept, and how often the rest is removed.
+
+    Of each application the last `keepReleases` successes stay, and what is younger than `keepDays`.
+    `collectEveryHours`: 0 is only when somebody orders it. Blobs of no image are taken for a push's
+    until they are `graceHours` old; those of removed images stay `lingerMinutes`, so that pulls
+    that have begun end.
+    """
+
+    keep_releases: int = Field(default=10, ge=1)
+    keep_days: float = Field(default=7, ge=0)
+    collect_every_hours: int = Field(default=0, ge=0)
+    grace_hours: int = Field(default=24, ge=1)
+    linger_minutes: int = Field(default=60, ge=1)
+
+    def for_the_api(self) -> dict[str, float]:
+        """The same, as the api's configuration has it."""
+        return {
+            "keep_releases": self.keep_releases,
+            "keep_days": self.keep_days,
+            "every_hours": self.collect_every_hours,
+            "grace_seconds": self.grace_hours * 3600,
+            "linger_seconds": self.linger_minutes * 60,
+        }
 
 
 class Logs(_Settings):
@@ -182,6 +210,7 @@ class StackConfig(_Settings):
     )
     memory: Memory = Memory()
     builds: Builds = Builds()
+    registry: RegistrySpace = RegistrySpace()
     logs: Logs = Logs()
     deltas: Deltas = Deltas()
     vpn: Vpn = Vpn()
@@ -221,6 +250,12 @@ class StackConfig(_Settings):
         for one, other in combinations(ports, 2):
             if ports[one] == ports[other]:
                 raise ValueError(f"{one} and {other} are both {ports[one]}: they must differ")
+        hours = self.registry.grace_hours
+        if hours * 3600 < self.builds.seconds:
+            raise ValueError(
+                f"registry.graceHours is {hours}, and a build may take builds.seconds "
+                f"{self.builds.seconds}: the registry's grace must be longer than a build"
+            )
         if not self.host:
             object.__setattr__(self, "host", f"{self.fleet}.gantry.internal")
         return self

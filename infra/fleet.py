@@ -5,6 +5,7 @@ import pulumi
 from api import Api
 from balancer import Balancer
 from builder import Builder
+from collector import Collector
 from config import StackConfig
 from deltas import Deltas
 from git import Git
@@ -33,11 +34,13 @@ class Fleet(pulumi.ComponentResource):
         self.networks = networks = Networks(config.fleet, child)
         self.identity = identity = Identity(config, child)
         postgres = Postgres(config, networks, identity, child)
+        registry = Registry(config, networks, identity, child)
         proxy, balancer = self._doors(child)
         self.services: dict[str, Service | Vpn] = {
             "postgres": postgres,
             "nats": Nats(config, networks, identity, child),
-            "registry": Registry(config, networks, identity, child),
+            "registry": registry,
+            "collector": Collector(config, networks, identity, registry, child),
             "api": Api(config, networks, identity, postgres.url, child),
             "logs": Logs(config, networks, identity, child),
             "builder": Builder(config, networks, identity, child),

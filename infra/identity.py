@@ -63,7 +63,7 @@ class Identity(pulumi.ComponentResource):
         self.nats_token = RandomSecret("nats-token", opts=child).value
         self.service_keys = {
             name: RandomSecret(f"{name}-service-key", opts=child).value
-            for name in ("git", "builder", "logs", "vpn", "deltas")
+            for name in ("git", "builder", "logs", "vpn", "deltas", "collector")
         }
         self.register_outputs({})
 

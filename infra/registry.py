@@ -9,6 +9,9 @@ from identity import Identity
 from network import Networks
 from service import Attachment, Service, Spec, http_probe
 
+# The collector's too: it works on the same files.
+USER = "10003:10003"
+
 
 class Registry(Service):
     """Reached inside as `http://registry:5000`; its public name leads through the proxy."""
@@ -38,7 +41,7 @@ class Registry(Service):
             depends.append(Bucket("registry-bucket", storage, opts))
         spec = Spec(
             name="registry",
-            user="10003:10003",
+            user=USER,
             memory=config.memory.registry,
             probe=http_probe(f"http://127.0.0.1:{LISTEN_PORT}/"),
             attachments=tuple(attachments),

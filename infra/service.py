@@ -72,6 +72,8 @@ class Spec:
     probe: tuple[str, ...]
     attachments: tuple[Attachment, ...]
     data: str | None = None
+    # Volumes of other services, and where they are mounted.
+    shared: tuple[tuple[docker.Volume, str], ...] = ()
     files: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
     # Container port to host port.
     ports: Mapping[int, int] = field(default_factory=dict)
@@ -120,6 +122,10 @@ class Service(pulumi.ComponentResource):
             volumes.append(
                 docker.ContainerVolumeArgs(volume_name=self.volume.name, container_path=spec.data)
             )
+        volumes += [
+            docker.ContainerVolumeArgs(volume_name=each.name, container_path=path)
+            for each, path in spec.shared
+        ]
         return docker.Container(
             spec.name,
             name=f"gantry-{config.fleet}-{spec.name}",

@@ -34,8 +34,8 @@ def keys_of_environment() -> tuple[str, str]:
     return str(keys.access_key), str(keys.secret_key)
 
 
-def connect(storage: S3Storage) -> Any:
-    """A client of the storage, to be closed; threads may share it."""
+def connect(storage: S3Storage, attempts: int = ATTEMPTS, **limits: Any) -> Any:
+    """A client of the storage, to be closed; threads may share it. `limits` are botocore's."""
     return boto3.client(
         "s3",
         endpoint_url=storage.endpoint,
@@ -43,7 +43,8 @@ def connect(storage: S3Storage) -> Any:
         aws_access_key_id=storage.access_key,
         aws_secret_access_key=storage.secret_key,
         config=Config(
-            retries={"max_attempts": ATTEMPTS, "mode": "standard"},
+            **limits,
+            retries={"max_attempts": attempts, "mode": "standard"},
             # Storage that is not Amazon's does not know the newer checksums.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",

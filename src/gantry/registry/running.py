@@ -2,9 +2,9 @@
 
 import logging
 import threading
-from typing import Any
 
 from gantry.contracts.registry_space import Order, SpaceReport
+from gantry.contracts.storage import S3Storage
 from gantry.registry.collection import BusyError, Collection
 from gantry.registry.settings import Settings
 from gantry.registry.storage import Bucket, Folder, Storage, StorageError
@@ -52,34 +52,16 @@ def open_storage(settings: Settings) -> Storage:
     """The folder or the bucket that the registry keeps its files in."""
     if settings.storage is None:
         return Folder(settings.folder)
-    return open_bucket(**settings.storage)
+    return open_bucket(S3Storage(**settings.storage))
 
 
-def open_bucket(
-    bucket: str,
-    region: str,
-    access_key: str,
-    secret_key: str,
-    endpoint: str | None = None,
-    prefix: str = "",
-) -> Bucket:
+def open_bucket(storage: S3Storage) -> Bucket:
     """A bucket, with boto3, which is large: imported where it is needed."""
-    import boto3
-    from botocore.config import Config
+    from gantry.bucket import connect
 
     # A removal must not come much later than it was sent: pushes are held back for it.
-    config = Config(
-        connect_timeout=5, read_timeout=30, retries={"max_attempts": 3, "mode": "standard"}
-    )
-    client: Any = boto3.client(
-        "s3",
-        endpoint_url=endpoint,
-        region_name=region,
-        aws_access_key_id=access_key,
-        aws_secret_access_key=secret_key,
-        config=config,
-    )
-    return Bucket(client, bucket, prefix)
+    client = connect(storage, attempts=3, connect_timeout=5, read_timeout=30)
+    return Bucket(client, storage.bucket, storage.prefix)
 
 
 def run(settings: Settings, order: Order) -> int:

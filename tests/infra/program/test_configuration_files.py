@@ -1,6 +1,7 @@
 """The configuration files that containers are given are what their services read."""
 
 import json
+from pathlib import Path
 
 import pytest
 import yaml
@@ -11,6 +12,7 @@ from gantry.api.config import Config as ApiConfig
 from gantry.builder.config import BuilderConfig
 from gantry.git.config import GitConfig
 from gantry.logs.config import Config as LogsConfig
+from gantry.registry.settings import load as load_collector
 from gantry.vpn.config import Config as VpnConfig
 from gantry.vpn.tunnels import MAX_TUNNELS
 
@@ -63,6 +65,24 @@ def test_registry(fleet: Registered) -> None:
     api = ApiConfig.model_validate_json(fleet.files("api")["/etc/gantry/api.json"])
     assert files["/etc/gantry/token.crt"] == api.token_certificate_pem
     assert config["auth"]["token"]["service"] == api.registry
+
+
+def test_collector(fleet: Registered, run: Run, tmp_path: Path) -> None:
+    files = fleet.files("collector")
+    assert set(files) == {"/etc/gantry/collector.json"}
+    file = tmp_path / "collector.json"
+    file.write_text(files["/etc/gantry/collector.json"])
+    settings = load_collector(file)
+    api = ApiConfig.model_validate_json(fleet.files("api")["/etc/gantry/api.json"])
+    assert api.service_keys.collector
+    assert settings.service_key == api.service_keys.collector.get_secret_value()
+    assert (settings.service, settings.storage) == (api.registry, None)
+    assert (api.registry_space.every_hours, api.registry_space.grace_seconds) == (0, 86400)
+    space = '{"collectEveryHours": 24, "keepReleases": 3, "keepDays": 0.5, "lingerMinutes": 2}'
+    other = run("otherbots", registry=space).files("api")
+    found = ApiConfig.model_validate_json(other["/etc/gantry/api.json"]).registry_space
+    assert (found.every_hours, found.keep_releases, found.keep_days) == (24, 3, 0.5)
+    assert found.linger_seconds == 120
 
 
 def test_vpn(fleet: Registered) -> None:

@@ -1,34 +1,16 @@
 """Images of a bundle into the engine, under the names of the fleet's registry."""
 
-import re
-import secrets
 from collections.abc import Callable, Iterable
 from contextlib import aclosing
 
 from gantry.contracts.bundle import BundledImage, local_tag
 from gantry.supervisor.bundle import Bundle
-from gantry.supervisor.bundle_registry import registry
+from gantry.supervisor.bundle_registry import served
 from gantry.supervisor.engine import Engine, EngineError
+from gantry.supervisor.loopback import registry
 
-_MARK = "gantry-bundle"
-
-
-def mark(instance: str) -> str:
-    """Beginning of the repositories that this supervisor's bundles are pulled from."""
-    return f"{_MARK}/{re.sub('[^a-z0-9]+', '-', instance.lower()).strip('-') or 'device'}"
-
-
-async def clean(engine: Engine, instance: str) -> None:
-    """Take away what a loading that broke off has left in the engine.
-
-    Raises:
-        EngineError: the engine did not answer.
-    """
-    sign = f"/{mark(instance)}/"
-    for image in await engine.images():
-        for name in image.get("RepoDigests") or []:
-            if name.startswith("127.0.0.1:") and sign in name:
-                await engine.remove_image(name)
+# Of the repositories that bundles are pulled from.
+KIND = "gantry-bundle"
 
 
 async def layers_here(engine: Engine) -> list[list[str]]:
@@ -63,8 +45,7 @@ async def pull_all(
         EngineError: the engine could not, for want of room or because the bundle cannot be read.
     """
     sources: dict[str, str] = {}
-    repository = f"{mark(instance)}/{secrets.token_hex(16)}"
-    async with registry(bundle, repository) as name:
+    async with registry(served(bundle), KIND, instance) as name:
         for image in images:
             source = f"{name}@{image.reference.partition('@')[2]}"
             async with aclosing(engine.pull(source, None)) as messages:

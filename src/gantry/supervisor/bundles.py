@@ -16,7 +16,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gantry.contracts.bundle import FORCE, SUFFIX, BundleError
-from gantry.supervisor import bundle_checks, bundle_folder, bundle_load, trial, wire
+from gantry.supervisor import (
+    bundle_checks,
+    bundle_folder,
+    bundle_load,
+    loopback,
+    trial,
+    wire,
+)
 from gantry.supervisor.backoff import Backoff
 from gantry.supervisor.bundle import Bundle, image_facts, open_bundle, target_app
 from gantry.supervisor.bundle_folder import BundleStatus, Stage
@@ -96,7 +103,7 @@ class Bundles:
 
     async def _clean(self) -> None:
         try:
-            await bundle_load.clean(self._engine, self._settings.instance)
+            await loopback.clean(self._engine, bundle_load.KIND, self._settings.instance)
         except EngineError as error:
             _LOG.warning("what a bundle left behind stays for now: %s", error)
 

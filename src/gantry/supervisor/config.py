@@ -78,6 +78,11 @@ class DeviceConfig:
         return (self._text("logsEndpoint") or "").rstrip("/") or self.api_endpoint
 
     @property
+    def delta_endpoint(self) -> str | None:
+        """Where deltas are; without it, images are pulled whole."""
+        return (self._text("deltaEndpoint") or "").rstrip("/") or None
+
+    @property
     def registry_endpoint(self) -> str | None:
         """Host and port of the fleet's registry."""
         value = self._text("registryEndpoint")

@@ -52,6 +52,7 @@ class EngineInfo:
     operating_system: str
     architecture: str
     bridge_address: str
+    storage_driver: str = ""
 
 
 class Engine:
@@ -83,6 +84,7 @@ class Engine:
             operating_system=str(document.get("OperatingSystem", "")),
             architecture=str(document.get("Architecture", "")),
             bridge_address=str(pools[0].get("Gateway") or "172.17.0.1"),
+            storage_driver=str(document.get("Driver", "")),
         )
 
     async def containers(self) -> list[dict[str, Any]]:

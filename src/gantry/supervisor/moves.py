@@ -12,6 +12,7 @@ _KEYS = (
     "apiEndpoint",
     "applicationId",
     "balenaRootCA",
+    "deltaEndpoint",
     "deviceApiKey",
     "logsEndpoint",
     "registryEndpoint",

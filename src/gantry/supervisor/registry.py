@@ -1,11 +1,14 @@
-"""The doorway to registries: how much an image weighs, before the engine downloads it.
+"""The doorway to registries: an image's documents, and what it weighs, before it is downloaded.
 
 Requests: https://distribution.github.io/distribution/spec/api/ (manifests, blobs) and
 https://distribution.github.io/distribution/spec/auth/token/.
 """
 
+import hashlib
+import re
 import ssl
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import httpx2
@@ -26,8 +29,32 @@ _MANIFESTS = (
 _ARCHITECTURES = {"aarch64": "arm64", "armv7l": "arm", "armv6l": "arm", "x86_64": "amd64"}
 
 
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
 class RegistryError(Exception):
     """The registry did not say what was asked; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """What a manifest says of a blob: its media type, digest and size in bytes."""
+
+    media_type: str
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImageDocuments:
+    """An image's manifest, for one platform, and its configuration: verified by digest where the
+    image is named by digest. `layers` and `diff_ids` are as many, lowest first."""
+
+    media_type: str
+    config: Descriptor
+    configuration: bytes
+    layers: tuple[Descriptor, ...]
+    diff_ids: tuple[str, ...]
 
 
 async def image_layers(
@@ -37,6 +64,19 @@ async def image_layers(
 
     Raises:
         RegistryError: no answer, a refusal, or no such thing.
+    """
+    found = await image_documents(reference, credentials, context, machine)
+    sizes = [each.size for each in found.layers]
+    return tuple(Layer(name, size) for name, size in zip(found.diff_ids, sizes, strict=True))
+
+
+async def image_documents(
+    reference: str, credentials: Credentials | None, context: ssl.SSLContext, machine: str
+) -> ImageDocuments:
+    """Manifest and configuration of an image. `machine` picks one of several platforms.
+
+    Raises:
+        RegistryError: no answer, a refusal, no such thing, or another than its digest says.
     """
     server, _, path = reference.partition("/")
     name, at, digest = path.partition("@")
@@ -50,7 +90,7 @@ async def image_layers(
         for scheme in schemes:
             source = _Source(client, f"{scheme}://{server}/v2/{name}", credentials)
             try:
-                return await source.layers(digest, machine)
+                return await source.documents(digest, machine)
             except (wire.WireError, ValueError, httpx2.InvalidURL) as error:
                 raise RegistryError(f"registry {server}: {error}") from error
             except (httpx2.HTTPError, OSError) as error:
@@ -71,26 +111,33 @@ class _Source:
         self._credentials = credentials
         self._headers = {"Accept": ", ".join(_MANIFESTS)}
 
-    async def layers(self, digest: str, machine: str) -> tuple[Layer, ...]:
-        manifest = await self._document(f"manifests/{digest}")
+    async def documents(self, digest: str, machine: str) -> ImageDocuments:
+        manifest = wire.parse(await self._content("manifests", digest), f"manifests/{digest}")
         if "manifests" in manifest:
-            manifest = await self._document(f"manifests/{_of_platform(manifest, machine)}")
-        sizes = [wire.number(e.get("size"), "layer: size") for e in _objects(manifest, "layers")]
-        config = wire.mapping(manifest.get("config"), "manifest: config")
-        content = await self._document(f"blobs/{wire.text(config.get('digest'), 'config')}")
-        names = wire.mapping(content.get("rootfs"), "rootfs").get("diff_ids")
-        if not isinstance(names, list) or len(names) != len(sizes):
-            raise RegistryError(f"{self._url}: {len(sizes)} layers, but not as many names of them")
-        return tuple(Layer(str(name), size) for name, size in zip(names, sizes, strict=True))
+            digest = _of_platform(manifest, machine)
+            manifest = wire.parse(await self._content("manifests", digest), f"manifests/{digest}")
+        layers = tuple(_descriptor(each, "layer") for each in _objects(manifest, "layers"))
+        config = _descriptor(wire.mapping(manifest.get("config"), "manifest: config"), "config")
+        content = await self._content("blobs", config.digest)
+        document = wire.parse(content, f"blobs/{config.digest}")
+        names = wire.mapping(document.get("rootfs"), "rootfs").get("diff_ids")
+        if not isinstance(names, list) or len(names) != len(layers):
+            raise RegistryError(f"{self._url}: {len(layers)} layers, but not as many names of them")
+        media_type = str(manifest.get("mediaType") or _MANIFESTS[0])
+        return ImageDocuments(media_type, config, content, layers, tuple(map(str, names)))
 
-    async def _document(self, path: str) -> dict[str, Any]:
-        status, headers, content = await self._get(f"{self._url}/{path}", self._headers)
+    async def _content(self, kind: str, digest: str) -> bytes:
+        url = f"{self._url}/{kind}/{digest}"
+        status, headers, content = await self._get(url, self._headers)
         if status == 401:
             await self._authorize(headers.get("WWW-Authenticate", ""))
-            status, headers, content = await self._get(f"{self._url}/{path}", self._headers)
+            status, headers, content = await self._get(url, self._headers)
         if status != 200:
-            raise RegistryError(f"{self._url}/{path}: HTTP {status}")
-        return wire.parse(content, path)
+            raise RegistryError(f"{url}: HTTP {status}")
+        is_digest = _DIGEST.fullmatch(digest) is not None
+        if is_digest and f"sha256:{hashlib.sha256(content).hexdigest()}" != digest:
+            raise RegistryError(f"{url}: its content is another than its digest says")
+        return content
 
     async def _authorize(self, challenge: str) -> None:
         """Get a token as the registry says: `Bearer realm="…",service="…",scope="…"`."""
@@ -119,6 +166,14 @@ class _Source:
                 if len(content) > _LIMIT:
                     raise RegistryError(f"{url}: more than {_LIMIT} bytes")
             return answer.status_code, answer.headers, content
+
+
+def _descriptor(document: Mapping[str, Any], what: str) -> Descriptor:
+    return Descriptor(
+        str(document.get("mediaType") or ""),
+        wire.text(document.get("digest"), what),
+        wire.number(document.get("size"), f"{what}: size"),
+    )
 
 
 def _of_platform(index: Mapping[str, Any], machine: str) -> str:

@@ -18,8 +18,8 @@ class Settings:
     apps.json and bundles; `data_directory` is the supervisor's own. `runtime_directory` and
     `host_docker_socket` are paths of the host, not of the supervisor's container: applications get
     them mounted. `runtime_path` is where the supervisor sees the former. `host_door` is the socket
-    on which the host answers, `variant` the host's: what belongs to development is refused on
-    others.
+    on which the host answers, `engine_storage` where the engine's own folders are mounted,
+    `variant` the host's: what belongs to development is refused on others.
     """
 
     config_path: Path
@@ -33,6 +33,7 @@ class Settings:
     runtime_directory: str
     runtime_path: Path
     host_door: Path
+    engine_storage: Path = Path("/mnt/engine")
     variant: str = "production"
 
     @property
@@ -66,5 +67,6 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         runtime_directory=runtime,
         runtime_path=Path(environment.get("RUNTIME_DIRECTORY", runtime)),
         host_door=Path(environment.get("HOST_DOOR", "/run/gantry/host/door.sock")),
+        engine_storage=Path(environment.get("ENGINE_STORAGE", "/mnt/engine")),
         variant=environment.get("HOST_VARIANT", "production"),
     )

@@ -66,7 +66,7 @@ def nonsense() -> Iterator[tuple[str, dict[str, Any]]]:
         (b"[]", "an object is expected"),
         (b"{}", "layers is None: a list is expected"),
         (b'{"layers": [3]}', "an object is expected"),
-        (b'{"layers": [{"size": "big"}]}', "layer: size is 'big'"),
+        (b'{"layers": [{"digest": "x", "size": "big"}]}', "layer: size is 'big'"),
         (b'{"layers": [], "config": {}}', "config is None"),
         (b'{"manifests": [{"platform": {"architecture": "arm"}}]}', "other machines than x86_64"),
         (b"x" * 5 * 1024**2, "more than 4194304 bytes"),

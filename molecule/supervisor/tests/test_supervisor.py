@@ -110,6 +110,7 @@ def test_config_json_has_all_that_was_there_and_an_identity(device):
 
 def test_its_container_has_what_it_needs_and_no_more(device):
     [found] = json.loads(device.check_output("docker inspect gantry_supervisor"))
+    root = device.check_output("docker info --format '{{.DockerRootDir}}'")
     assert {each["Destination"]: (each["Source"], each["RW"]) for each in found["Mounts"]} == {
         "/mnt/boot": ("/mnt/boot", True),
         "/var/run/docker.sock": ("/var/run/docker.sock", True),
@@ -117,7 +118,14 @@ def test_its_container_has_what_it_needs_and_no_more(device):
         "/run/gantry/host": ("/run/gantry/host", False),
         "/tmp/balena-supervisor": ("/tmp/balena-supervisor", True),
         "/mnt/data": ("/mnt/data", True),
+        "/mnt/engine/image": (f"{root}/image", False),
+        "/mnt/engine/overlay2": (f"{root}/overlay2", False),
     }
+    # Its own layers are there, and what the engine mounts for containers is not.
+    layers = device.check_output("docker exec gantry_supervisor ls /mnt/engine/overlay2").split()
+    assert layers
+    mounts = device.check_output("docker exec gantry_supervisor cat /proc/self/mounts")
+    assert not re.findall(r"/mnt/engine/\S+/merged", mounts)
     host = found["HostConfig"]
     assert (host["NetworkMode"], host["Privileged"]) == ("host", False)
     assert host["Memory"] == 192 * 1024 * 1024

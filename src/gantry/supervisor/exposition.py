@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gantry.supervisor import VERSION
+from gantry.supervisor.deltas.door import DeltaFigures
 from gantry.supervisor.keys import Scope
 from gantry.supervisor.locks import LockHolder
 from gantry.supervisor.views import Picture, applications_state
@@ -35,6 +36,13 @@ _METRICS: Mapping[str, tuple[str, str]] = {
     "process_cpu_seconds_total": ("counter", "Processor time of the supervisor."),
     "gantry_supervisor_poll_failures": ("gauge", "Polls that failed since the last that did not."),
     "gantry_supervisor_poll_age_seconds": ("gauge", "Time since the api last answered a poll."),
+    "gantry_supervisor_delta_images_total": ("counter", "Images that came by delta."),
+    "gantry_supervisor_delta_whole_total": ("counter", "Images that had to come whole instead."),
+    "gantry_supervisor_delta_bytes_total": ("counter", "Bytes of the deltas that images came by."),
+    "gantry_supervisor_delta_saved_bytes_total": (
+        "counter",
+        "Bytes that pulls of these images would have fetched beyond that.",
+    ),
     "gantry_device_cpu_usage_ratio": ("gauge", "Share of the processor in use, 0 to 1."),
     "gantry_device_cpu_temperature_celsius": ("gauge", "Temperature of the processor."),
     "gantry_device_memory_total_bytes": ("gauge", "Memory of the device."),
@@ -75,6 +83,14 @@ def of_polls(failures: int, age: float | None) -> Iterable[Sample]:
     yield Sample("gantry_supervisor_poll_failures", failures)
     if age is not None:
         yield Sample("gantry_supervisor_poll_age_seconds", age)
+
+
+def of_deltas(figures: DeltaFigures) -> Iterable[Sample]:
+    """Updates by delta, since the supervisor's start."""
+    yield Sample("gantry_supervisor_delta_images_total", figures.images)
+    yield Sample("gantry_supervisor_delta_whole_total", figures.whole)
+    yield Sample("gantry_supervisor_delta_bytes_total", figures.downloaded)
+    yield Sample("gantry_supervisor_delta_saved_bytes_total", figures.saved)
 
 
 def of_figures(figures: Mapping[str, object]) -> Iterable[Sample]:

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from gantry.supervisor.backoff import Backoff
+from gantry.supervisor.deltas.door import DeltaFigures, Deltas
 from gantry.supervisor.engine import Credentials, Engine, EngineError
 from gantry.supervisor.journal import Journal
 from gantry.supervisor.progress import PullProgress
@@ -33,7 +34,8 @@ class Download:
 
 class Fetcher:
     """Keeps the wanted downloads going. `changed` is called when one moves or ends; `check_room`
-    raises NoRoomError for an image that cannot fit on the disk."""
+    raises NoRoomError for an image that cannot fit on the disk. Where there are `deltas`, only what
+    does not come by one is pulled."""
 
     def __init__(
         self,
@@ -42,18 +44,25 @@ class Fetcher:
         journal: Journal,
         changed: Callable[[bool], None],
         check_room: Callable[[str], Awaitable[None]],
+        deltas: Deltas | None = None,
     ) -> None:
         self._engine = engine
         self._credentials = credentials
         self._journal = journal
         self._changed = changed
         self._check_room = check_room
+        self._deltas = deltas
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._downloads: dict[str, Download] = {}
 
     def progress(self) -> dict[str, int | None]:
         """Percent by image reference, of all that are wanted and not here yet."""
         return {name: each.percent for name, each in self._downloads.items()}
+
+    @property
+    def delta_figures(self) -> DeltaFigures:
+        """What came by delta since the supervisor's start."""
+        return self._deltas.figures if self._deltas is not None else DeltaFigures()
 
     @property
     def short_of_room(self) -> bool:
@@ -72,6 +81,10 @@ class Fetcher:
         wanted = {step.reference: step for step in steps}
         for reference in [name for name in self._downloads if name not in wanted]:
             await self._give_up(reference)
+            if self._deltas is not None:
+                await self._deltas.forget(reference)
+        if self._deltas is not None:
+            await self._deltas.tidy(wanted)
         now = time.monotonic()
         waits = []
         for reference, step in wanted.items():
@@ -104,11 +117,14 @@ class Fetcher:
     async def _fetch(self, download: Download) -> None:
         step = download.step
         try:
-            async with self._turns:
-                await self._check_room(step.reference)
-                download.short_of_room = False
-                self._journal.write(f"Downloading image '{step.reference}'", step.service_id)
-                await self._pull(download)
+            if not await self._by_delta(download):
+                async with self._turns:
+                    await self._check_room(step.reference)
+                    download.short_of_room = False
+                    self._journal.write(f"Downloading image '{step.reference}'", step.service_id)
+                    await self._pull(download)
+                if self._deltas is not None:
+                    await self._deltas.forget(step.reference)
             self._journal.write(f"Downloaded image '{step.reference}'", step.service_id)
             download.percent = 100
             # Should the engine not know it by this name now, it is not fetched in a circle.
@@ -126,6 +142,21 @@ class Fetcher:
         finally:
             download.task = None
             self._changed(True)
+
+    async def _by_delta(self, download: Download) -> bool:
+        """Whether the image came by delta."""
+        if self._deltas is None:
+            return False
+
+        def moved(percent: int) -> None:
+            if percent > (download.percent or 0):
+                download.percent = percent
+                self._changed(False)
+
+        if not await self._deltas.bring(download.step, self._turns, moved):
+            return False
+        download.short_of_room = False
+        return True
 
     async def _pull(self, download: Download) -> None:
         progress = PullProgress()

@@ -11,6 +11,7 @@ from gantry.supervisor.aiming import Aiming
 from gantry.supervisor.chores import Chores
 from gantry.supervisor.clock import WallClock
 from gantry.supervisor.config import DeviceConfig
+from gantry.supervisor.deltas.door import Deltas
 from gantry.supervisor.engine import Credentials, EngineInfo
 from gantry.supervisor.exposition import Sample
 from gantry.supervisor.fetch import Fetcher
@@ -95,7 +96,20 @@ class Managed:
             parts.settings.data_directory,
             parts.info.architecture,
         )
-        self._fetcher = Fetcher(parts.engine, self._credentials, parts.journal, self._fetched, room)
+        self._deltas = Deltas(
+            parts.settings,
+            parts.config,
+            parts.engine,
+            parts.info,
+            self._credentials,
+            lambda: ssl_context(parts.config.root_ca),
+            parts.journal,
+            lambda: self._reconciler.current,
+            lambda: self._hosting.variables.delta,
+        )
+        self._fetcher = Fetcher(
+            parts.engine, self._credentials, parts.journal, self._fetched, room, self._deltas
+        )
         positions = await parts.store.log_positions()
         self._followers = LogFollowers(
             parts.engine, parts.logs.add, positions, parts.memory.begun_at_ns

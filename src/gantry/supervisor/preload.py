@@ -9,7 +9,9 @@ import importlib
 LATE = (
     "anyio._backends._asyncio",
     "encodings.idna",
+    "gantry.deltas.apply",
     "gantry.supervisor.__main__",
+    "gantry.supervisor.deltas.bring",
     "httpcore2",
     "stringprep",
 )

@@ -129,6 +129,7 @@ class Telling:
             *exposition.of_polls(
                 self._poller.failures, None if answered is None else time.monotonic() - answered
             ),
+            *exposition.of_deltas(self._held.fetcher.delta_figures),
             *exposition.of_figures({**figures, **self._hosting.report()}),
             *exposition.of_applications(self.picture(), holders, scope),
         ]

@@ -174,6 +174,8 @@ def test_the_supervisor_runs_from_the_mounted_source(
         "/var/run/docker.sock": True,
         "/data": True,
         "/mnt/data": True,
+        "/mnt/engine/image": False,
+        "/mnt/engine/overlay2": False,
         "/run/gantry/host": False,
         "/tmp/balena-supervisor": True,
         "/opt/gantry/src/gantry": False,

@@ -3,6 +3,7 @@ that speaks the api's contract, since here the supervisor alone is tested and th
 command. The whole platform together is tested in tests/e2e."""
 
 import asyncio
+import base64
 import hashlib
 import io
 import json
@@ -17,7 +18,7 @@ import tarfile
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,10 @@ class Cloud:
         self.streams = True
         self.tags: dict[str, str] = {}
         self.tag_changes: list[dict[str, str]] = []
+        self.tokens: list[
+            tuple[str, list[str]]
+        ] = []  # service and scopes of each that was asked for
+        self.token = "good"
         self.after_register: Callable[[], None] = lambda: None
         self.before_report: Callable[[dict[str, Any]], None] = lambda _: None
         self._server: uvicorn.Server | None = None
@@ -142,6 +147,7 @@ class Cloud:
             Route("/device/v2/{uuid}/log-stream", self._logs, methods=["POST"]),
             Route("/device/v3/tags", self._set_tags, methods=["PATCH"]),
             Route("/v7/device_tag", self._tags),
+            Route("/auth/v1/token", self._token),
         ]
 
     def _refusal(self, request: Request) -> Response | None:
@@ -222,6 +228,16 @@ class Cloud:
         self.tags |= changes
         return Response(status_code=200)
 
+    async def _token(self, request: Request) -> Response:
+        """A token for other services, as the api gives it to a device that shows its key."""
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        name, _, key = base64.b64decode(given).decode().partition(":")
+        if scheme != "Basic" or not name or self.devices.get(name.removeprefix("d_")) != key:
+            return JSONResponse({"error": "unknown key"}, 401)
+        query = request.query_params
+        self.tokens.append((query["service"], query.getlist("scope")))
+        return JSONResponse({"token": self.token})
+
     async def _tags(self, request: Request) -> Response:
         if refusal := self._refusal(request):
             return refusal
@@ -254,16 +270,29 @@ class Registry:
 
     def push(self, script: str, ballast: int = 0, repository: str | None = None) -> str:
         """An image that runs this shell script; its name by digest. The engine forgets it."""
+        files = {"run": script.encode(), "ballast": os.urandom(ballast)}
+        return self.push_layers([files], repository)
+
+    def push_layers(
+        self, layers: Sequence[Mapping[str, bytes]], repository: str | None = None
+    ) -> str:
+        """An image of busybox and these layers of files, which runs the file `run`. Layers of the
+        same files are the same in each image."""
         name = f"{self.address}/v2/{repository or self._repository}"
-        dockerfile = 'FROM supervisor-test/busybox\nCOPY run ballast /\nCMD ["/bin/sh", "/run"]\n'
+        lines = ["FROM supervisor-test/busybox"]
         context = io.BytesIO()
         with tarfile.open(fileobj=context, mode="w") as archive:
-            content = {"Dockerfile": dockerfile.encode(), "run": script.encode()}
-            content["ballast"] = os.urandom(ballast)
-            for path, data in content.items():
-                member = tarfile.TarInfo(path)
-                member.size = len(data)
-                archive.addfile(member, io.BytesIO(data))
+            for number, files in enumerate(layers):
+                for path, data in files.items():
+                    member = tarfile.TarInfo(f"{number}/{path}")
+                    member.size = len(data)
+                    archive.addfile(member, io.BytesIO(data))
+                lines.append(f"COPY {number}/ /")
+            lines.append('CMD ["/bin/sh", "/run"]\n')
+            dockerfile = "\n".join(lines).encode()
+            member = tarfile.TarInfo("Dockerfile")
+            member.size = len(dockerfile)
+            archive.addfile(member, io.BytesIO(dockerfile))
         context.seek(0)
         self.engine.images.build(
             fileobj=context, custom_context=True, tag=f"{name}:push", rm=True, nocache=True

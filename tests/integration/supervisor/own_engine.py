@@ -1,6 +1,7 @@
 """An engine that a test may kill: dockerd and containerd in a container, started anew as systemd
 does. Its socket is in a folder of the test; nobody else's engine hears of it."""
 
+import hashlib
 import io
 import json
 import os
@@ -44,6 +45,8 @@ else
         /proc/self/cgroup)
     parent=${own%/}/engine
 fi
+mkdir -p /etc/docker
+echo "$SETTINGS" > /etc/docker/daemon.json
 containerd --log-level error &
 while true; do
     rm -f /run/docker.pid
@@ -68,7 +71,8 @@ done"""
 def engine_image(client: docker.DockerClient) -> str:
     """The name of the engine's image; it is built where it is missing."""
     base = build_image("registry", lambda *_: None)
-    tag = f"supervisor-test/engine:{base.hash}"
+    recipe = hashlib.sha256(f"{base.hash}{DOCKERFILE}{RUN}".encode()).hexdigest()
+    tag = f"supervisor-test/engine:{recipe[:12]}"
     if client.images.list(name=tag):
         return tag
     context = io.BytesIO()
@@ -89,14 +93,21 @@ def gateway(client: docker.DockerClient) -> str:
 
 
 class OwnEngine:
-    """One such engine. `disk` limits its data in megabytes, in memory."""
+    """One such engine. `disk` limits its data in megabytes, in memory; with `snapshotter`, images
+    are in containerd's store. `storage` is where its data are as this machine sees them."""
 
-    def __init__(self, outer: docker.DockerClient, home: Path, disk: int | None = None) -> None:
+    def __init__(
+        self,
+        outer: docker.DockerClient,
+        home: Path,
+        disk: int | None = None,
+        snapshotter: bool = False,
+    ) -> None:
         self.gateway = gateway(outer)
         folder = home / "engine"
         folder.mkdir()
         self.socket = folder / "docker.sock"
-        where = "/var/lib/docker"
+        where = "/var/lib/containerd" if snapshotter else "/var/lib/docker"
         self.container: Container = outer.containers.run(
             engine_image(outer),
             detach=True,
@@ -109,12 +120,15 @@ class OwnEngine:
                 "SOCKET": str(self.socket),
                 "GROUP": str(os.getgid()),
                 "REGISTRY": f"{self.gateway}/32",
+                "SETTINGS": json.dumps({"features": {"containerd-snapshotter": snapshotter}}),
             },
             # Lock folders of services are the same on both sides, as on a device.
             volumes=[f"{home}:{home}", "/sys/fs/cgroup:/sys/fs/cgroup:rw"],
             mounts=[] if disk else [Mount(where, None, type="volume")],
             tmpfs={"/run": ""} | ({where: f"size={disk}m,exec"} if disk else {}),
         )
+        mounts = self.container.attrs["Mounts"]
+        self.storage = next((e["Source"] for e in mounts if e["Destination"] == where), None)
         # A version that is named is not asked for: there may be no socket yet.
         url = f"unix://{self.socket}"
         self.client = docker.DockerClient(base_url=url, version="1.41", timeout=120)

@@ -28,7 +28,7 @@ def module(name: str) -> ModuleType:
 
 container, engine, health = module("container"), module("engine"), module("health")
 run, settings, trial = module("run"), module("settings"), module("trial")
-update, asked = module("update"), module("asked")
+update, asked, storage = module("update"), module("asked"), module("storage")
 
 CONFIG = {"apiEndpoint": "https://api.devbots.gantry.internal:8443", "apiKey": "fleets"}
 ROLE_SETTINGS = settings.RoleSettings(version="0.1.0", architecture="aarch64")
@@ -133,7 +133,8 @@ def test_a_change_of_what_the_supervisor_itself_writes_starts_nothing_anew() -> 
 def test_the_container_is_on_the_hosts_network_with_its_limits() -> None:
     role = settings.RoleSettings(memory=1000, oom_score_adj=-800, environment={"A": "1", "B": "2"})
     chosen = settings.Choice({"environment": {"B": "3"}})
-    body = container.body("image", role, chosen, 1 << 24, "/mnt/data/docker")
+    folders = {"/mnt/engine/overlay2": "/mnt/data/docker/overlay2"}
+    body = container.body("image", role, chosen, 1 << 24, "/mnt/data/docker", folders)
     assert body == {
         "Image": "image",
         "Env": ["A=1", "B=3"],
@@ -148,7 +149,14 @@ def test_the_container_is_on_the_hosts_network_with_its_limits() -> None:
                     "Source": "/mnt/data",
                     "Target": "/mnt/data",
                     "BindOptions": {"NonRecursive": True, "Propagation": "rslave"},
-                }
+                },
+                {
+                    "Type": "bind",
+                    "Source": "/mnt/data/docker/overlay2",
+                    "Target": "/mnt/engine/overlay2",
+                    "ReadOnly": True,
+                    "BindOptions": {"NonRecursive": True},
+                },
             ],
             "Binds": [
                 "/mnt/boot:/mnt/boot",
@@ -161,6 +169,35 @@ def test_the_container_is_on_the_hosts_network_with_its_limits() -> None:
             "Memory": 1000,
             "OomScoreAdj": -800,
         },
+    }
+
+
+@pytest.mark.parametrize(
+    ("driver", "there", "found"),
+    [
+        ("overlay2", ["docker/image", "docker/overlay2"], ["docker/image", "docker/overlay2"]),
+        ("overlay2", ["docker/overlay2"], []),
+        ("vfs", ["docker/image", "docker/vfs"], []),
+        (
+            "overlayfs",
+            [f"containerd/{storage.SNAPSHOTTER}", f"containerd/{storage.CONTENT}", "docker/image"],
+            [f"containerd/{storage.CONTENT}", f"containerd/{storage.SNAPSHOTTER}"],
+        ),
+        (
+            "overlayfs",
+            [f"docker/containerd/daemon/{e}" for e in (storage.SNAPSHOTTER, storage.CONTENT)],
+            [f"docker/containerd/daemon/{e}" for e in (storage.CONTENT, storage.SNAPSHOTTER)],
+        ),
+    ],
+)
+def test_the_engine_s_layers_are_mounted_where_they_are_known(
+    tmp_path: Path, driver: str, there: list[str], found: list[str]
+) -> None:
+    for each in there:
+        (tmp_path / each).mkdir(parents=True)
+    info = {"Driver": driver, "DockerRootDir": str(tmp_path / "docker")}
+    assert storage.folders(info) == {
+        f"/mnt/engine/{each.rpartition('/')[2]}": str(tmp_path / each) for each in found
     }
 
 

@@ -17,7 +17,8 @@ def test_without_variables_there_are_the_familys_defaults() -> None:
     assert found == Variables()
     assert (found.logs, found.instant_updates, found.connectivity_check) == (True, True, True)
     assert found.hardware_metrics
-    assert (found.local_mode, found.lock_override, found.delta.enabled) == (False, False, False)
+    assert (found.local_mode, found.lock_override) == (False, False)
+    assert (found.delta.enabled, found.delta.retry_count) == (True, 3)
 
 
 def test_all_that_make_sense_on_a_pi_are_read() -> None:
@@ -35,11 +36,11 @@ def test_all_that_make_sense_on_a_pi_are_read() -> None:
         "BALENA_SUPERVISOR_VPN_CONTROL": "false",
         "BALENA_HOST_DISCOVERABILITY": "false",
         "RESIN_HOST_HOSTNAME": "robot-7",
-        "RESIN_SUPERVISOR_DELTA": "1",
+        "RESIN_SUPERVISOR_DELTA": "0",
         "RESIN_SUPERVISOR_DELTA_VERSION": "2",
         "RESIN_SUPERVISOR_DELTA_REQUEST_TIMEOUT": "30000",
         "RESIN_SUPERVISOR_DELTA_APPLY_TIMEOUT": "5000",
-        "RESIN_SUPERVISOR_DELTA_RETRY_COUNT": "3",
+        "RESIN_SUPERVISOR_DELTA_RETRY_COUNT": "7",
         "RESIN_SUPERVISOR_DELTA_RETRY_INTERVAL": "1000",
         "BALENA_HOST_SPLASH_IMAGE": "data:image/png;base64," + base64.b64encode(PNG).decode(),
         "RESIN_HOST_CONFIG_gpu_mem": "128",
@@ -59,7 +60,7 @@ def test_all_that_make_sense_on_a_pi_are_read() -> None:
         vpn=False,
         discovery=False,
         hostname="robot-7",
-        delta=DeltaSettings(True, 2, 30.0, 5.0, 3, 1.0),
+        delta=DeltaSettings(False, 2, 30.0, 5.0, 7, 1.0),
         splash=PNG,
         config_txt=(
             Setting("dtoverlay", ("vc4-kms-v3d", "w1-gpio,gpiopin=4")),

@@ -1,6 +1,8 @@
 """The supervisor's container, as the body of the engine's `POST /containers/create`. Pure."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from gantry_supervisor.settings import BOOT, DATA, DOOR, RUNTIME, STORE, Choice, RoleSettings
@@ -11,10 +13,15 @@ CAP_SYS_RESOURCE = 24
 
 
 def body(
-    image: str, role: RoleSettings, chosen: Choice, capabilities: int, engine_root: str = ""
+    image: str,
+    role: RoleSettings,
+    chosen: Choice,
+    capabilities: int,
+    engine_root: str = "",
+    storage: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """The body. `capabilities` is the bounding set of this host's root, as /proc gives it,
-    `engine_root` where the engine has its data."""
+    `engine_root` where the engine has its data, `storage` its folders of layers: see storage.py."""
     # Its own disk the engine gives only so that what it unmounts there is unmounted here too; that
     # needs a shared mount, which a systemd makes and others may not.
     is_engines = Path(engine_root).is_relative_to(DATA)
@@ -40,7 +47,8 @@ def body(
                     "NonRecursive": True,
                     "Propagation": "rslave" if is_engines else "rprivate",
                 },
-            }
+            },
+            *(_read_only(source, target) for target, source in sorted(storage.items())),
         ],
         # Its lines go to the unit's journal by way of this program.
         "LogConfig": {"Type": "none"},
@@ -57,6 +65,18 @@ def body(
         "AttachStdout": True,
         "AttachStderr": True,
         "HostConfig": host,
+    }
+
+
+def _read_only(source: str, target: str) -> dict[str, Any]:
+    """A folder of the engine's, without what is mounted below it: file systems of containers. How
+    mounts are passed on is the engine's to say, for its own folders."""
+    return {
+        "Type": "bind",
+        "Source": source,
+        "Target": target,
+        "ReadOnly": True,
+        "BindOptions": {"NonRecursive": True},
     }
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gantry_supervisor import container, health, images, settings, trial
+from gantry_supervisor import container, health, images, settings, storage, trial
 from gantry_supervisor.engine import Engine, EngineError, EngineGoneError
 from gantry_supervisor.files import FileError
 from gantry_supervisor.settings import CONTAINER
@@ -183,8 +183,15 @@ class Watch:
             # After a factory reset, say: an empty folder over the package would run nothing.
             say(f"{chosen.source}, the source in {settings.CHOICE}, is not there: not used")
             chosen = chosen.changed(source="")
-        root = str(self._engine.ask("GET", "/info").get("DockerRootDir", ""))
-        body = container.body(self._image, self._role, chosen, container.bounding_set(), root)
+        info = self._engine.ask("GET", "/info")
+        body = container.body(
+            self._image,
+            self._role,
+            chosen,
+            container.bounding_set(),
+            str(info.get("DockerRootDir", "")),
+            storage.folders(info),
+        )
         settings.STORE.mkdir(mode=0o700, parents=True, exist_ok=True)
         settings.DOOR.mkdir(mode=0o700, parents=True, exist_ok=True)
         settings.RUNTIME.mkdir(mode=0o755, exist_ok=True)

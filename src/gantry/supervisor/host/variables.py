@@ -41,11 +41,11 @@ NOT_A_PI = "not for this device type: it has no config.txt"
 class DeltaSettings:
     """How deltas are to be had. Times are seconds; `apply_timeout` 0 is none."""
 
-    enabled: bool = False
+    enabled: bool = True
     version: int = 3
     request_timeout: float = 59.0
     apply_timeout: float = 0.0
-    retry_count: int = 30
+    retry_count: int = 3
     retry_interval: float = 10.0
 
 

@@ -1,0 +1,180 @@
+"""A delta server for tests of the supervisor: a real HTTP server, and real deltas made by
+`gantry.deltas.create` from what a real registry has. It knows the pairs that a test gives it, and
+misbehaves as it is told, which the fleet's own server (tests/integration/deltas) would not."""
+
+import gzip
+import hashlib
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx2
+
+from gantry.deltas.create import LayerTar, create
+
+_PIECE = 16 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image as the registry has it: its configuration's digest, layers, and their size there."""
+
+    config: str
+    layers: tuple[LayerTar, ...]
+    packed: tuple[int, ...]
+
+
+def image_of(reference: str, folder: Path) -> Image:
+    """Fetch an image's layers, unpacked, into a folder."""
+    name, _, digest = reference.partition("@")
+    registry, _, repository = name.partition("/")
+    base = f"http://{registry}/v2/{repository}"
+    types = {"Accept": "application/vnd.docker.distribution.manifest.v2+json"}
+    with httpx2.Client() as client:
+        manifest = client.get(f"{base}/manifests/{digest}", headers=types).json()
+        config = client.get(f"{base}/blobs/{manifest['config']['digest']}").json()
+        found = []
+        for layer, diff_id in zip(manifest["layers"], config["rootfs"]["diff_ids"], strict=True):
+            path = folder / f"{diff_id.partition(':')[2]}.tar"
+            if not path.exists():
+                content = client.get(f"{base}/blobs/{layer['digest']}").content
+                path.write_bytes(gzip.decompress(content))
+            found.append(LayerTar(diff_id, path))
+    packed = tuple(each["size"] for each in manifest["layers"])
+    return Image(manifest["config"]["digest"], tuple(found), packed)
+
+
+class DeltaServer:
+    """Serves deltas. Attributes are changed while it runs.
+
+    `rate` is in bytes a second; `cut` ends each file's answer after so many bytes of it; `change`
+    makes other bytes of a file than announced; `answer` is given in place of the truth; `working`
+    is how often it says first that it is at work. `asked` are the requests (path, Range), `sent`
+    the bytes of files.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.folder.mkdir()
+        self.rate: float | None = None
+        self.cut: int | None = None
+        self.change: Callable[[bytes], bytes] | None = None
+        self.announced: dict[str, Any] = {}
+        self.status = 200
+        self.retry_after: str | None = None
+        self.working = 0
+        self.tokens = {"good"}
+        self.asked: list[tuple[str, str | None]] = []
+        self.sent = 0
+        self.pairs: dict[tuple[frozenset[str], str], tuple[bytes, int]] = {}
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                self.close_connection = True
+                try:
+                    server._answer(self)
+                except OSError:
+                    return
+
+            def log_message(self, *_: Any) -> None:
+                return
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def make(self, src: Sequence[str], dest: str) -> int:
+        """Make the delta of a pair, of the layers above those that it has in common with one of
+        its sources, as the fleet's server does; its size."""
+        target = image_of(dest, self.folder)
+        sources = [image_of(each, self.folder) for each in src]
+        common = max(_common(target.layers, each.layers) for each in sources)
+        layers = {each.diff_id: each for image in sources for each in image.layers}
+        out = self.folder / f"{len(self.pairs)}.gantry-delta"
+        create([*layers.values()], target.layers[common:], target.config, out)
+        content = out.read_bytes()
+        self.pairs[frozenset(src), dest] = (content, sum(target.packed[common:]))
+        return len(content)
+
+    def _answer(self, request: BaseHTTPRequestHandler) -> None:
+        url = urlsplit(request.path)
+        span = request.headers.get("Range")
+        self.asked.append((url.path, span))
+        token = (request.headers.get("Authorization") or "").removeprefix("Bearer ")
+        if token not in self.tokens:
+            _json(request, 401, {"message": "no such token"})
+            return
+        if self.status != 200:
+            _json(request, self.status, {"message": "as the test asks"}, self.retry_after)
+            return
+        query = parse_qs(url.query)
+        pair = frozenset(query["src"]), query["dest"][0]
+        if pair not in self.pairs:
+            _json(request, 404, {"message": "no such image"})
+            return
+        content, whole = self.pairs[pair]
+        digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+        if url.path != "/gantry/v1/delta":
+            assert url.path == f"/gantry/v1/deltas/{digest}"
+            self._file(request, self.change(content) if self.change else content, span)
+        elif self.working:
+            self.working -= 1
+            _json(request, 202, {"state": "working", "percent": None, "retry_after": 1})
+        else:
+            told = {"state": "ready", "digest": digest, "size": len(content), "whole": whole}
+            told["url"] = f"/gantry/v1/deltas/{digest}?{url.query.partition('&wait')[0]}"
+            _json(request, 200, {**told, **self.announced})
+
+    def _file(self, request: BaseHTTPRequestHandler, content: bytes, span: str | None) -> None:
+        start = 0
+        if span and (match := re.fullmatch(r"bytes=(\d+)-", span)):
+            start = int(match[1])
+        request.send_response(206 if start else 200)
+        request.send_header("Content-Length", str(len(content) - start))
+        if start:
+            request.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        request.end_headers()
+        end = len(content) if self.cut is None else min(len(content), start + self.cut)
+        while start < end:
+            piece = content[start : min(end, start + _PIECE)]
+            request.wfile.write(piece)
+            start += len(piece)
+            self.sent += len(piece)
+            if self.rate is not None:
+                time.sleep(len(piece) / self.rate)
+
+
+def _common(one: Sequence[LayerTar], other: Sequence[LayerTar]) -> int:
+    count = 0
+    for mine, its in zip(one, other, strict=False):
+        if mine.diff_id != its.diff_id:
+            break
+        count += 1
+    return count
+
+
+def _json(
+    request: BaseHTTPRequestHandler, status: int, body: Any, retry_after: str | None = None
+) -> None:
+    content = json.dumps(body).encode()
+    request.send_response(status)
+    request.send_header("Content-Length", str(len(content)))
+    if retry_after:
+        request.send_header("Retry-After", retry_after)
+    request.end_headers()
+    request.wfile.write(content)

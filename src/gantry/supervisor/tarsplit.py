@@ -39,10 +39,7 @@ class SplitTar:
         Raises:
             OSError: the list cannot be read.
         """
-        total = 0
-        for kind, entry in self._entries():
-            total += len(_payload(entry)) if kind == _STRETCH else _size(entry)
-        return total
+        return sum(each.size if isinstance(each, _File) else len(each) for each in self._entries())
 
     def pieces(self) -> Iterator[bytes]:
         """The tar.
@@ -50,42 +47,40 @@ class SplitTar:
         Raises:
             OSError: the list or a file cannot be read, or is another than it was.
         """
-        for kind, entry in self._entries():
-            if kind == _STRETCH:
-                yield _payload(entry)
-            elif size := _size(entry):
-                with _opened(self.folder, _name(entry)) as stream:
-                    yield from _content(stream, size, self.listing)
+        for each in self._entries():
+            if isinstance(each, bytes):
+                yield each
+            elif each.size:
+                with _opened(self.folder, each.name) as stream:
+                    yield from _content(stream, each.size, self.listing)
 
-    def _entries(self) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _entries(self) -> "Iterator[bytes | _File]":
         try:
             with gzip.open(self.listing, "rb") as lines:
                 while line := lines.readline(_LINE):
-                    entry = json.loads(line)
-                    kind = entry["type"]
-                    if kind not in (_FILE, _STRETCH):
-                        raise ValueError(f"an entry of type {kind!r:.40}")
-                    yield kind, entry
+                    yield _entry(json.loads(line))
         except (ValueError, KeyError, TypeError, EOFError, zlib.error) as error:
             raise TarSplitError(f"{self.listing} cannot be understood: {error}") from error
 
 
-def _payload(entry: dict[str, Any]) -> bytes:
-    return binascii.a2b_base64(entry.get("payload") or "")
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file's content at this place of the tar."""
+
+    name: bytes
+    size: int
 
 
-def _size(entry: dict[str, Any]) -> int:
-    size = entry.get("size", 0)
-    if not isinstance(size, int) or size < 0:
-        raise ValueError(f"a size of {size!r:.40}")
-    return size
-
-
-def _name(entry: dict[str, Any]) -> bytes:
-    """A name that is no UTF-8 is in a field of its own."""
-    if raw := entry.get("name_raw"):
-        return binascii.a2b_base64(raw)
-    return str(entry["name"]).encode()
+def _entry(document: dict[str, Any]) -> bytes | _File:
+    kind, size = document["type"], document.get("size", 0)
+    if kind == _STRETCH:
+        return binascii.a2b_base64(document.get("payload") or "", strict_mode=True)
+    if kind != _FILE or not isinstance(size, int) or size < 0:
+        raise ValueError(f"an entry of type {kind!r:.40} and size {size!r:.40}")
+    # A name that is no UTF-8 is in a field of its own.
+    raw = document.get("name_raw")
+    name = binascii.a2b_base64(raw, strict_mode=True) if raw else str(document["name"]).encode()
+    return _File(name, size)
 
 
 def _opened(folder: Path, name: bytes) -> IO[bytes]:

@@ -2,6 +2,7 @@
 `gantry.deltas.create` from what a real registry has. It knows the pairs that a test gives it, and
 misbehaves as it is told, which the fleet's own server (tests/integration/deltas) would not."""
 
+import base64
 import gzip
 import hashlib
 import json
@@ -56,7 +57,8 @@ class DeltaServer:
 
     `rate` is in bytes a second; `cut` ends each file's answer after so many bytes of it; `change`
     makes other bytes of a file than announced; `answer` is given in place of the truth; `working`
-    is how often it says first that it is at work. `asked` are the requests (path, Range), `sent`
+    is how often it says first that it is at work; `given` are the tokens that it gives as an api,
+    of which `good` alone is good. `asked` are the requests (path, Range), `sent`
     the bytes of files.
     """
 
@@ -70,7 +72,9 @@ class DeltaServer:
         self.status = 200
         self.retry_after: str | None = None
         self.working = 0
-        self.tokens = {"good"}
+        self.given = ["good"]
+        self.logins: list[tuple[str, str]] = []
+        self.is_endless = False
         self.asked: list[tuple[str, str | None]] = []
         self.sent = 0
         self.pairs: dict[tuple[frozenset[str], str], tuple[bytes, int]] = {}
@@ -79,8 +83,11 @@ class DeltaServer:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
+            def end_headers(self) -> None:
+                self.send_header("Connection", "close")
+                super().end_headers()
+
             def do_GET(self) -> None:
-                self.close_connection = True
                 try:
                     server._answer(self)
                 except OSError:
@@ -113,10 +120,13 @@ class DeltaServer:
 
     def _answer(self, request: BaseHTTPRequestHandler) -> None:
         url = urlsplit(request.path)
+        if url.path == "/auth/v1/token":
+            self._token(request)
+            return
         span = request.headers.get("Range")
         self.asked.append((url.path, span))
         token = (request.headers.get("Authorization") or "").removeprefix("Bearer ")
-        if token not in self.tokens:
+        if token != "good":
             _json(request, 401, {"message": "no such token"})
             return
         if self.status != 200:
@@ -140,7 +150,19 @@ class DeltaServer:
             told["url"] = f"/gantry/v1/deltas/{digest}?{url.query.partition('&wait')[0]}"
             _json(request, 200, {**told, **self.announced})
 
+    def _token(self, request: BaseHTTPRequestHandler) -> None:
+        """Where this is the api as well."""
+        login = (request.headers.get("Authorization") or "").removeprefix("Basic ")
+        name, _, key = base64.b64decode(login).decode().partition(":")
+        self.logins.append((name.removeprefix("d_"), key))
+        _json(request, 200, {"token": self.given.pop(0) if len(self.given) > 1 else self.given[0]})
+
     def _file(self, request: BaseHTTPRequestHandler, content: bytes, span: str | None) -> None:
+        if self.is_endless:
+            request.send_response(200)
+            request.end_headers()
+            while True:
+                request.wfile.write(bytes(_PIECE))
         start = 0
         if span and (match := re.fullmatch(r"bytes=(\d+)-", span)):
             start = int(match[1])

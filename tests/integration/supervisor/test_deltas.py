@@ -1,14 +1,18 @@
 """Updates by delta: a real engine, registry and supervisor, and deltas made by the library. The
 server of deltas is a small one, which misbehaves on command; tests/e2e has the fleet's own."""
 
+import json
 import os
-import random
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import docker
 import pytest
 
 from gantry.contracts.bundle import local_tag
+from gantry.supervisor.storage import Overlay2, chain_ids
 from tests.integration.supervisor.conftest import (
     Cloud,
     Device,
@@ -21,7 +25,6 @@ from tests.integration.supervisor.delta_server import DeltaServer
 from tests.integration.supervisor.doorway import Proxy
 
 FOREVER = b"echo begun; while true; do sleep 1; done"
-BASE = random.Random(1).randbytes(3_000_000)  # noqa: S311 (what is large and cannot be packed)
 
 
 class Site:
@@ -35,18 +38,21 @@ class Site:
         self.registry = registry
         self.server = server
         self.proxy = proxy
-        root = device.engine.info()
-        device.environment["ENGINE_STORAGE"] = root["DockerRootDir"]
+        self.root = Path(device.engine.info()["DockerRootDir"])
+        device.environment["ENGINE_STORAGE"] = str(self.root)
         device.write_config(
             device.config | {"deltaEndpoint": server.url, "registryEndpoint": proxy.address}
         )
         cloud.config = {"BALENA_SUPERVISOR_DELTA_RETRY_INTERVAL": "300"}
-        self.ballast = os.urandom(2_000_000)
+        self.base, self.ballast = os.urandom(3_000_000), os.urandom(2_000_000)
+        self.first = ""
 
-    def push(self, *changes: bytes) -> str:
-        """A release like all others of this site, but for these changes of its application."""
-        application = b"".join((self.ballast, *changes))
-        image = self.registry.push_layers([{"base": BASE}, {"run": FOREVER, "app": application}])
+    def push(self, change: bytes = b"") -> str:
+        """A release like all others of this site, but for what its application has more."""
+        application = self.ballast + change
+        image = self.registry.push_layers(
+            [{"base": self.base}, {"run": FOREVER, "app": application}]
+        )
         return image.replace(self.registry.address, self.proxy.address, 1)
 
     def make(self, first: str, second: str) -> int:
@@ -73,14 +79,41 @@ class Site:
 
         return check
 
-    def begin(self) -> tuple[str, str, int]:
-        """Have the first release run; it, the next one, and the delta's size."""
-        first, second = self.push(), self.push(b"and more")
-        size = self.make(first, second)
-        self.run(first)
+    def begin(self, change: bytes = b"and more") -> tuple[str, int]:
+        """Have the first release run; the next one, and the size of its delta."""
+        self.first, second = self.push(), self.push(change)
+        size = self.make(self.first, second)
+        self.run(self.first)
         self.device.start()
-        wait_until("the first release", self.runs(first))
-        return first, second, size
+        wait_until("the first release", self.runs(self.first))
+        return second, size
+
+    def layers(self, image: str) -> list[str]:
+        """The diffIDs of an image that is here."""
+        for name in (image, str(local_tag(image))):
+            with suppress(docker.errors.ImageNotFound):
+                return list(self.device.engine.images.get(name).attrs["RootFS"]["Layers"])
+        raise AssertionError(f"{image} is not here")
+
+    def folders(self, image: str) -> list[Path]:
+        """Where the engine has the files of an image's layers."""
+        storage = Overlay2(self.root)
+        return [Path(str(storage.folder(each))) for each in chain_ids(self.layers(image))]
+
+    def key(self) -> str:
+        """The key of the device's HTTP API that opens everything."""
+        return str(self.cloud.reported()["api_secret"])
+
+    def lost_power(self) -> None:
+        """Take the supervisor's power away, and give it back."""
+        self.device.kill()
+        wait_until("it ended", self.device.has_ended)
+        wait_until("no child goes on without it", lambda: not self.children(), every=0.02)
+        self.device.start()
+
+    def says(self, text: str) -> bool:
+        """Whether the supervisor has said this."""
+        return text in self.device.log()
 
     def is_clean(self) -> bool:
         """Whether nothing is left behind but images by their names."""
@@ -97,7 +130,8 @@ class Site:
                 words = each.read_bytes().split(b"\0")
             except OSError:
                 continue
-            if b"gantry.deltas.apply" in words and str(self.device.home).encode() in words[-3]:
+            mine = any(str(self.device.home).encode() in word for word in words)
+            if b"gantry.deltas.apply" in words and mine:
                 found.append(int(each.parent.name))
         return found
 
@@ -116,7 +150,7 @@ def site(device: Device, cloud: Cloud, registry: Registry, tmp_path: Path) -> It
 
 
 def test_a_release_comes_by_delta_and_is_the_one_that_a_pull_gives(site: Site) -> None:
-    _, second, size = site.begin()
+    second, size = site.begin()
     assert size < 2000
     passed, site.server.working = site.proxy.passed, 1
     site.run(second, "bbb2")
@@ -130,3 +164,95 @@ def test_a_release_comes_by_delta_and_is_the_one_that_a_pull_gives(site: Site) -
     wait_until("nothing is left", site.is_clean)
     here = site.device.engine.images.get(str(local_tag(second)))
     assert here.id == site.device.engine.images.pull(second).id
+    [asked] = site.cloud.tokens
+    assert asked[0] == site.server.url.removeprefix("http://")
+    assert asked[1] == [f"repository:{second.partition('/')[2].partition('@')[0]}:pull"]
+    metrics = site.device.get("/metrics", headers={"Authorization": f"Bearer {site.key()}"}).text
+    assert "gantry_supervisor_delta_images_total 1\n" in metrics
+    assert f"gantry_supervisor_delta_bytes_total {size}\n" in metrics
+
+
+def test_power_that_is_lost_costs_no_byte_twice(site: Site) -> None:
+    second, size = site.begin(os.urandom(900_000))
+    site.server.rate = 400_000
+    site.run(second, "bbb2")
+    wait_until("half of it is here", lambda: site.server.sent > size // 2, every=0.02)
+    site.server.rate = None
+    site.lost_power()
+    wait_until("it is being applied", site.children, every=0.005)
+    # What was on its way when power was lost is all that is sent again.
+    sent = site.server.sent
+    assert size <= sent < size + 250_000
+    site.lost_power()
+    wait_until("the second release", site.runs(second))
+    assert site.server.sent == sent
+    assert not site.says(f"Downloading image '{second}'")
+    spans = [span for path, span in site.server.asked if path.startswith("/gantry/v1/deltas/")]
+    assert spans[0] is None
+    assert len(spans) == 2
+    assert int(str(spans[1]).removeprefix("bytes=").removesuffix("-")) > size // 4
+    wait_until("nothing is left", site.is_clean)
+
+
+def test_what_is_no_longer_wanted_ends_at_once_and_leaves_nothing(site: Site) -> None:
+    second, _ = site.begin(os.urandom(400_000))
+    site.server.rate = 50_000
+    site.run(second, "bbb2")
+    wait_until("it is on its way", lambda: site.server.sent > 100_000)
+    site.run(site.first)
+    wait_until("nothing is left", site.is_clean, seconds=10)
+    sent = site.server.sent
+    time.sleep(1)
+    assert site.server.sent <= sent + 16 * 1024
+    # The same again, from the beginning, in the middle of its being applied.
+    site.server.rate = None
+    site.run(second, "bbb2")
+    wait_until("it is being applied", site.children, every=0.005)
+    site.run(site.first)
+    wait_until("nothing is left", site.is_clean, seconds=10)
+    assert site.runs(site.first)()
+
+
+def test_what_cannot_be_applied_is_pulled_and_not_tried_again(site: Site) -> None:
+    second, _ = site.begin()
+    third = site.push(b"other things")
+    site.make(second, third)
+    pairs = site.server.pairs
+    for pair, (content, whole) in pairs.items():
+        if pair[1] == second:
+            middle = len(content) * 3 // 4
+            changed = content[:middle] + bytes([content[middle] ^ 0xFF]) + content[middle + 1 :]
+            pairs[pair] = (changed, whole)
+    site.run(second, "bbb2")
+    wait_until("the second release", site.runs(second))
+    assert site.says(f"No delta for image '{second}': ")
+    assert site.says(f"Downloading image '{second}'")
+    files = [path for path, _ in site.server.asked if path.startswith("/gantry/v1/deltas/")]
+    assert len(files) == 1
+    # What the next one is made from is changed where the engine has it.
+    app = site.folders(second)[-1] / "app"
+    app.write_bytes(b"?" + app.read_bytes()[1:])
+    site.run(third, "ccc3")
+    wait_until("the third release", site.runs(third))
+    assert site.says(f"No delta for image '{third}': it cannot be applied: ")
+    wait_until("nothing is left", site.is_clean)
+
+
+def test_layers_that_the_engine_does_not_know_by_their_blobs_are_not_downloaded(
+    site: Site,
+) -> None:
+    """As of images that came with the card: `docker load` brings layers without blobs."""
+    second, size = site.begin()
+    tables = site.root / "image/overlay2/distribution"
+    for diff_id in site.layers(site.first)[1:]:
+        known = tables / "v2metadata-by-diffid/sha256" / diff_id.partition(":")[2]
+        for each in json.loads(known.read_text()):
+            digest = each["Digest"].partition(":")[2]
+            (tables / "diffid-by-digest/sha256" / digest).unlink(missing_ok=True)
+        known.unlink()
+    passed = site.proxy.passed
+    site.run(second, "bbb2")
+    wait_until("the second release", site.runs(second))
+    assert site.proxy.passed - passed < 10_000, "a layer was downloaded"
+    assert site.server.sent == size
+    wait_until("nothing is left", site.is_clean)

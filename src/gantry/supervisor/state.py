@@ -168,12 +168,19 @@ def read_network(document: Mapping[str, Any]) -> EngineNetwork:
 
 def read_image(document: Mapping[str, Any], used: frozenset[str]) -> EngineImage:
     """An image from the engine's list (`GET /images/json`); `used` are ids of images in use."""
-    names = [*(document.get("RepoDigests") or []), *(document.get("RepoTags") or [])]
+    image = str(document["Id"])
+    # What came by bundle or delta has its digest in a tag.
+    tags = [canonical_reference(each) for each in document.get("RepoTags") or []]
+    tagged = {each.partition("@")[0] for each in tags if "@" in each}
+    # containerd's store makes one more name of each tag, with the digest of what it holds.
+    digests = [
+        each
+        for each in document.get("RepoDigests") or []
+        if each.partition("@")[2] != image or each.partition("@")[0] not in tagged
+    ]
+    names = dict.fromkeys((*digests, *tags))
     return EngineImage(
-        id=str(document["Id"]),
-        # What came by bundle has its digest in a tag.
-        references=tuple(
-            dict.fromkeys(canonical_reference(each) for each in names if each[:6] != "<none>")
-        ),
+        id=image,
+        references=tuple(each for each in names if each[:6] != "<none>"),
         in_use=str(document["Id"]) in used,
     )

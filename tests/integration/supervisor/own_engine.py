@@ -52,7 +52,7 @@ while true; do
     rm -f /run/docker.pid
     dockerd --host "unix://$SOCKET" --group "$GROUP" --cgroup-parent "$parent" \
         --containerd /run/containerd/containerd.sock --insecure-registry "$REGISTRY" \
-        --pidfile /run/docker.pid --log-level error || true
+        --pidfile /run/docker.pid --log-level error $OPTIONS || true
     sleep 0.5
 done
 """
@@ -94,7 +94,8 @@ def gateway(client: docker.DockerClient) -> str:
 
 class OwnEngine:
     """One such engine. `disk` limits its data in megabytes, in memory; with `snapshotter`, images
-    are in containerd's store. `storage` is where its data are as this machine sees them."""
+    are in containerd's store. `storage` is where its data are as this machine sees them. With
+    `bridge`, a bridge of this machine's, it is on this machine's network, as a device's is."""
 
     def __init__(
         self,
@@ -102,6 +103,7 @@ class OwnEngine:
         home: Path,
         disk: int | None = None,
         snapshotter: bool = False,
+        bridge: str | None = None,
     ) -> None:
         self.gateway = gateway(outer)
         folder = home / "engine"
@@ -112,6 +114,7 @@ class OwnEngine:
             engine_image(outer),
             detach=True,
             init=True,
+            network_mode="host" if bridge else None,
             name=f"supervisor-test-engine-{secrets.token_hex(4)}",
             cap_add=CAPABILITIES,
             security_opt=["seccomp=unconfined", "apparmor=unconfined"],
@@ -120,6 +123,7 @@ class OwnEngine:
                 "SOCKET": str(self.socket),
                 "GROUP": str(os.getgid()),
                 "REGISTRY": f"{self.gateway}/32",
+                "OPTIONS": f"--bridge {bridge} --iptables=false" if bridge else "",
                 "SETTINGS": json.dumps({"features": {"containerd-snapshotter": snapshotter}}),
             },
             # Lock folders of services are the same on both sides, as on a device.

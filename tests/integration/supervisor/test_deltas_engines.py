@@ -95,7 +95,7 @@ def second(stack: ExitStack, make: MakeSite) -> Site:
 
 def test_an_engine_that_is_killed_as_it_pulls_goes_on_with_the_delta(second: Site) -> None:
     site = second
-    site.cloud.config |= {"BALENA_SUPERVISOR_DELTA_RETRY_INTERVAL": "1000"}
+    site.cloud.config |= {"BALENA_SUPERVISOR_DELTA_RETRY_INTERVAL": "15000"}
     image, size = site.begin(os.urandom(500_000))
     assert site.second is not None
     site.run(image, "bbb2")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from gantry.contracts.bundle import local_tag
 from gantry.supervisor import loopback
 from gantry.supervisor.config import ConfigError, DeviceConfig
 from gantry.supervisor.deltas.pairing import source_images
@@ -100,6 +101,9 @@ class Deltas:
         whose it is to download. Where it is cancelled, the file is kept, and nothing else."""
         variables = self._variables()
         if not variables.enabled or self._config.delta_endpoint is None:
+            return False
+        # What is not the fleet's, or not named by digest, the server does not know.
+        if self._credentials(step.reference) is None or local_tag(step.reference) is None:
             return False
         sources = source_images(step, self._current())
         pair = (step.reference, *sorted(sources))

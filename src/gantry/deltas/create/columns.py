@@ -98,8 +98,11 @@ class Writers:
             alone = list(pool.map(lambda column: self._packed([column], 16), small))
         if len(small) > 1:
             together = self._packed(small, 16)
+            worse = [together]
             if together.group.encoded < sum(each.group.encoded + 4 for each in alone):
-                alone = [together]
+                worse, alone = alone, [together]
+            for each in worse:
+                each.content.close()
         return alone + groups
 
     def _packed(self, columns: list[Column], sharing: int) -> PackedGroup:

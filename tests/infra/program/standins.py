@@ -146,7 +146,7 @@ def proxied(client: docker.DockerClient, fleet: Registered) -> Iterator[Front]:
     image = build_image("proxy", line_printer(), client=client).tag
     with (
         network(client) as on,
-        standing_in(client, on, [*SERVICES, VPN_SERVERS[0]], {}),
+        standing_in(client, on, [*SERVICES, "deltas", VPN_SERVERS[0]], {}),
         attached(
             client, image, on, ["proxy"], "10005:10005", files_of(fleet, "proxy"),
             ports={f"{PORT}/tcp": ("127.0.0.1", 0)},

@@ -10,6 +10,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from gantry.api.config import Config as ApiConfig
 from gantry.builder.config import BuilderConfig
+from gantry.contracts.storage import S3Storage
+from gantry.deltas.server.config import Config as DeltasConfig
 from gantry.git.config import GitConfig
 from gantry.logs.config import Config as LogsConfig
 from gantry.registry.settings import load as load_collector
@@ -83,6 +85,26 @@ def test_collector(fleet: Registered, run: Run, tmp_path: Path) -> None:
     found = ApiConfig.model_validate_json(other["/etc/gantry/api.json"]).registry_space
     assert (found.every_hours, found.keep_releases, found.keep_days) == (24, 3, 0.5)
     assert found.linger_seconds == 120
+
+
+def test_deltas(fleet: Registered, run: Run) -> None:
+    files = fleet.files("deltas")
+    assert set(files) == {"/etc/gantry/deltas.json"}
+    config = DeltasConfig.model_validate_json(files["/etc/gantry/deltas.json"])
+    api = ApiConfig.model_validate_json(fleet.files("api")["/etc/gantry/api.json"])
+    assert (config.service, config.registry) == (api.delta, api.registry)
+    assert api.service_keys.deltas == config.service_key
+    assert config.token_certificate_pem == api.token_certificate_pem
+    registry = yaml.safe_load(fleet.files("registry")["/etc/gantry/registry.yml"])
+    token = registry["auth"]["token"]
+    assert (config.realm, config.issuer) == (token["realm"], token["issuer"])
+    assert config.bucket is None
+    settings = '{"workers": 2, "memory": 300, "seconds": 60, "cache": 9, "storage": 4, "days": 7}'
+    other = run("otherbots", deltas=settings).files("deltas")["/etc/gantry/deltas.json"]
+    limits = DeltasConfig.model_validate_json(other).limits
+    assert (limits.workers, limits.memory_bytes, limits.seconds) == (2, 300 * 1024**2, 60)
+    assert (limits.pair_bytes, limits.cache_bytes) == (9 * 1024**3 // 2, 9 * 1024**3)
+    assert (limits.storage_bytes, limits.days) == (4 * 1024**3, 7)
 
 
 def test_vpn(fleet: Registered) -> None:
@@ -164,6 +186,16 @@ def test_a_bucket_takes_the_volumes_place(run: Run) -> None:
         "gantry-testbots-internal",
         "gantry-testbots-egress",
     }
+    deltas = fleet.of("Container")["deltas"]
+    # Its index and its work are on the volume still.
+    assert [each["containerPath"] for each in deltas["volumes"]] == ["/var/lib/gantry/deltas"]
+    assert deltas["networksAdvanced"][1]["name"] == "gantry-testbots-egress"
+    made = DeltasConfig.model_validate_json(fleet.files("deltas")["/etc/gantry/deltas.json"])
+    assert made.bucket
+    assert made.bucket.as_storage() == S3Storage(
+        "testbots-images", "us-east-1", "an-access-key", "a-secret-key",
+        "http://s3.example.org:9000", "deltas",
+    )  # fmt: skip
     driver = yaml.safe_load(fleet.files("registry")["/etc/gantry/registry.yml"])["storage"]["s3"]
     assert driver["regionendpoint"] == "http://s3.example.org:9000"
     assert driver["secure"] is False

@@ -70,6 +70,17 @@ def test_other_paths_that_sound_alike_are_open(proxy: Front) -> None:
     assert proxy.ask("registry", "/services/x")[0].status == 200
 
 
+def test_deltas_and_nothing_else_of_their_server(proxy: Front) -> None:
+    digest = "sha256:" + "0" * 64
+    for path in ("/api/v3/delta?src=a", "/gantry/v1/delta?src=a", f"/gantry/v1/deltas/{digest}"):
+        answer, body = proxy.ask("delta", path)
+        asked = json.loads(body)
+        assert (answer.status, asked["port"], asked["path"]) == (200, 8080, path)
+    assert proxy.ask("delta", "/gantry/v1/deltas/figures", "POST", b"{}")[0].status == 200
+    for path in ("/metrics", "/healthy", "/", "/gantry/v1/deltas/../../../metrics"):
+        assert proxy.ask("delta", path)[0].status == 404
+
+
 def test_nobody_outside_speaks_for_another(proxy: Front) -> None:
     _, body = proxy.ask("logs", "/", headers={"X-Gantry-Authorization": "Bearer x"})
     assert "X-Gantry-Authorization" not in json.loads(body)["headers"]

@@ -14,6 +14,7 @@ SERVICES = {
     "builder",
     "registry",
     "collector",
+    "deltas",
     "nats",
     "logs",
     "vpn-1",
@@ -28,6 +29,7 @@ USERS = {
     "builder": "0:0",
     "registry": "10003:10003",
     "collector": "10003:10003",
+    "deltas": "10001:10001",
     "nats": "10004:10004",
     "logs": "10001:10001",
     "vpn-1": "0:0",
@@ -161,6 +163,7 @@ def test_volumes(fleet: Registered) -> None:
         },
         "registry": {"/var/lib/registry": "gantry-testbots-registry-data"},
         "collector": {"/var/lib/registry": "gantry-testbots-registry-data"},
+        "deltas": {"/var/lib/gantry/deltas": "gantry-testbots-deltas-data"},
         "nats": {"/var/lib/nats": "gantry-testbots-nats-data"},
         "logs": {},
         "vpn-1": {},
@@ -226,13 +229,15 @@ def test_settings_reach_the_containers(run: Run) -> None:
         httpsPort="443",
         gitPort="22",
         host="fleet.example.org",
-        memory='{"api": 700}',
+        memory='{"api": 700, "deltas": 300}',
+        deltas='{"workers": 2, "memory": 200}',
     )
     assert container(fleet, "proxy")["ports"] == [
         {"internal": 443, "external": 443, "ip": "192.0.2.1", "protocol": "tcp"}
     ]
     assert container(fleet, "git")["ports"][0]["external"] == 22
     assert container(fleet, "api")["memory"] == 700
+    assert container(fleet, "deltas")["memory"] == 300 + 2 * 200
     assert "https://api.fleet.example.org:443 {" in fleet.files("proxy")["/etc/gantry/Caddyfile"]
 
 

@@ -13,7 +13,7 @@ from .conftest import Api, Fleet
 USERS = ("owner", "colleague", "stranger", "administrator")
 DEVICES = ("device", "other_device")
 KEYS = ("provisioning", "other_provisioning")
-SERVICES = ("git", "builder", "logs", "vpn")
+SERVICES = ("git", "builder", "logs", "vpn", "deltas")
 ROLES = ("nobody", *USERS, *DEVICES, *KEYS, *SERVICES)
 
 
@@ -234,6 +234,7 @@ TABLE = (
         service("vpn", 204),
         {"session": "{random}", "uuid": "{device}", "bytes_in": 1, "bytes_out": 1, "seconds": 1},
     ),
+    Endpoint("GET", "/services/deltas/wanted", service("deltas", 200)),
     Endpoint("GET", "/services/vpn/changes", service("vpn", 200)),
     Endpoint("POST", "/services/vpn/check", service("vpn", 200), {"credentials": []}),
     Endpoint(

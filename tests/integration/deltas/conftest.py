@@ -104,7 +104,7 @@ class Cloud:
         return f"{REGISTRY}/{repository}@{digest}"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def cloud(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     with contextlib.ExitStack() as stack:
         folder = tmp_path_factory.mktemp("cloud")
@@ -131,9 +131,9 @@ def cloud(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
 Start = Callable[..., Server]
 
 
-@pytest.fixture
-def start(cloud: Cloud) -> Iterator[Start]:
-    """Starts servers, each with a folder of its own."""
+@contextlib.contextmanager
+def starting(cloud: Cloud) -> Iterator[Start]:
+    """Starts servers, each with a folder of its own, until the context ends."""
     with contextlib.ExitStack() as stack:
 
         def run(**more: Any) -> Server:
@@ -149,11 +149,30 @@ def start(cloud: Cloud) -> Iterator[Start]:
 
 
 @pytest.fixture
+def start(cloud: Cloud) -> Iterator[Start]:
+    with starting(cloud) as run:
+        yield run
+
+
+@pytest.fixture(scope="session")
+def shared(cloud: Cloud) -> Iterator[Server]:
+    """A server that nobody stops."""
+    with starting(cloud) as run:
+        yield run()
+
+
+@pytest.fixture(scope="session")
+def device_at_shared(cloud: Cloud, repository: str, shared: Server) -> Asker:
+    """The device at that server."""
+    return Asker(shared.client(cloud.token(repository)))
+
+
+@pytest.fixture
 def server(start: Start) -> Server:
     return start()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def repository(cloud: Cloud) -> str:
     """Where the fleet's service `main` is stored."""
     return cloud.repository()

@@ -151,10 +151,8 @@ def started(
         container.reload()
         bindings = container.ports["5000/tcp"]
         assert bindings
-        made = Registry(
-            container, f"http://127.0.0.1:{bindings[0]['HostPort']}", auth.service, key_pem, [chain],
-            auth.issuer,
-        )  # fmt: skip
+        url = f"http://127.0.0.1:{bindings[0]['HostPort']}"
+        made = Registry(container, url, auth.service, key_pem, [chain], auth.issuer)
         try:
             _wait(made)
             yield made

@@ -10,6 +10,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from gantry.contracts.deltas import DeltaState
+from tests.integration.api.conftest import Device
 from tests.integration.registry.blobs import digest
 
 from .conftest import Cloud, Start
@@ -32,9 +33,11 @@ def test_what_most_devices_need_is_made_first(cloud: Cloud, repository: str, sta
     ).json()["d"]
     commit = {each["id"]: each["commit"] for each in commits}
     # One on the first release, three on the second, two on the third; all are to run the fourth.
+    devices: list[Device] = []
     for number, count in ((0, 1), (1, 3), (2, 2)):
         for _ in range(count):
             device = cloud.fleet.register()
+            devices.append(device)
             body = {device.uuid: {"apps": {uuid: {"release_uuid": commit[releases[number]],
                 "releases": {commit[releases[number]]: {"services": {}}}}}}}  # fmt: skip
             got = device.client.patch("/device/v3/state", json=body)
@@ -54,6 +57,9 @@ def test_what_most_devices_need_is_made_first(cloud: Cloud, repository: str, sta
     asker = Asker(server.client(cloud.token(repository)))
     assert asker.ask([refs[0]], refs[3]).json()["state"] == "ready"
     assert server.metric("gantry_deltas_api_up") == 1
+    for each in devices:
+        gone = cloud.fleet.user.delete(f"/v7/device({each.id})")
+        assert gone.status_code == 200, gone.text
 
 
 def test_what_is_old_or_too_much_goes(

@@ -49,7 +49,7 @@ def alive(pid: int) -> bool:
 
 def test_a_kill_amid_making(cloud: Cloud, repository: str, server: Server, asker: Asker) -> None:
     """Nothing half made is kept or served; the next run finishes what this one began."""
-    src, dest = pushed(cloud, repository, "killed", 6_000_000)
+    src, dest = pushed(cloud, repository, "killed", 1_500_000)
     assert asker.ask([src], dest).status_code == 202
     (child,) = server.wait(lambda: children(server))
     os.kill(child, signal.SIGSTOP)
@@ -78,12 +78,13 @@ def test_a_kill_amid_making(cloud: Cloud, repository: str, server: Server, asker
 def test_an_end_in_good_order_leaves_no_child(
     cloud: Cloud, repository: str, server: Server, asker: Asker
 ) -> None:
-    src, dest = pushed(cloud, repository, "ended", 6_000_000)
+    src, dest = pushed(cloud, repository, "ended", 1_500_000)
     assert asker.ask([src], dest).status_code == 202
     (child,) = server.wait(lambda: children(server))
     server.stop()
     assert server.process
-    assert server.process.returncode == 0
+    # uvicorn ends in good order, and then by the signal that it got.
+    assert server.process.returncode in (0, -signal.SIGTERM)
     assert not alive(child)
     assert "Traceback" not in server.log
 
@@ -191,7 +192,7 @@ def test_limits_make_it_whole(
     cloud: Cloud, repository: str, start: Start, limits: dict[str, int], word: str
 ) -> None:
     server = start(limits=limits)
-    src, dest = pushed(cloud, repository, f"limits {word}", 12_000_000)
+    src, dest = pushed(cloud, repository, f"limits {word}", 3_000_000)
     asker = Asker(server.client(cloud.token(repository)))
     answer = asker.settled([src], dest)
     assert answer.state is DeltaState.WHOLE
@@ -202,7 +203,7 @@ def test_limits_make_it_whole(
 def test_a_full_queue(cloud: Cloud, repository: str, start: Start) -> None:
     server = start(limits={"queue": 1})
     asker = Asker(server.client(cloud.token(repository)))
-    pairs = [pushed(cloud, repository, f"queue {each}", 3_000_000) for each in range(3)]
+    pairs = [pushed(cloud, repository, f"queue {each}", 1_000_000) for each in range(3)]
     got = [asker.ask([src], dest) for src, dest in pairs]
     assert [each.status_code for each in got] == [202, 202, 503]
     assert got[2].headers["Retry-After"] == "30"

@@ -25,6 +25,7 @@ SERVICES = (
     "postgres",
     "nats",
     "registry",
+    "deltas",
     "api",
     "logs",
     "builder",

@@ -157,11 +157,13 @@ def test_download_config_is_a_config_json_whose_key_registers(fleet: Fleet) -> N
     assert fleet.api.login().post("/download-config", json={"appId": fleet.id}).status_code == 404
 
 
-def granted(fleet: Fleet, name: str, key: str, *scopes: str) -> list[dict[str, Any]]:
-    """The access that a registry token holds, its signature and header checked."""
+def granted(
+    fleet: Fleet, name: str, key: str, *scopes: str, service: str = REGISTRY
+) -> list[dict[str, Any]]:
+    """The access that a token holds, its signature and header checked."""
     answer = fleet.api.client().get(
         "/auth/v1/token",
-        params=[("service", REGISTRY), *(("scope", each) for each in scopes)],
+        params=[("service", service), *(("scope", each) for each in scopes)],
         auth=(name, key),
     )
     assert answer.status_code == 200, answer.text
@@ -173,7 +175,7 @@ def granted(fleet: Fleet, name: str, key: str, *scopes: str) -> list[dict[str, A
         body["token"],
         key_of_certificate,
         algorithms=["ES256"],
-        audience=REGISTRY,
+        audience=service,
         issuer=f"api.{HOST}",
     )
     assert claims["sub"] == name
@@ -215,6 +217,15 @@ def test_registry_tokens_hold_what_each_may_and_no_more(fleet: Fleet, other: Fle
     assert granted(fleet, "provisioning", fleet.provisioning_key(), *scopes) == pulls(supervisor)
     everything = granted(fleet, "builder", builder, *scopes)
     assert [each["actions"] for each in everything] == [["pull", "push"]] * 4
+    deltas = fleet.api.config["service_keys"]["deltas"]
+    names = (own, foreign, *gantry)
+    assert granted(fleet, "deltas", deltas, *scopes) == pulls(*names)
+    # At the delta server nothing is pushed, whoever comes.
+    at = f"delta.{HOST}:8443"
+    assert granted(fleet, "builder", builder, *scopes, service=at) == pulls(*names)
+    assert granted(fleet, f"d_{device.uuid}", device.key, *scopes, service=at) == pulls(
+        own, *gantry
+    )
 
 
 def test_registry_tokens_for_nobody_and_for_the_wrong_name(fleet: Fleet) -> None:
@@ -229,6 +240,7 @@ def test_registry_tokens_for_nobody_and_for_the_wrong_name(fleet: Fleet) -> None
         ("builder", device.key),
         (f"d_{device.uuid}", "wrong" * 8),
         ("logs", fleet.api.config["service_keys"]["logs"]),
+        ("builder", fleet.api.config["service_keys"]["deltas"]),
     ):
         assert nobody.get(url, auth=(name, key)).status_code == 401, name
     assert nobody.get(url, headers={"Authorization": "Basic !"}).status_code == 401

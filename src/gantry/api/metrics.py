@@ -57,6 +57,18 @@ _CENSUS = (
         ("status",),
         census.actions,
     ),
+    (
+        "gantry_registry_bytes",
+        "What images take in the registry, as the last look at it found.",
+        ("of",),
+        census.registry_bytes,
+    ),
+    (
+        "gantry_registry_collected_at_seconds",
+        "When the registry's space was collected last, in seconds since 1970.",
+        (),
+        census.registry_collected,
+    ),
 )
 
 

@@ -13,7 +13,6 @@ from gantry.contracts.registry_space import KnownImage, Reason
 
 # Bases, supervisors: few, shared by all, and made by the builder alone.
 PLATFORM = "gantry/"
-KEEP_TAG = "keep"
 _SHORT = 7
 
 

@@ -175,5 +175,10 @@ def _sum_up(report: SpaceReport) -> None:
         print(f"{size(report.young)} are of no image, but too young to be told from a push")
     if report.uploads:
         print(f"{size(report.uploads)} are unfinished uploads, which the registry itself purges")
+    if report.missing:
+        print(
+            f"{report.missing} images that are needed are not in the registry: was an older "
+            "database restored? push their commits again"
+        )
     if report.broken:
         print(f"{report.broken} manifests are broken: their content is missing")

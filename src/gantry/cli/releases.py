@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from gantry.cli.context import ApplicationOption, FleetOption, JsonOption, client_of
-from gantry.cli.output import coloured, moment, print_json, print_table
+from gantry.cli.output import coloured, moment, print_json, print_table, say
 
 STATUS_COLOURS = {"success": "green", "running": "yellow", "failed": "red", "cancelled": "dim"}
 
@@ -50,6 +50,19 @@ def releases(
         for each in found
     ]
     print_table(columns, rows, "no releases: push one; `gantry remote` says where")
+
+
+@releases_app.command("keep")
+def keep(
+    ctx: typer.Context,
+    release: Annotated[int, typer.Argument(help="Its id; `gantry releases` has them.")],
+    off: Annotated[bool, typer.Option("--off", help="It need not be kept any more.")] = False,
+    fleet: FleetOption = None,
+) -> None:
+    """Have the registry keep a release's images, whatever is collected."""
+    with client_of(ctx, fleet) as client:
+        client.space.keep(release, not off)
+    say(f"release {release}: {'goes when nobody needs it' if off else 'kept'}")
 
 
 @releases_app.command("log")

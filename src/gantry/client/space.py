@@ -7,7 +7,7 @@ from typing import Any
 
 from gantry.client.errors import ClientError
 from gantry.client.transport import Transport
-from gantry.contracts.registry_space import RunKind, RunStatus, SpaceReport
+from gantry.contracts.registry_space import KEEP_TAG, RunKind, RunStatus, SpaceReport
 
 # The collector asks the api every three seconds what there is to do.
 PAUSE_SECONDS = 1.0
@@ -51,6 +51,16 @@ class Space:
     def get(self, run_id: int) -> Run:
         """One of them, with its report once it is over."""
         return _run(self._http.request("GET", f"/registry/run/{run_id}").json())
+
+    def keep(self, release: int, is_kept: bool) -> None:
+        """Have a release's images stay, whatever is collected; or no more."""
+        wanted = f"release eq {release} and tag_key eq '{KEEP_TAG}'"
+        found = self._http.request("GET", "/v7/release_tag", params={"$filter": wanted}).json()["d"]
+        if is_kept and not found:
+            body = {"release": release, "tag_key": KEEP_TAG, "value": ""}
+            self._http.request("POST", "/v7/release_tag", json=body)
+        elif found and not is_kept:
+            self._http.request("DELETE", f"/v7/release_tag({found[0]['id']})")
 
     def carry_out(
         self, kind: RunKind, say: Callable[[str], None], linger: int | None = None

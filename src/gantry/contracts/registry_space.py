@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+# A release with this tag keeps its images.
+KEEP_TAG = "keep"
+
 
 class RunKind(StrEnum):
     """What a run does: look, look and remove, or free what an earlier one has removed."""
@@ -129,7 +132,8 @@ class SpaceReport:
     `size`: all blobs; `uploads`: unfinished ones, which the registry purges. `images`: those that
     go. `frees`: what can be freed now; `waits`: what is freed later, when pulls of removed images
     have ended. `young`: of no image, but too young to be told from a push. `broken`: manifests
-    whose content is missing. After a collection `removed` images and `freed` bytes say what it did.
+    whose content is missing. `missing`: images that are needed, and not there. After a collection
+    `removed` images and `freed` bytes say what it did.
     """
 
     size: int = 0
@@ -139,6 +143,7 @@ class SpaceReport:
     waits: int = 0
     young: int = 0
     broken: int = 0
+    missing: int = 0
     removed: int = 0
     freed: int = 0
     freed_blobs: int = 0

@@ -17,6 +17,7 @@ from gantry.contracts.registry_space import Order
 from gantry.registry.settings import Settings, SettingsError, load
 from gantry.registry.web import Api, OverError, WebError
 
+BUCKET_SECONDS = 5.0
 WATCH_SECONDS = 5.0
 
 log = logging.getLogger("gantry.registry")
@@ -60,6 +61,9 @@ def _wait_for_orders(settings: Settings) -> int:
     while True:
         try:
             if not has_recovered:
+                if settings.storage:
+                    # What a run had sent to the bucket before it was killed has arrived by then.
+                    time.sleep(BUCKET_SECONDS)
                 api.recover()
                 has_recovered = True
                 log.info("ready: waiting for orders")

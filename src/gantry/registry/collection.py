@@ -23,8 +23,6 @@ HOLD_SECONDS = 5.0
 LET_SECONDS = 1.0
 ASK_SECONDS = 0.5
 PATIENCE_SECONDS = 1800.0
-# Blobs that are removed between two looks at the clock.
-BATCH = 25
 # What is removed may make more removable: parts of images of several platforms.
 ROUNDS = 4
 
@@ -176,10 +174,12 @@ class Collection:
             self._say(f"freeing blobs: {total - len(waiting)} of {total}")
             with self._pause() as pause:
                 held = self._held_meanwhile(pause)
+                # The clock is looked at before each.
+                size = self._storage.batch
                 while (waiting or dangling) and not pause.is_over:
-                    batch, waiting = waiting[:BATCH], waiting[BATCH:]
+                    batch, waiting = waiting[:size], waiting[size:]
                     self._free([each for each in batch if each not in held], contents, links)
-                    ends, dangling = dangling[:BATCH], dangling[BATCH:]
+                    ends, dangling = dangling[:size], dangling[size:]
                     self._unlink([each for each in ends if each[0] not in pause.pushed])
 
     def _free(

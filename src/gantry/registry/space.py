@@ -189,6 +189,10 @@ def report(contents: Contents, known: Sequence[KnownImage], planned: Plan) -> Sp
         frees=size(planned.sweep),
         waits=size(planned.waits),
         young=size(planned.young),
+        missing=sum(
+            bool(each.reasons) and (each.repository, each.digest) not in planned.keep
+            for each in known
+        ),
         broken=sum(each.is_missing for each in _linked(contents)),
         repositories=tuple(repositories),
     )

@@ -32,8 +32,9 @@ class Entry:
 class Storage(Protocol):
     """What the collector needs of a storage."""
 
-    # How many reads are worth being done side by side.
+    # How many reads are worth being done side by side, and how many blobs' removals in one step.
     readers: int
+    batch: int
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         """All files below a folder. What comes or goes meanwhile may be in it or not."""
@@ -52,6 +53,7 @@ class Folder:
     """Files in a folder of this machine."""
 
     readers = 1
+    batch = 1
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -99,6 +101,7 @@ class Bucket:
     """Objects of a bucket of S3-compatible storage, through boto3."""
 
     readers = 8
+    batch = 50
 
     def __init__(self, client: Any, bucket: str, prefix: str = "") -> None:
         self._client = client

@@ -4,6 +4,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from gantry.api.models import ActionStatus, Application, Device, DeviceAction
+from gantry.api.queries import registry
+from gantry.contracts.registry_space import RunKind, RunStatus
 
 
 def devices(session: Session) -> dict[tuple[str, ...], int]:
@@ -35,3 +37,18 @@ def actions(session: Session) -> dict[tuple[str, ...], int]:
         .group_by(DeviceAction.status)
     )
     return {**{(each,): 0 for each in going_on}, **{(status,): n for status, n in found}}
+
+
+def registry_bytes(session: Session) -> dict[tuple[str, ...], int]:
+    """What the registry's blobs take, as the last run found it: all, and what nobody needs."""
+    last = registry.last_of(session, tuple(RunKind), RunStatus.DONE)
+    report = (last.report if last else None) or {}
+    if "size" not in report:
+        return {}
+    return {("all",): report["size"], ("not needed",): report["frees"] + report["waits"]}
+
+
+def registry_collected(session: Session) -> dict[tuple[str, ...], int]:
+    """When the registry was collected last, in seconds since 1970."""
+    last = registry.last_of(session, (RunKind.COLLECT,), RunStatus.DONE)
+    return {(): int(last.ended_at.timestamp())} if last and last.ended_at else {}

@@ -22,13 +22,8 @@ from gantry.api.models import (
     Service,
 )
 from gantry.api.queries import records
-from gantry.api.registry_needs import (
-    KEEP_TAG,
-    DiscardedFact,
-    Facts,
-    ImageFact,
-    ReleaseFact,
-)
+from gantry.api.registry_needs import DiscardedFact, Facts, ImageFact, ReleaseFact
+from gantry.contracts.registry_space import KEEP_TAG
 
 # Whoever begins a push and whoever holds pushes back take turns; any number will do.
 _LOCK = 0x72656769737472

@@ -84,12 +84,14 @@ def _save(client: DockerClient, fleet: str, folder: Path, progress: Progress) ->
             _read_through(file)
 
     volume("identity")
-    with _waiting(client, fleet, "git"):
-        with step("database", progress) as say:
-            parts[DATABASE] = _write(folder / DATABASE, _told(_dump(client, postgres), say))
-        volume("git")
-    with _waiting(client, fleet, "registry"):
-        volume("registry")
+    # From the database on: each image that it names must be read.
+    with _stopped(client, fleet, "collector"):
+        with _waiting(client, fleet, "git"):
+            with step("database", progress) as say:
+                parts[DATABASE] = _write(folder / DATABASE, _told(_dump(client, postgres), say))
+            volume("git")
+        with _waiting(client, fleet, "registry"):
+            volume("registry")
     with _waiting(client, fleet, "nats"):
         volume("nats")
     made = datetime.now(UTC).isoformat(timespec="seconds")
@@ -128,6 +130,20 @@ def _waiting(client: DockerClient, fleet: str, service: str) -> Iterator[None]:
         yield
     finally:
         container.unpause()
+
+
+@contextmanager
+def _stopped(client: DockerClient, fleet: str, service: str) -> Iterator[None]:
+    """A service that removes things is ended meanwhile, not halted amid a removal."""
+    container = _container(client, fleet, service)
+    if container is None or container.status != "running":
+        yield
+        return
+    container.stop()
+    try:
+        yield
+    finally:
+        container.start()
 
 
 def _pause(container: Container) -> None:

@@ -668,7 +668,8 @@ def catalog(url: str) -> dict[str, list[tuple[str, ...]]]:
         "indexes": "select tablename, indexname, indexdef from pg_indexes"
         " where schemaname = 'public' and tablename <> 'alembic_version' order by 1, 2",
         "triggers": "select tgrelid::regclass::text, tgname, pg_get_triggerdef(oid)"
-        " from pg_trigger where not tgisinternal and tgname !~ '^(announce|discarded)' order by 1, 2",
+        " from pg_trigger where not tgisinternal and tgname !~ '^(announce|discarded)'"
+        " order by 1, 2",
         "functions": "select proname, prosrc from pg_proc where proname like 'rule%' order by 1",
     }
     with psycopg.connect(url) as connection:

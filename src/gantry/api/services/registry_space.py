@@ -243,9 +243,6 @@ def end(session: Session, run_id: int, said: RunEnd) -> None:
     run.progress = None
     run.waits_until = run.holds_until = run.hold_rests_until = None
     session.flush()
-    if run.kind != RunKind.SURVEY and said.report is not None:
-        told = {name: said.report.get(name) for name in ("removed", "freed")}
-        audit.note(session, None, audit.Action.UPDATE, RegistryRun, [run.id], told)
     registry.forget_discarded(session, now - REMEMBER)
 
 

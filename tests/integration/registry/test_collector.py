@@ -5,6 +5,7 @@ import base64
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx2
 import pytest
@@ -33,6 +35,8 @@ from tests.integration.api.conftest import (
     postgres,
     running,
 )
+from tests.integration.cli.conftest import Operator
+from tests.integration.logs.conftest import Service
 
 from .blobs import pull_image, push_like_an_engine
 from .conftest import Start
@@ -381,3 +385,44 @@ def test_a_collector_that_is_killed_amid_a_run(world: World) -> None:
     assert len(contents.repositories[application.repository].manifests) == 2
     assert world.stop_collector() == 0
     world.start_collector()
+
+
+def test_the_command_shows_asks_removes_and_says_what_it_freed(
+    world: World, tmp_path: Path
+) -> None:
+    person = Operator(tmp_path, world.api.url)
+    person.login(cast(Service, SimpleNamespace(url="http://127.0.0.1:9")))
+    application = world.application()
+    made = [application.push([os.urandom(30_000)])[0] for _ in range(5)]
+    person.run("releases", "keep", str(made[0]))
+    name = f"{application.row['slug']} main"
+
+    shown = person.run("registry", "space")
+    line = next(each for each in shown.splitlines() if each.startswith(name))
+    assert re.search(r" 5 +15\d\.\d kB +2 +6\d\.\d kB ", line), line
+    assert "1 × its release has the tag `keep`" in line
+    assert re.search(r"\d+ images go; \d+\.\d kB can be freed: ", shown)
+    assert [world.release(each)["images_removed_timestamp"] for each in made] == [None] * 5
+    each = person.run("registry", "space", "--images")
+    assert [row.rstrip().endswith("goes") for row in each.splitlines() if name in row].count(
+        True
+    ) == 2
+
+    # Without a terminal nobody can be asked.
+    assert "add --yes" in person.ended("registry", "collect").stderr
+    said = person.run("registry", "collect", "--yes", "--now")
+    found = re.match(r"removed (\d+) images, freed (\d+\.\d) kB \(\d+ blobs\); ", said)
+    assert found, said
+    assert int(found[1]) >= 2
+    assert float(found[2]) > 60
+    listed = [row for row in person.run("releases").splitlines() if "images removed" in row]
+    assert {int(row.split()[0]) for row in listed} >= set(made[1:3])
+    assert not {int(row.split()[0]) for row in listed} & {made[0], *made[3:]}
+    assert world.release(made[0])["images_removed_timestamp"] is None
+    last = person.run("registry", "runs").splitlines()[1]
+    assert re.search(r" collect +done ", last)
+    person.run("releases", "keep", str(made[0]), "--off")
+    assert f"{name}" in person.run("registry", "space")
+    report = json.loads(person.run("registry", "space", "--json"))
+    (own,) = (each for each in report["repositories"] if each["name"] == application.repository)
+    assert [each["reasons"] == [] for each in own["images"]].count(True) == 1

@@ -139,6 +139,12 @@ def last_runs(session: Session, number: int) -> Sequence[RegistryRun]:
     return session.scalars(select(RegistryRun).order_by(RegistryRun.id.desc()).limit(number)).all()
 
 
+def forget_runs(session: Session, kept: int) -> None:
+    """Only so many of the newest runs are remembered: reports of large registries are long."""
+    oldest = select(RegistryRun.id).order_by(RegistryRun.id.desc()).offset(kept).limit(1)
+    session.execute(delete(RegistryRun).where(RegistryRun.id <= oldest.scalar_subquery()))
+
+
 def last_of(
     session: Session, kinds: Sequence[str], status: str | None = None
 ) -> RegistryRun | None:

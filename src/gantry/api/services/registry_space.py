@@ -28,6 +28,7 @@ SILENCE = timedelta(minutes=10)
 # Discarded images are told to this many days' runs.
 REMEMBER = timedelta(days=365)
 SHOWN = 10
+RUNS = 50
 # A device may be pinned on a release just while it is condemned; then it is judged again.
 TRIES = 5
 _TEXT = 500
@@ -244,6 +245,7 @@ def end(session: Session, run_id: int, said: RunEnd) -> None:
     run.waits_until = run.holds_until = run.hold_rests_until = None
     session.flush()
     registry.forget_discarded(session, now - REMEMBER)
+    registry.forget_runs(session, RUNS)
 
 
 def told(needs: Needs) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .PHONY: help setup lock lint lint-types lint-imports lint-roles lint-ansible \
 	format docs test test-unit test-infra test-integration test-molecule test-e2e \
-	test-soak test-vm bench up down images clean
+	test-soak test-vm bench bench-deltas up down images clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -90,6 +90,9 @@ test-vm: setup ## a whole emulated arm64 machine becomes a device (about half an
 
 bench: setup ## measure: push to running, no-op up, the supervisor's memory
 	@scripts/in-docker-group $(PYTHON) -m tests.benchmarks
+
+bench-deltas: setup ## measure: deltas beside other tools, on pairs of arm64 images
+	@scripts/bench-deltas
 
 images: setup ## build every image
 	@scripts/in-docker-group $(PYTHON) -m gantry.deployment.images

@@ -1,0 +1,1 @@
+"""Deltas beside other tools, on pairs of real arm64 images: `make bench-deltas`."""

@@ -1,13 +1,12 @@
 """`gantry bundle`: releases as files, for devices without network."""
 
-import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from gantry.cli.context import FleetOption, chosen_fleet, client_of
-from gantry.cli.output import say
+from gantry.cli.output import Percent, say
 from gantry.client.errors import UsageError
 from gantry.contracts.bundle import SUFFIX
 
@@ -52,7 +51,7 @@ def create(
             path = path / name
         if not path.name.endswith(SUFFIX):
             say(f"{path.name}: a device takes files that end in {SUFFIX}")
-        index = bundles.create(client, chosen_fleet(ctx, fleet), wanted, path, _percent())
+        index = bundles.create(client, chosen_fleet(ctx, fleet), wanted, path, Percent())
     mib = path.stat().st_size / 1024**2
     say(f"release {index.commit[:7]} with {len(index.images)} images, {mib:.1f} MiB")
     print(path)
@@ -104,23 +103,6 @@ def show(path: Annotated[Path, typer.Argument(metavar="FILE", help="A bundle.")]
 
     index = bundle_apply.verify(path)
     print_json(asdict(index))
-
-
-def _percent() -> "_Percent":
-    return _Percent()
-
-
-class _Percent:
-    """Says how far a file is, not more often than one reads."""
-
-    def __init__(self) -> None:
-        self._next = time.monotonic() + 2.0
-
-    def __call__(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        if now >= self._next:
-            self._next = now + 5.0
-            say(f"{100 * done // max(1, total)} % of {total / 1024**2:.0f} MiB")
 
 
 def _told() -> "_Told":

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -38,6 +39,19 @@ def console() -> Console:
 def say(message: str) -> None:
     """A line that is no result: on stderr."""
     print(message, file=sys.stderr, flush=True)
+
+
+class Percent:
+    """Says how far a file is, not more often than one reads."""
+
+    def __init__(self) -> None:
+        self._next = time.monotonic() + 2.0
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + 5.0
+            say(f"{100 * done // max(1, total)} % of {total / 1024**2:.0f} MiB")
 
 
 def print_json(value: Any) -> None:

@@ -148,6 +148,7 @@ class ApiClient:
             registry=fields["registry"],
             tunnel=_tunnel(fields),
             devices=fields.get("deviceUrlsBase", ""),
+            deltas=fields.get("deltaUrl") or "",
         )
 
     def tunnel_place(self) -> str | None:

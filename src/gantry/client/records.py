@@ -108,7 +108,8 @@ class Variable:
 @dataclass(frozen=True, slots=True)
 class FleetConfig:
     """Where the fleet's parts are. `tunnel`: `host:port` of the way to devices; None: the fleet has
-    no VPN. `devices`: the name under which devices have their public URLs."""
+    no VPN. `devices`: the name under which devices have their public URLs. `deltas`: the delta
+    server's URL; empty: the fleet has none."""
 
     fleet: str
     host: str
@@ -119,6 +120,7 @@ class FleetConfig:
     registry: str
     tunnel: str | None = None
     devices: str = ""
+    deltas: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,10 +136,11 @@ def main() -> int:
     if before > QUIET_LOAD:
         say(f"the machine is busy (load {before:.1f}): times will be too high")
     results: dict[str, list[Result]] = {}
+    tools = [each for each in options.tools.split(",") if each]
     with tempfile.TemporaryDirectory(prefix="gantry-deltas-", dir=_disk()) as folder:
         bench = Bench(Path(folder), options.timeout)
         for pair in prepare(chosen, CACHE / "deltas-pairs", say):
-            results[pair.name] = measure(bench, pair, [w for w in options.tools.split(",") if w])
+            results[pair.name] = measure(bench, pair, tools)
             print(f"### {pair.title}\n\n{verdict.table(results[pair.name])}\n", flush=True)
     print(f"{verdict.summary(results)}\n\nLoad: {before:.1f}, {machine.load():.1f}.", flush=True)
     faults = verdict.faults(results)
@@ -155,4 +156,7 @@ def _disk() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except ToolError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,288 @@
+"""Deltas between images that are here: made, and applied to rebuild an image."""
+
+import hashlib
+import io
+import json
+import os
+import tarfile
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from gantry.client import image_files
+from gantry.client.errors import ClientError, NotFoundError, UnreachableError, UsageError
+from gantry.client.image_files import ImageFiles
+from gantry.client.layer_folders import extract
+from gantry.deltas import inspect
+from gantry.deltas.apply import rebuild
+from gantry.deltas.inspect import Description
+from gantry.deltas.reader import Delta, DeltaError
+
+Say = Callable[[str], None]
+Moved = Callable[[int, int], None]
+
+CONFIG_SUFFIX = ".config.json"
+_CONFIG_LIMIT = 4 * 1024**2
+_TARGET_ARCHIVE_VERSION = b'{"imageLayoutVersion":"1.0.0"}'
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A delta that was made: bytes of the file, of the layers in it, and how many these are."""
+
+    path: Path
+    config: Path
+    size: int
+    layers: int
+    whole: int
+
+
+def config_path(delta: Path) -> Path:
+    """Where `create` leaves the new image's configuration, and `apply` looks for it."""
+    return delta.with_name(delta.name + CONFIG_SUFFIX)
+
+
+def create(
+    old: Sequence[str], new: str, out: Path, platform: str | None, say: Say, moved: Moved
+) -> Made:
+    """Make the delta from the images `old` to `new`, and put the configuration of `new` beside it.
+    `moved` hears how much of how much work is done, in bytes.
+
+    Raises:
+        ClientError: one of its kinds; the file is then as it was.
+    """
+    from gantry.deltas.create import LayerTar
+    from gantry.deltas.create import create as make
+
+    if not out.parent.is_dir():
+        raise UsageError(f"{out.parent} is no folder: {out.name} cannot be written there")
+    with _scratch(out) as name:
+        folder = Path(name)
+        sources = [image_files.unpack(each, folder, platform, say) for each in old]
+        target = image_files.unpack(new, folder, platform, say)
+        had = {key: LayerTar(key, path) for image in sources for key, path in image.layers}
+        needed = _above_what_is_shared(sources, target)
+        wanted = [LayerTar(key, path) for key, path in needed]
+        whole = sum(each.path.stat().st_size for each in wanted)
+        say(f"{len(wanted)} of {len(target.layers)} layers are new, {whole / 1e6:.1f} MB unpacked")
+        try:
+            make(
+                list(had.values()),
+                wanted,
+                target.digest,
+                out,
+                progress=lambda at: moved(at.done, at.total),
+            )
+            config_path(out).write_bytes(target.config)
+        except (DeltaError, MemoryError) as error:
+            raise ClientError(f"the delta cannot be made: {error}") from error
+        except OSError as error:
+            raise ClientError(f"{out} cannot be written: {error.strerror or error}") from error
+    return Made(out, config_path(out), out.stat().st_size, len(wanted), whole)
+
+
+def _above_what_is_shared(
+    sources: Sequence[ImageFiles], target: ImageFiles
+) -> tuple[tuple[str, Path], ...]:
+    """An engine keeps a layer only where it has all those below it, too."""
+    shared = 0
+    for source in sources:
+        common = 0
+        for ours, theirs in zip(source.diff_ids, target.diff_ids, strict=False):
+            if ours != theirs:
+                break
+            common += 1
+        shared = max(shared, common)
+    needed = dict(target.layers[shared:])  # the same layer twice is sent once
+    return tuple(needed.items())
+
+
+def apply(
+    path: Path,
+    sources: Sequence[str],
+    config: Path | None,
+    out: Path | None,
+    tag: str | None,
+    platform: str | None,
+    say: Say,
+) -> str:
+    """Rebuild the delta's image into the archive `out`, or into the engine; the image's id.
+
+    Raises:
+        ClientError: one of its kinds; nothing is left then.
+    """
+    delta = open_delta(path)
+    content = _config(delta, config or config_path(path))
+    if os.geteuid() != 0:
+        raise UsageError("a delta is applied to files with their owners: run it as root (sudo)")
+    with _scratch(out or Path.cwd() / "image") as name:
+        folder = Path(name)
+        images = [image_files.unpack(each, folder / "tars", platform, say) for each in sources]
+        tars = {key: tar for image in images for key, tar in image.layers}
+        layers = _layers(delta, content, tars, folder, say)
+        archive = folder / "image.tar"
+        _write_archive(archive, content, layers, tag)
+        if out is None:
+            _load(archive)
+        else:
+            archive.replace(out)
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def open_delta(path: Path) -> Delta:
+    """A delta whose header and index are sound. Raises ClientError."""
+    try:
+        return Delta.open(path)
+    except FileNotFoundError:
+        raise NotFoundError(f"there is no file {path}") from None
+    except OSError as error:
+        raise ClientError(f"{path} cannot be read: {error.strerror or error}") from error
+    except DeltaError as error:
+        raise ClientError(f"{path}: {error}") from error
+
+
+def describe(path: Path) -> Description:
+    """What is in a delta. Raises ClientError."""
+    open_delta(path)  # what is no delta is said as everywhere
+    try:
+        return inspect.describe(path)
+    except DeltaError as error:
+        raise ClientError(f"{path}: {error}") from error
+    except OSError as error:
+        raise ClientError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _config(delta: Delta, path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_CONFIG_LIMIT + 1)
+    except OSError as error:
+        raise NotFoundError(
+            f"{path} cannot be read ({error.strerror or error}): `gantry delta create` puts the "
+            "image's configuration there; give another place with --config"
+        ) from error
+    found = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    if found != delta.config:
+        raise ClientError(
+            f"{path} is {found}, and the delta is for the configuration {delta.config}"
+        )
+    return content
+
+
+def _layers(
+    delta: Delta, config: bytes, tars: dict[str, Path], folder: Path, say: Say
+) -> list[tuple[str, Path]]:
+    """The image's layers by diffID: rebuilt, or as a source has them."""
+    wanted = [str(each) for each in json.loads(config)["rootfs"]["diff_ids"]]
+    rebuilt = {each.diff_id for each in delta.layers}
+    missing = [each for each in (*delta.sources, *wanted) if each not in {*tars, *rebuilt}]
+    missing += [each for each in delta.sources if each not in tars]
+    if missing:
+        raise ClientError(
+            f"the delta needs the layer {missing[0]}, which none of the images given has: name "
+            "those that it was made from, with --source"
+        )
+    folders = {}
+    for number, diff_id in enumerate(delta.sources):
+        folders[diff_id] = folder / f"files{number}"
+        extract(tars[diff_id], folders[diff_id])
+    found = []
+    for diff_id in wanted:
+        if diff_id not in rebuilt:
+            path = tars[diff_id]
+        else:
+            path = folder / f"rebuilt-{diff_id.removeprefix('sha256:')}.tar"
+            say(f"rebuilding {diff_id[:19]}")
+            _rebuild(delta, diff_id, folders, path)
+        found.append((diff_id, path))
+    return found
+
+
+def _rebuild(delta: Delta, diff_id: str, folders: dict[str, Path], path: Path) -> None:
+    try:
+        with path.open("wb") as out:
+            rebuild(delta, diff_id, folders, out.write)
+    except DeltaError as error:
+        raise ClientError(f"{delta.path}: {error}") from error
+    except OSError as error:
+        raise ClientError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _write_archive(
+    path: Path, config: bytes, layers: Sequence[tuple[str, Path]], tag: str | None
+) -> None:
+    """An OCI layout that `docker load` of every version reads, too (manifest.json)."""
+    config_digest = hashlib.sha256(config).hexdigest()
+    manifest = json.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": {
+                "mediaType": "application/vnd.oci.image.config.v1+json",
+                "digest": f"sha256:{config_digest}",
+                "size": len(config),
+            },
+            "layers": [
+                {
+                    "mediaType": "application/vnd.oci.image.layer.v1.tar",
+                    "digest": diff_id,
+                    "size": tar.stat().st_size,
+                }
+                for diff_id, tar in layers
+            ],
+        }
+    ).encode()
+    digest = hashlib.sha256(manifest).hexdigest()
+    named = {
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "digest": f"sha256:{digest}",
+        "size": len(manifest),
+        "annotations": {"org.opencontainers.image.ref.name": tag} if tag else {},
+    }
+    of_docker = {
+        "Config": f"blobs/sha256/{config_digest}",
+        "RepoTags": [tag] if tag else None,
+        "Layers": [f"blobs/sha256/{diff_id.removeprefix('sha256:')}" for diff_id, _ in layers],
+    }
+    documents = {
+        "oci-layout": _TARGET_ARCHIVE_VERSION,
+        "index.json": json.dumps({"schemaVersion": 2, "manifests": [named]}).encode(),
+        "manifest.json": json.dumps([of_docker]).encode(),
+        f"blobs/sha256/{digest}": manifest,
+        f"blobs/sha256/{config_digest}": config,
+    }
+    with tarfile.open(path, "w") as tar:
+        for name, content in documents.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+        for diff_id, layer in dict(layers).items():
+            member = tarfile.TarInfo(f"blobs/sha256/{diff_id.removeprefix('sha256:')}")
+            member.size = layer.stat().st_size
+            with layer.open("rb") as file:
+                tar.addfile(member, file)
+
+
+def _load(archive: Path) -> None:
+    import docker
+    from docker.errors import DockerException
+
+    try:
+        with closing(docker.from_env(timeout=900)) as client, archive.open("rb") as file:
+            client.images.load(file)
+    except DockerException as error:
+        raise UnreachableError(
+            f"the engine did not take the image ({error}): write it to a file with --output"
+        ) from error
+
+
+def _scratch(beside: Path) -> "tempfile.TemporaryDirectory[str]":
+    """On the disk where the result goes: /tmp may be memory, and layers are large."""
+    try:
+        return tempfile.TemporaryDirectory(prefix=".gantry-delta-", dir=beside.parent)
+    except OSError as error:
+        raise ClientError(
+            f"{beside.parent} cannot be written: {error.strerror or error}"
+        ) from error

@@ -1,0 +1,308 @@
+"""Deltas of somebody who means harm: refused, within the memory of any other."""
+
+import hashlib
+import lzma
+import os
+import resource
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from gantry.deltas import packing
+from gantry.deltas.format import (
+    HEADER_LENGTH,
+    Codec,
+    Column,
+    Group,
+    Index,
+    Layer,
+    Packing,
+    encode_index,
+    varint,
+)
+from gantry.deltas.reader import Delta, DeltaError
+from tests.hostile import CONFIG, DIFF_ID, SOURCE, Packed, delta, numbers, plain, shape_of
+from tests.layers import ROOT, Made, Member, apply_measured, tar_of
+
+MIB = 1024**2
+MEMORY = 32 * MIB
+SECRET = b"the secret of somebody else"
+BIG = Packing(Codec.LZMA2, properties=93, dictionary=20)
+# An entry with a name (bits 0 and 1) and a shape (bit 2) of its own, whose content is another
+# file's, or new (bits 6 and 7).
+REFERENCE, ENTRY_NEW = 0b11000110, 0b01000110
+PLAIN, ZEROS = 0b00000011, 0b00000111
+SHAPE = {Column.FORMS: numbers(0), Column.SHAPES: plain(shape_of(tar_of([Member("any")])[:512]))}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A source layer's folder with traps in it, and something outside."""
+    (tmp_path / "secret").write_bytes(SECRET)
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "secret").write_bytes(SECRET)
+    folder = tmp_path / "files"
+    (folder / "folder").mkdir(parents=True)
+    (folder / "file").write_bytes(b"content")
+    (folder / "folder" / "inner").write_bytes(b"content")
+    (folder / "out").symlink_to("../outside")
+    (folder / "away").symlink_to(tmp_path / "outside")
+    (folder / "link").symlink_to("../secret")
+    (folder / "loop").symlink_to("loop")
+    os.mkfifo(folder / "pipe")
+    if ROOT:
+        os.mknod(folder / "zero", 0o20666, os.makedev(1, 5))
+    return folder
+
+
+def refused(path: Path, files: Path, out: Path) -> str:
+    """Apply it in a process of its own; what it says. It must end by itself, and hold little."""
+    code, said, peak = apply_measured(Made(path, {SOURCE: files}, ()), DIFF_ID, out, timeout=30)
+    assert code == 1, said
+    assert peak <= MEMORY
+    assert len(said.splitlines()) == 1
+    assert "Traceback" not in said
+    return said
+
+
+def reference(path: bytes, patched: bool = False) -> Mapping[Column, Packed]:
+    """An entry whose content is that of a source file, or made from it."""
+    return {
+        **SHAPE,
+        Column.KINDS: plain(bytes([REFERENCE])),
+        Column.LENGTHS: numbers(0, 0, 0),
+        Column.NAMES: plain(b"stolen\0"),
+        Column.REFERENCES: numbers(int(patched)),
+        Column.MIDDLES: plain(path + b"\0"),
+    }
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        b"../secret",
+        b"folder/../../secret",
+        b"/etc/passwd",
+        b"",
+        b".",
+        b"..",
+        b"folder/.",
+        b"folder//file",
+        b"out/secret",
+        b"away/secret",
+        b"folder",
+        b"link",
+        b"loop",
+        b"pipe",
+        b"missing",
+        b"file/below",
+        pytest.param(b"zero", marks=pytest.mark.skipif(not ROOT, reason="makes a device")),
+        b"/".join([b"d"] * 300),
+        b"n" * 5000,
+    ],
+    ids=lambda path: path[:20].decode(),
+)
+def test_no_path_leads_out_of_the_source(path: bytes, files: Path, tmp_path: Path) -> None:
+    """Whether it is copied, or patched with a size of the delta's own: that opens what is empty."""
+    out = tmp_path / "out.tar"
+    copied = delta(tmp_path / "copied", reference(path))
+    refused(copied, files, out)
+    assert SECRET not in out.read_bytes()
+    columns = {
+        **reference(path, patched=True),
+        Column.KINDS: plain(bytes([REFERENCE | 1 << 5])),
+        Column.META: numbers(1 << 4 | 1, ord("0")),
+        Column.SIZES: numbers(len(SECRET) << 1),
+        Column.ADDS: numbers(len(SECRET)),
+        Column.INSERTS: numbers(0),
+        Column.DIFF: plain(bytes(len(SECRET))),
+    }
+    said = refused(delta(tmp_path / "patched", columns), files, out)
+    assert "source" in said
+    assert SECRET not in out.read_bytes()
+
+
+def test_the_same_deltas_read_what_they_may(files: Path, tmp_path: Path) -> None:
+    """So the ones before are refused for their paths: this one is for its digest alone."""
+    out = tmp_path / "out.tar"
+    said = refused(delta(tmp_path / "harmless", reference(b"folder/inner"), 1024), files, out)
+    assert "instead of" in said
+    assert b"content" in out.read_bytes()
+
+
+@pytest.mark.parametrize("layer", [1, 2**20, 2**62])
+def test_a_source_that_is_not_there(layer: int, files: Path, tmp_path: Path) -> None:
+    columns = {**reference(b"file"), Column.REFERENCES: numbers(layer << 1)}
+    refused(delta(tmp_path / "hostile", columns), files, tmp_path / "out.tar")
+
+
+def zeros_packed(length: int) -> bytes:
+    """So many zeros as LZMA2: some ten thousandth of them."""
+    packer = lzma.LZMACompressor(lzma.FORMAT_RAW, filters=packing.filters(BIG))
+    parts = [packer.compress(bytes(MIB)) for _ in range(length // MIB)]
+    return b"".join([*parts, packer.flush()])
+
+
+ZEROS_PACKED = zeros_packed(32 * MIB)
+
+
+@pytest.mark.parametrize("size", [2**20, 2**40])
+def test_a_stream_that_unpacks_to_a_gigabyte(size: int, files: Path, tmp_path: Path) -> None:
+    """Where the layer is smaller, and where it is larger than the disk."""
+    bomb = Packed(2**30, ZEROS_PACKED, BIG)
+    columns = {
+        Column.KINDS: plain(bytes([PLAIN])),
+        Column.LENGTHS: numbers(2**30),
+        Column.NEW: bomb,
+    }
+    path = delta(tmp_path / "hostile", columns, size)
+    limited(16 * MIB, lambda: refused(path, files, tmp_path / "out.tar"))
+    assert (tmp_path / "out.tar").stat().st_size <= 16 * MIB
+
+
+def limited(largest: int, work: object) -> None:
+    """No file grows above this: what a full disk is to a device."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, before[1]))
+    try:
+        work()  # type: ignore[operator]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_zeros_without_end(files: Path, tmp_path: Path) -> None:
+    columns = {Column.KINDS: plain(bytes([ZEROS])), Column.LENGTHS: numbers(2**40)}
+    small = delta(tmp_path / "small", columns, 2**20)
+    assert "zeros" in refused(small, files, tmp_path / "out.tar")
+    assert (tmp_path / "out.tar").stat().st_size == 0
+    large = delta(tmp_path / "large", columns, 2**40)
+    limited(16 * MIB, lambda: refused(large, files, tmp_path / "out.tar"))
+
+
+@pytest.mark.parametrize("column", [Column.NAMES, Column.LINKS, Column.MIDDLES])
+def test_texts_without_end(column: Column, files: Path, tmp_path: Path) -> None:
+    packer = lzma.LZMACompressor(lzma.FORMAT_RAW, filters=packing.filters(BIG))
+    endless = b"".join([*(packer.compress(b"a" * MIB) for _ in range(2)), packer.flush()])
+    columns = {
+        **reference(b"file"),
+        Column.KINDS: plain(bytes([REFERENCE | 1 << 5])),
+        Column.META: numbers(0b111111, 48, 0, 0, 0, 0),
+        Column.SIZES: numbers(0),
+        column: Packed(2 * MIB, endless, BIG),
+    }
+    refused(delta(tmp_path / "hostile", columns), files, tmp_path / "out.tar")
+
+
+@pytest.mark.parametrize("column", [Column.LENGTHS, Column.REFERENCES])
+def test_numbers_without_end(column: Column, files: Path, tmp_path: Path) -> None:
+    columns = {**reference(b"file"), column: plain(b"\xff" * 100_000)}
+    refused(delta(tmp_path / "hostile", columns), files, tmp_path / "out.tar")
+
+
+@pytest.mark.parametrize("size", [2**35, 2**63 - 1])
+def test_a_file_that_claims_to_be_huge(size: int, files: Path, tmp_path: Path) -> None:
+    columns = {
+        **SHAPE,
+        Column.KINDS: plain(bytes([ENTRY_NEW])),
+        Column.LENGTHS: numbers(0),
+        Column.NAMES: plain(b"huge\0"),
+        Column.SIZES: numbers(size << 1),
+        Column.NEW: plain(b"little"),
+    }
+    refused(delta(tmp_path / "hostile", columns, 2**40), files, tmp_path / "out.tar")
+
+
+@pytest.mark.parametrize("seek", [-1, -(2**40), 2**40, 2**62])
+def test_a_patch_that_reads_beside_its_file(seek: int, files: Path, tmp_path: Path) -> None:
+    zigzag = seek << 1 if seek >= 0 else (-seek << 1) - 1
+    columns = {
+        **reference(b"file"),
+        Column.REFERENCES: numbers(1),
+        Column.ADDS: numbers(1, 1),
+        Column.INSERTS: numbers(0, 0),
+        Column.SEEKS: numbers(zigzag),
+        Column.DIFF: plain(bytes(7)),
+    }
+    said = refused(delta(tmp_path / "hostile", columns), files, tmp_path / "out.tar")
+    assert "shorter" in said
+
+
+def test_entries_without_end(files: Path, tmp_path: Path) -> None:
+    """A hundred thousand that give nothing, in a few bytes: their column is the end of it."""
+    packer = lzma.LZMACompressor(lzma.FORMAT_RAW, filters=packing.filters(BIG))
+    kinds = packer.compress(bytes([PLAIN]) * (MIB // 8)) + packer.flush()
+    lengths = zeros_packed(MIB)
+    columns = {
+        Column.KINDS: Packed(MIB // 8, kinds, BIG),
+        Column.LENGTHS: Packed(MIB, lengths, BIG),
+    }
+    refused(delta(tmp_path / "hostile", columns, 2**20), files, tmp_path / "out.tar")
+
+
+# What is refused before anything is applied.
+
+
+def opened(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    with pytest.raises(DeltaError):
+        Delta.open(path)
+
+
+def signed(index: bytes) -> bytes:
+    """A header that fits an index of any bytes."""
+    header = encode_index(Index(CONFIG, (), ()))[:HEADER_LENGTH]
+    check = hashlib.sha256(index).digest()[:8]
+    return header[:12] + struct.pack(">I", len(index)) + check + index
+
+
+def test_the_helper_signs_as_the_library_does() -> None:
+    content = encode_index(Index(CONFIG, (SOURCE,), ()))
+    assert signed(content[HEADER_LENGTH:]) == content
+
+
+@pytest.mark.parametrize("count", [5000, 2**31, 2**62, 2**70])
+def test_huge_counts(count: int, tmp_path: Path) -> None:
+    digest = bytes(32)
+    endless = varint(count)
+    opened(tmp_path / "sources", signed(digest + endless))
+    opened(tmp_path / "layers", signed(digest + varint(0) + endless))
+    layer = digest + varint(10) + varint(0) + bytes(4)
+    opened(tmp_path / "groups", signed(digest + varint(0) + varint(1) + layer + endless))
+    opened(tmp_path / "size", signed(digest + varint(0) + varint(1) + digest + endless))
+
+
+@pytest.mark.parametrize("length", [0, 2**20 + 1, 2**32 - 1])
+def test_an_index_of_a_length_that_may_not_be(length: int, tmp_path: Path) -> None:
+    content = bytearray(signed(bytes(40)))
+    content[12:16] = struct.pack(">I", length)
+    opened(tmp_path / "hostile", bytes(content))
+
+
+def test_lengths_that_do_not_add_up(tmp_path: Path) -> None:
+    group = Group(Packing(Codec.RAW), ((Column.NEW, 2**39),), 2**39)
+    layer = Layer(DIFF_ID, 2**39, None, 0, (group,))
+    opened(tmp_path / "hostile", encode_index(Index(CONFIG, (), (layer,))) + b"little")
+
+
+def test_columns_that_would_be_held_in_memory_together(tmp_path: Path) -> None:
+    columns = ((Column.NAMES, 2**30), (Column.LINKS, 2**30))
+    group = Group(Packing(Codec.LZMA2, 93, 20), columns, 10)
+    layer = Layer(DIFF_ID, 2**39, None, 0, (group,))
+    opened(tmp_path / "hostile", encode_index(Index(CONFIG, (), (layer,))) + bytes(10))
+
+
+def test_dictionaries_that_together_are_too_large(tmp_path: Path) -> None:
+    groups = tuple(
+        Group(Packing(Codec.LZMA2, 93, 23), ((column, 10),), 10) for column in list(Column)[:4]
+    )
+    layer = Layer(DIFF_ID, 2**20, None, 0, groups)
+    opened(tmp_path / "hostile", encode_index(Index(CONFIG, (), (layer,))) + bytes(40))
+
+
+@pytest.mark.parametrize("dictionary", [24, 31, 40, 255])
+def test_one_dictionary_that_is_too_large(dictionary: int, tmp_path: Path) -> None:
+    group = Group(Packing(Codec.LZMA1, 93, dictionary), ((Column.NEW, 10),), 10)
+    layer = Layer(DIFF_ID, 2**20, None, 0, (group,))
+    opened(tmp_path / "hostile", encode_index(Index(CONFIG, (), (layer,))) + bytes(10))

@@ -75,7 +75,10 @@ class _Output:
     def write(self, data: bytes) -> None:
         self.left -= len(data)
         if self.left < 0:
-            raise DeltaError(f"the delta gives more than the {self._layer.size} bytes of the layer")
+            raise DeltaError(
+                f"the layer would have more than its {self._layer.size} bytes: "
+                "a source file is not what it was, or the delta is damaged"
+            )
         self._parts.append(data)
         self._gathered += len(data)
         if self._gathered >= _GATHER:
@@ -171,7 +174,7 @@ class _Rebuilding:
             if base is None:
                 raise DeltaError("the delta walks through a source layer without naming it")
             skip = self._number(SIZE_LIMIT) if kind & 3 == told.NAME_SKIP else 0
-            place = self._source(base).next(skip)
+            place = self._source(base).next(skip, self._layer.order)
             path = place.path
         if len(path) > PATH_LIMIT:
             raise DeltaError("the delta has a name that is too long")
@@ -277,6 +280,7 @@ class _Rebuilding:
                 position += len(some)
                 length -= len(some)
             self._copy_column(Column.NEW, more)
+            position += more
 
     def _copy_column(self, column: Column, length: int) -> None:
         stream = self._columns[column]

@@ -69,6 +69,13 @@ class Column(IntEnum):
     EXTENDED = 16
 
 
+class Order(IntEnum):
+    """The order of a walk through a folder: what is in a folder comes …"""
+
+    FOLDERS = 0  # right behind it
+    PATHS = 1  # where its path sorts: a folder's neighbours `a-b` and `a.b` come before `a/b`
+
+
 @dataclass(frozen=True, slots=True)
 class Packing:
     """A codec with its settings. `properties` and `dictionary` (a power of two) are LZMA's.
@@ -106,13 +113,14 @@ class Group:
 class Layer:
     """A layer that a delta rebuilds.
 
-    `base` is the number of the source whose files it walks through, None where there is none.
+    `base` is the number of the source whose files it walks through in `order`, None for none.
     `check` is the CRC-32 of its groups' CRC-32s, in their order.
     """
 
     diff_id: str
     size: int
     base: int | None
+    order: "Order"
     check: int
     groups: tuple[Group, ...]
 
@@ -162,7 +170,7 @@ def encode_index(index: Index) -> bytes:
     out += varint(len(index.layers))
     for layer in index.layers:
         out += _raw_digest(layer.diff_id) + varint(layer.size)
-        out += varint(0 if layer.base is None else layer.base + 1)
+        out += varint(0 if layer.base is None else 1 + layer.base * 2 + layer.order)
         out += struct.pack(">I", layer.check) + varint(len(layer.groups))
         for group in layer.groups:
             out += _encode_group(group)
@@ -225,7 +233,7 @@ def read_index(content: bytes, check: bytes) -> Index:
 def _layer(fields: "_Fields", sources: int) -> Layer:
     diff_id = fields.digest()
     size = fields.number(SIZE_LIMIT, "a layer's size")
-    base = fields.number(sources, "a layer's base")
+    base = fields.number(sources * 2, "a layer's base")
     check = int.from_bytes(fields.take(4))
     groups = tuple(_group(fields) for _ in range(fields.count(GROUPS_LIMIT, "groups")))
     columns = [column for group in groups for column, _ in group.columns]
@@ -234,7 +242,8 @@ def _layer(fields: "_Fields", sources: int) -> Layer:
     memory = sum(group.packing.memory for group in groups)
     if memory > MEMORY_LIMIT:
         raise DeltaError(f"a layer of the delta needs {memory} bytes to unpack: too many")
-    return Layer(diff_id, size, base - 1 if base else None, check, groups)
+    source, order = divmod(max(base - 1, 0), 2)
+    return Layer(diff_id, size, source if base else None, Order(order), check, groups)
 
 
 def _group(fields: "_Fields") -> Group:

@@ -74,7 +74,7 @@ def parse(block: bytes) -> Header | None:
     values = [number[0] for number in numbers if number]
     ends = bytes(number[1] for number in numbers if number)
     checksum = _number(block[_CHECKSUM])
-    if checksum is None:
+    if checksum is None or checksum[1] == _EMPTY:  # also the zeros at an archive's end
         return None
     prefixed = block[_TAIL : _TAIL + 6] == _USTAR
     tail = bytearray(block[_TAIL:])

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gantry.deltas.format import DEPTH_LIMIT, PATH_LIMIT, DeltaError
+from gantry.deltas.format import DEPTH_LIMIT, PATH_LIMIT, DeltaError, Order
 
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -162,14 +162,14 @@ class SourceLayer:
             self._parent.append(folder)
         return Place(folder, name, path)
 
-    def next(self, skip: int) -> Place:
+    def next(self, skip: int, order: Order) -> Place:
         """The walk's next place but `skip`: folders before what is in them, names in byte order.
 
         Raises:
             DeltaError: there are no more.
         """
         if self._walk is None:
-            self._walk = _walk(self._root, b"", 0)
+            self._walk = _walk(self._root, b"", order, 0)
         for place in self._walk:
             if not skip:
                 return place
@@ -182,22 +182,27 @@ class SourceLayer:
         self._parent.clear()
 
 
-def _walk(folder: int, path: bytes, depth: int) -> Iterator[Place]:
+def _walk(folder: int, path: bytes, order: Order, depth: int) -> Iterator[Place]:
     if depth > DEPTH_LIMIT:
         raise DeltaError(f"the source folder {os.fsdecode(path)} is too deep")
     with _reading(path or b"/"):
         names, folders = _listing(folder)
+    if order is Order.PATHS:
+        names += [name + b"/" for name in folders]
     # From behind, so that names are given back as they are done with.
     names.sort(reverse=True)
     while names:
         name = names.pop()
+        entered = name.endswith(b"/")
+        name = name.removesuffix(b"/")
         here = path + b"/" + name if path else name
-        yield Place(folder, name, here)
-        if name in folders:
+        if not entered:
+            yield Place(folder, name, here)
+        if entered or (order is Order.FOLDERS and name in folders):
             with _reading(here):
                 inner = os.open(name, _FOLDER, dir_fd=folder)
             try:
-                yield from _walk(inner, here, depth + 1)
+                yield from _walk(inner, here, order, depth + 1)
             finally:
                 os.close(inner)
 

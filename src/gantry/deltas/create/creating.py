@@ -24,11 +24,13 @@ from gantry.deltas.create.options import (
 )
 from gantry.deltas.create.tars import Entry, OnDisk, Plain, Tar, on_disk
 from gantry.deltas.create.telling import Plan, Telling
-from gantry.deltas.format import DeltaError, Index, Layer, encode_index
+from gantry.deltas.format import DeltaError, Index, Layer, Order, encode_index
 
 # Less work than this is done here, without other processes.
 _INLINE = 512 * 1024
-_AHEAD = 2
+_AHEAD = 4
+# What a process takes by itself.
+_PROCESS = 24 * 1024**2
 
 
 def create(
@@ -98,7 +100,7 @@ class _Creating:
         """Make one layer's columns."""
         tar = self._open(target.path)
         entries = list(tar.entries())
-        base, plans = self._plans(entries)
+        base, order, plans = self._plans(entries)
         folder = self._folder / str(number)
         folder.mkdir()
         columns = Writers(folder)
@@ -116,14 +118,16 @@ class _Creating:
         for group in groups:
             self._stack.callback(group.content.close)
         check = zlib.crc32(b"".join(group.crc.to_bytes(4) for group in groups))
-        layer = Layer(target.diff_id, tar.size, base, check, tuple(group.group for group in groups))
+        layer = Layer(
+            target.diff_id, tar.size, base, order, check, tuple(group.group for group in groups)
+        )
         summary = LayerSummary(target.diff_id, tar.size, layer.encoded, tuple(_files(plans)))
         return layer, groups, summary
 
-    def _plans(self, entries: list[Entry | Plain]) -> tuple[int | None, list[Plan | Plain]]:
+    def _plans(self, entries: list[Entry | Plain]) -> tuple[int | None, Order, list[Plan | Plain]]:
         base = matching.base_layer(self._sources.layers, entries)
         layer: list[OnDisk] = (self._sources.layers[base] or []) if base is not None else []
-        steps = matching.walked(layer, entries)
+        order, layer, steps = matching.walked(layer, entries)
         plans: list[Plan | Plain] = []
         for number, entry in enumerate(entries):
             if isinstance(entry, Plain):
@@ -138,12 +142,12 @@ class _Creating:
                 )
                 match = self._sources.match(entry.path, entry, source)
             plans.append(Plan(entry, step, walked, match))
-        return base if steps else None, plans
+        return base if steps else None, order, plans
 
     def _patches(self, tar: Tar, plans: list[Plan]) -> Iterator[Iterator[Patch]]:
         """For each patched entry in order its patches, computed ahead by other processes."""
         work: list[list[Job]] = []
-        memory = self._options.memory // (2 * self._options.workers)
+        memory = self._memory()
         for plan in plans:
             if plan.match is None or not plan.match.patched:
                 continue
@@ -165,18 +169,28 @@ class _Creating:
             self._done += job.target.length
             self._progress(Progress(min(self._done, total), total))
 
+    def _memory(self) -> int:
+        """What all work on patches may take at a time, beside the processes themselves."""
+        held = (self._options.workers + 1) * _PROCESS
+        return max(self._options.memory - held, _PROCESS)
+
     def _ahead(self, work: list[Job]) -> Iterator[Patch]:
         workers = self._options.workers
         if self._pool is None:
             context = multiprocessing.get_context("spawn")
             self._pool = self._stack.enter_context(ProcessPoolExecutor(workers, context))
-        waiting: deque[Future[Patch]] = deque()
+        waiting: deque[tuple[Job, Future[Patch]]] = deque()
         for job in work:
-            waiting.append(self._pool.submit(patch, job))
-            if len(waiting) >= workers * _AHEAD:
-                yield waiting.popleft().result()
+            while waiting and not self._fits([*(each for each, _ in waiting), job]):
+                yield waiting.popleft()[1].result()
+            waiting.append((job, self._pool.submit(patch, job)))
         while waiting:
-            yield waiting.popleft().result()
+            yield waiting.popleft()[1].result()
+
+    def _fits(self, work: list[Job]) -> bool:
+        """Whether so much may be worked on, or be done and waiting, at a time."""
+        memory = sum(job.memory for job in work)
+        return memory <= self._memory() and len(work) <= self._options.workers * _AHEAD
 
 
 def _files(plans: list[Plan | Plain]) -> Iterator[FileSummary]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from gantry.deltas import entries as told
 from gantry.deltas.create.tars import Entry, OnDisk, Plain
+from gantry.deltas.format import Order
 from gantry.deltas.sources import Facts
 
 _VERSION = re.compile(rb"\d+(\.\d+)*")
@@ -106,11 +107,20 @@ def base_layer(layers: list[list[OnDisk] | None], entries: list[Entry | Plain]) 
     return best
 
 
-def walked(layer: list[OnDisk], entries: list[Entry | Plain]) -> dict[int, int]:
-    """For entries that a walk through the layer meets: their number to the walk's step.
+def walked(
+    layer: list[OnDisk], entries: list[Entry | Plain]
+) -> tuple[Order, list[OnDisk], dict[int, int]]:
+    """The order of a walk through a layer, its steps, and entries that it meets: number to step.
 
     The longest row of entries in the walk's order: an archive may be in another.
     """
+    paths = sorted(layer, key=lambda each: each.path)
+    rows = {order: _row(steps, entries) for order, steps in zip(Order, (layer, paths), strict=True)}
+    order = max(rows, key=lambda each: len(rows[each]))
+    return order, layer if order is Order.FOLDERS else paths, rows[order]
+
+
+def _row(layer: list[OnDisk], entries: list[Entry | Plain]) -> dict[int, int]:
     steps = {each.path: step for step, each in enumerate(layer) if each.facts is not None}
     tops: list[int] = []
     ends: list[int] = []

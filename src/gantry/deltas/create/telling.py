@@ -157,6 +157,7 @@ class Telling:
                 if step.add:
                     columns[Column.SEEKS].signed(step.position - position)
                     position = step.position + step.add
+                position += step.insert
             columns[Column.DIFF].write(patch.difference)
             columns[Column.NEW].write(patch.new)
 

@@ -1,0 +1,89 @@
+"""Source files: the walk's orders, and ways that a delta may not go."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from gantry.deltas.format import DeltaError, Order
+from gantry.deltas.sources import SourceLayer, check_path
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "layer"
+    for folder in ("a/b", "a-b", "z"):
+        (root / folder).mkdir(parents=True)
+    for name in ("a/b/file", "a-b/x", "a.txt", "z/last"):
+        (root / name).write_text(name)
+    (root / "link").symlink_to("a")
+    (root / "out").symlink_to("/etc/hostname")
+    os.mkfifo(root / "pipe")
+    return root
+
+
+def walked(root: Path, order: Order) -> list[bytes]:
+    layer = SourceLayer(root)
+    found: list[bytes] = []
+    while len(found) < len(list(root.rglob("*"))):
+        found.append(layer.next(0, order).path)
+    with pytest.raises(DeltaError, match="fewer files"):
+        layer.next(0, order)
+    layer.close()
+    return found
+
+
+def test_a_walk_is_in_the_order_of_folders_or_of_paths(root: Path) -> None:
+    names = [os.fsencode(path.relative_to(root)) for path in root.rglob("*")]
+    assert walked(root, Order.PATHS) == sorted(names)
+    assert walked(root, Order.FOLDERS) == sorted(names, key=lambda name: name.split(b"/"))
+    assert walked(root, Order.FOLDERS) != walked(root, Order.PATHS)
+
+
+def test_a_walk_passes_over_steps_and_closes_what_it_opened(root: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    layer = SourceLayer(root)
+    assert layer.next(2, Order.FOLDERS).path == b"a/b/file"
+    place = layer.next(2, Order.FOLDERS)
+    assert place.path == b"a.txt"
+    assert place.facts.size == 5
+    source = layer.place(b"a/b/file").open()
+    assert source.read(0, 3) == b"a/b"
+    source.close()
+    layer.close()
+
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize(
+    "path",
+    [b"", b"/etc/passwd", b"../x", b"a/../../x", b"a//b", b"./a", b"a/", b"a\0b", b"a" * 4097],
+)
+def test_paths_that_are_refused(path: bytes) -> None:
+    with pytest.raises(DeltaError, match="path"):
+        check_path(path)
+
+
+def test_paths_may_not_be_too_deep() -> None:
+    with pytest.raises(DeltaError, match="too long"):
+        check_path(b"/".join([b"a"] * 257))
+
+
+@pytest.mark.parametrize("path", [b"link/b/file", b"out", b"pipe", b"a", b"missing", b"a.txt/x"])
+def test_no_link_is_followed_and_only_files_are_opened(root: Path, path: bytes) -> None:
+    layer = SourceLayer(root)
+    with pytest.raises(DeltaError, match="source"):
+        layer.place(path).open()
+    layer.close()
+
+
+def test_a_file_that_is_shorter_is_told(root: Path) -> None:
+    layer = SourceLayer(root)
+    source = layer.place(b"z/last").open()
+    assert source.read(2, 4) == b"last"
+    with pytest.raises(DeltaError, match="shorter"):
+        source.read(2, 5)
+    with pytest.raises(DeltaError, match="shorter"):
+        source.read(-1, 1)
+    source.close()
+    layer.close()

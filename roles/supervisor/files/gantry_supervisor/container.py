@@ -69,8 +69,8 @@ def body(
 
 
 def _read_only(source: str, target: str) -> dict[str, Any]:
-    """A folder of the engine's, without what is mounted below it: file systems of containers. How
-    mounts are passed on is the engine's to say, for its own folders."""
+    """A folder of the engine's, without what is mounted below it. How mounts are passed on is not
+    said: for its own folders the engine chooses, so that what it unmounts is unmounted here too."""
     return {
         "Type": "bind",
         "Source": source,

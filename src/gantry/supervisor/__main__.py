@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 
-from gantry.supervisor import VERSION
+from gantry.supervisor import VERSION, lean  # noqa: F401 (before all that it keeps out)
 from gantry.supervisor.app import App, StartError
 from gantry.supervisor.settings import SettingsError, read_settings
 

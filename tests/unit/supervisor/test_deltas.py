@@ -3,6 +3,8 @@
 import asyncio
 import hashlib
 import ssl
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -326,3 +328,18 @@ def test_nobody_there_may_be_tried_again(asked: Asked) -> None:
     asked.server.close()
     with pytest.raises(TryAgainError, match="/auth/v1/token: "):
         asked.fetch()
+
+
+def test_an_idle_supervisor_has_none_of_it_in_memory() -> None:
+    script = """
+import sys
+import gantry.supervisor.__main__
+import httpx2
+late = ("gantry.supervisor.deltas.bring", "gantry.supervisor.storage", "gantry.deltas", "zipfile")
+print([each for each in late if each in sys.modules])
+import importlib.metadata
+print(importlib.metadata.version("pytest") == "0", bool(list(importlib.metadata.distributions())))
+"""
+    words = [sys.executable, "-c", script]
+    ended = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert ended.stdout.splitlines() == ["[]", "True True"]

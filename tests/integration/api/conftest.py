@@ -198,7 +198,8 @@ def make_config(database_url: str, port: int) -> dict[str, Any]:
         "token_certificate_pem": certificate,
         "ca_certificate_pem": certificate,
         "service_keys": {
-            name: secrets.token_hex(24) for name in ("git", "builder", "logs", "vpn", "deltas")
+            name: secrets.token_hex(24)
+            for name in ("git", "builder", "logs", "vpn", "deltas", "collector")
         },
         "vpn_port": 1194,
         "listen_host": "127.0.0.1",

@@ -26,7 +26,6 @@ def space_api(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """An api with a collector, where nothing is kept for its age."""
     with own_database(postgres) as url:
         config = make_config(url, free_port())
-        config["service_keys"]["collector"] = secrets.token_hex(24)
         config["registry_space"] = {"keep_releases": 1, "keep_days": 0, "linger_seconds": 0}
         with running(config, tmp_path_factory.mktemp("space")) as started:
             yield started
@@ -123,11 +122,6 @@ def test_only_administrators_and_the_collector_may(space_api: Api, fleet: Fleet)
     assert settings == {
         "releases": 1, "days": 0, "every_hours": 0, "grace_seconds": 86400, "linger_seconds": 0,
     }  # fmt: skip
-
-
-def test_a_fleet_without_a_collector_says_so(shared_api: Api) -> None:
-    refused = shared_api.login().post("/registry/run", json={"kind": "survey"})
-    assert (refused.status_code, "no collector" in refused.json()["error"]) == (409, True)
 
 
 def test_what_is_needed_is_never_condemned(fleet: Fleet, collector: Collector) -> None:

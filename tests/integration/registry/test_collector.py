@@ -278,7 +278,6 @@ def world(postgres: str, start: Start, tmp_path_factory: pytest.TempPathFactory)
     folder.mkdir()
     with contextlib.ExitStack() as stack:
         config = make_config(stack.enter_context(own_database(postgres)), free_port())
-        config["service_keys"]["collector"] = os.urandom(24).hex()
         config["registry_space"] = {
             "keep_releases": 2, "keep_days": 0, "grace_seconds": 0, "linger_seconds": 0,
         }  # fmt: skip

@@ -42,6 +42,12 @@ def refusal(stack: str, settings: dict[str, str]) -> str:
         ({"deltas": '{"workers": 0}'}, "gantry:deltas.workers: Input should be greater than or"),
         ({"deltas": '{"workers": 4, "cache": 3}'}, "gantry:deltas: cache is 3, and workers 4"),
         ({"deltas": '{"percent": 1}'}, "gantry:deltas.percent: unknown key"),
+        ({"registry": '{"keepReleases": 0}'}, "gantry:registry.keepReleases: Input should be"),
+        ({"registry": '{"often": 1}'}, "gantry:registry.often: unknown key"),
+        (
+            {"registry": '{"graceHours": 1}', "builds": '{"seconds": 7200}'},
+            "registry.graceHours is 1, and a build may take builds.seconds 7200",
+        ),
         ({"deviceType": "raspberry"}, "unknown device type 'raspberry': use one of raspberry-pi,"),
         ({"host": "Dev_Bots"}, "gantry:host: 'Dev_Bots' is not a host name"),
         ({"host": "bots.localhost"}, "devices resolve .localhost to themselves"),

@@ -204,29 +204,29 @@ def test_what_nobody_needs_goes_and_all_else_stays(world: World) -> None:
     assert world.pull(ONE, gone) == 100_000
 
 
-def test_what_a_removed_image_was_made_of_stays_for_pulls_that_have_begun(world: World) -> None:
+def test_what_a_removed_image_was_made_of_stays_for_pulls_that_have_begun(folder: World) -> None:
     layer = os.urandom(50_000)
-    gone = world.push(ONE, layer)
-    world.knows(ONE, gone)
-    report = world.run(linger=3600)
+    gone = folder.push(ONE, layer)
+    folder.knows(ONE, gone)
+    report = folder.run(linger=3600)
     assert (report.removed, report.freed) == (1, 0)
     assert report.waits > 50_000
-    assert not world.is_there(ONE, gone)
+    assert not folder.is_there(ONE, gone)
     # A pull that has its manifest goes on.
-    assert has_blob(world.registry.client, ONE, world.token(), digest(layer))
-    assert world.run(RunKind.FREE, linger=3600, late=3000).freed == 0
-    assert world.run(RunKind.FREE, linger=3600, late=3700).freed == report.waits
-    assert not has_blob(world.registry.client, ONE, world.token(), digest(layer))
-    assert world.blobs() == set()
+    assert has_blob(folder.registry.client, ONE, folder.token(), digest(layer))
+    assert folder.run(RunKind.FREE, linger=3600, late=3000).freed == 0
+    assert folder.run(RunKind.FREE, linger=3600, late=3700).freed == report.waits
+    assert not has_blob(folder.registry.client, ONE, folder.token(), digest(layer))
+    assert folder.blobs() == set()
 
 
-def test_a_young_blob_of_no_image_is_a_push_s(world: World) -> None:
+def test_a_young_blob_of_no_image_is_a_push_s(folder: World) -> None:
     layer = os.urandom(10_000)
-    push_blob(world.registry.client, ONE, world.token(), layer)
-    assert world.run(grace=60).young == 10_000
-    assert world.blobs() == {digest(layer)}
-    assert world.run(grace=60, late=61).freed == 10_000
-    assert not has_blob(world.registry.client, ONE, world.token(), digest(layer))
+    push_blob(folder.registry.client, ONE, folder.token(), layer)
+    assert folder.run(grace=60).young == 10_000
+    assert folder.blobs() == {digest(layer)}
+    assert folder.run(grace=60, late=61).freed == 10_000
+    assert not has_blob(folder.registry.client, ONE, folder.token(), digest(layer))
 
 
 def test_images_of_several_platforms_and_what_is_said_of_them(world: World) -> None:
@@ -274,14 +274,14 @@ def test_images_of_several_platforms_and_what_is_said_of_them(world: World) -> N
     assert held.removed == {}
 
 
-def test_a_repository_that_was_pushed_to_meanwhile_is_left_alone(world: World) -> None:
-    gone = world.push(ONE, b"x" * 1000)
-    world.knows(ONE, gone)
-    world.cloud.pushed = [ONE]
-    assert (world.run().skipped, world.is_there(ONE, gone)) == (1, True)
-    assert world.pull(ONE, gone) == 1000
-    world.cloud.pushed = []
-    assert (world.run().skipped, world.is_there(ONE, gone)) == (0, False)
+def test_a_repository_that_was_pushed_to_meanwhile_is_left_alone(folder: World) -> None:
+    gone = folder.push(ONE, b"x" * 1000)
+    folder.knows(ONE, gone)
+    folder.cloud.pushed = [ONE]
+    assert (folder.run().skipped, folder.is_there(ONE, gone)) == (1, True)
+    assert folder.pull(ONE, gone) == 1000
+    folder.cloud.pushed = []
+    assert (folder.run().skipped, folder.is_there(ONE, gone)) == (0, False)
 
 
 class _KilledError(Exception):
@@ -313,7 +313,7 @@ def test_a_run_that_was_cut_off_anywhere_is_gone_on_with(folder: World) -> None:
     folder.knows(ONE, kept, Reason.RUNNING)
     whole = folder.storage
     needed = folder.blobs()
-    for cut in range(12):
+    for cut in range(9):
         gone = folder.push(ONE, b"k" * 1000, os.urandom(1000), tag=f"cut-{cut}")
         folder.knows(ONE, gone)
         Cut.left = cut

@@ -31,7 +31,7 @@ from gantry.deltas.server.making import Maker
 from gantry.deltas.server.metrics import Metrics
 from gantry.deltas.server.pairs import Pair, Pairs, Record
 from gantry.deltas.server.registry import TIMEOUT, Registry
-from gantry.deltas.server.storage import BucketStorage, FolderStorage, Storage, empty
+from gantry.deltas.server.storage import FolderStorage, Storage, empty
 from gantry.deltas.server.tokens import Tokens
 
 RETRY_SECONDS = 5
@@ -57,11 +57,7 @@ class Service:
         self.registry = Registry(client, config)
         self.layers = Layers(config.data / "layers", limits.cache_bytes, self.registry)
         self.layers.open()
-        self.storage: Storage = (
-            BucketStorage(config.bucket.as_storage())
-            if config.bucket
-            else FolderStorage(config.data / "deltas")
-        )
+        self.storage = _storage(config)
         self.keeper = Keeper(
             self.pairs, self.storage, self.registry, limit=limits.storage_bytes, days=limits.days
         )
@@ -100,8 +96,7 @@ class Service:
         for each in self._tasks:
             each.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if isinstance(self.storage, BucketStorage):
-            self.storage.close()
+        self.storage.close()
         self.pairs.close()
 
     async def ask(self, pair: Pair, wait: float) -> DeltaAnswer:
@@ -196,6 +191,14 @@ async def running(config: Config) -> AsyncIterator[Service]:
             yield service
         finally:
             await service.stop()
+
+
+def _storage(config: Config) -> Storage:
+    if config.bucket is None:
+        return FolderStorage(config.data / "deltas")
+    from gantry.deltas.server.bucket_storage import BucketStorage
+
+    return BucketStorage(config.bucket.as_storage())
 
 
 def _told(pair: Pair) -> DeltaPair:

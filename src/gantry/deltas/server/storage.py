@@ -1,32 +1,31 @@
-"""Where deltas are kept, named by their SHA-256: a folder, or a bucket on S3-compatible storage.
+"""Where deltas are kept, named by their SHA-256: a folder, or a bucket (`bucket_storage`).
 
 Either has a delta whole or not at all, whenever the power fails.
 """
 
 import asyncio
 import contextlib
-import functools
 import os
 import re
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from anyio.to_thread import run_sync
-from botocore.exceptions import BotoCoreError, ClientError
 
-from gantry.bucket import connect
-from gantry.contracts.deltas import MEDIA_TYPE, SUFFIX
-from gantry.contracts.storage import S3Storage
+from gantry.contracts.deltas import SUFFIX
 from gantry.deltas.server.errors import NotFoundError, TemporaryError
 
 PIECE = 256 * 1024
-_NAME = re.compile(r"[0-9a-f]{64}" + re.escape(SUFFIX))
+NAME = re.compile(r"[0-9a-f]{64}" + re.escape(SUFFIX))
 
 
 class Storage(Protocol):
     """All raise TemporaryError when the storage does not do its part."""
+
+    def close(self) -> None:
+        """Nothing is asked of it any more."""
 
     async def put(self, path: Path, digest: str) -> None:
         """Keep the file at `path`, which has this digest; the file goes."""
@@ -46,6 +45,9 @@ class FolderStorage:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+
+    def close(self) -> None:
+        """Nothing is open."""
 
     async def put(self, path: Path, digest: str) -> None:
         try:
@@ -80,7 +82,7 @@ class FolderStorage:
         self._folder.mkdir(parents=True, exist_ok=True)
         found: dict[str, int] = {}
         for each in self._folder.iterdir():
-            if _NAME.fullmatch(each.name):
+            if NAME.fullmatch(each.name):
                 found[f"sha256:{each.name.removesuffix(SUFFIX)}"] = each.stat().st_size
         return found
 
@@ -98,77 +100,6 @@ class FolderStorage:
 
     def _path(self, digest: str) -> Path:
         return self._folder / f"{digest.partition(':')[2]}{SUFFIX}"
-
-
-class BucketStorage:
-    """Deltas as objects of a bucket, below its prefix."""
-
-    def __init__(self, storage: S3Storage) -> None:
-        self._bucket = storage.bucket
-        self._prefix = f"{storage.prefix.strip('/')}/" if storage.prefix else ""
-        self._client = connect(storage)
-
-    def close(self) -> None:
-        self._client.close()
-
-    async def put(self, path: Path, digest: str) -> None:
-        options = {"ContentType": MEDIA_TYPE}
-        await self._do(
-            self._client.upload_file,
-            Filename=str(path),
-            Bucket=self._bucket,
-            Key=self._key(digest),
-            ExtraArgs=options,
-        )
-        await asyncio.to_thread(path.unlink)
-
-    async def read(self, digest: str, start: int, end: int) -> AsyncIterator[bytes]:
-        if start >= end:
-            return
-        span = f"bytes={start}-{end - 1}"
-        answer = await self._do(
-            self._client.get_object, Bucket=self._bucket, Key=self._key(digest), Range=span
-        )
-        body = answer["Body"]
-        try:
-            while start < end:
-                piece: bytes = await self._do(body.read, PIECE)
-                if not piece:
-                    raise TemporaryError(f"the storage broke off delta {digest} at {start}")
-                start += len(piece)
-                yield piece
-        finally:
-            body.close()
-
-    async def remove(self, digest: str) -> None:
-        await self._do(self._client.delete_object, Bucket=self._bucket, Key=self._key(digest))
-
-    async def sizes(self) -> dict[str, int]:
-        return dict(await self._do(self._sizes))
-
-    def _sizes(self) -> dict[str, int]:
-        found: dict[str, int] = {}
-        pages = self._client.get_paginator("list_objects_v2")
-        for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix):
-            for each in page.get("Contents", ()):
-                name = str(each["Key"]).removeprefix(self._prefix)
-                if _NAME.fullmatch(name):
-                    found[f"sha256:{name.removesuffix(SUFFIX)}"] = int(each["Size"])
-        return found
-
-    def _key(self, digest: str) -> str:
-        return f"{self._prefix}{digest.partition(':')[2]}{SUFFIX}"
-
-    async def _do(self, call: Any, *args: Any, **options: Any) -> Any:
-        try:
-            return await run_sync(functools.partial(call, *args, **options))
-        except ClientError as error:
-            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-            if status == 404:
-                raise NotFoundError("the delta is not in the storage any more") from error
-            raise TemporaryError(f"bucket {self._bucket}: {error}") from error
-        except (BotoCoreError, OSError) as error:
-            raise TemporaryError(f"bucket {self._bucket} does not answer: {error}") from error
 
 
 def empty(folder: Path) -> None:

@@ -71,7 +71,8 @@ def ours(bench: Bench, pair: Pair) -> Result:
         for number, (key, path) in enumerate(old.items()):
             extracted = folder / str(number)
             extracted.mkdir()
-            run(["tar", "-x", "-p", "--numeric-owner", "-f", str(path), "-C", str(extracted)], 600)
+            words = ["tar", "-x", "-p", "--numeric-owner", "--delay-directory-restore"]
+            run([*words, "-f", str(path), "-C", str(extracted)], 600)
             sources += ["--source", f"{key}={extracted}"]
         apply = Cost(0.0, 0)
         for key, path in new.items():

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MIB = 1024**2
-SAMPLE_SECONDS = 0.05
+SAMPLE_SECONDS = 0.1
 
 
 class ToolError(Exception):

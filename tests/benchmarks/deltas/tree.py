@@ -1,7 +1,7 @@
 """Trees of files in memory, and layers of them as BuildKit writes them.
 
-A layer's tar has its names in order, whole seconds, PAX headers only where a name or a number asks
-for one (Go's archive/tar, format PAX), and root for what no package gives to somebody else.
+A layer's tar has its names in the order of a walk, whole seconds, PAX headers only where a name or
+a number asks for one (Go's archive/tar, format PAX), and root for what no package gives to others.
 """
 
 import io
@@ -67,7 +67,7 @@ def write(tree: Tree, path: Path) -> None:
     """The layer of a tree. A hard link comes after the file that it means."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
-        for name in sorted(tree):
+        for name in sorted(tree, key=lambda name: name.split("/")):
             _add(tar, tree[name])
         end = tar.offset
     # Python fills a record of 10 KiB; Go ends with two blocks.

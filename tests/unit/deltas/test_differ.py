@@ -1,0 +1,56 @@
+"""Patches by bsdiff: whole, in windows, and without tiny steps."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from gantry.deltas.create.differ import Stretch, jobs, patch
+
+
+def patched(source: bytes, target: bytes, memory: int, folder: Path) -> tuple[bytes, int, int]:
+    """The target out of its patches, the number of jobs, and of new bytes."""
+    old, new = folder / "old", folder / "new"
+    old.write_bytes(b"before" + source)
+    new.write_bytes(b"be" + target)
+    work = list(jobs(Stretch(old, 6, len(source)), Stretch(new, 2, len(target)), memory))
+    assert all(job.memory <= max(memory, 2 * 1024**2) for job in work)
+    out = bytearray()
+    fresh = 0
+    for job in work:
+        found = patch(job)
+        added = inserted = 0
+        for step in found.steps:
+            origin = source[step.position : step.position + step.add]
+            difference = found.difference[added : added + step.add]
+            out += bytes((a + b) & 255 for a, b in zip(origin, difference, strict=True))
+            out += found.new[inserted : inserted + step.insert]
+            added += step.add
+            inserted += step.insert
+        assert (added, inserted) == (len(found.difference), len(found.new))
+        fresh += inserted
+    return bytes(out), len(work), fresh
+
+
+@pytest.mark.parametrize(("memory", "pieces"), [(64 * 1024**2, 1), (2 * 1024**2, 5)])
+def test_a_patch_gives_the_target(memory: int, pieces: int, tmp_path: Path) -> None:
+    chance = random.Random(1)  # noqa: S311 - the same bytes each time
+    source = chance.randbytes(200_000)
+    target = source[:50_000] + b"new bytes" * 20 + source[60_000:] + source[:30_000]
+    out, work, fresh = patched(source, target, memory, tmp_path)
+    assert out == target
+    assert work == pieces
+    assert fresh < len(target) // 3
+
+
+def test_steps_that_add_little_are_new_bytes(tmp_path: Path) -> None:
+    chance = random.Random(2)  # noqa: S311 - the same bytes each time
+    source = chance.randbytes(20_000)
+    # Twelve known bytes at a time, from all over the source, between unknown ones.
+    target = b"".join(
+        source[at : at + 12] + chance.randbytes(12)
+        for at in (chance.randrange(19_000) for _ in range(300))
+    )
+    out, _, fresh = patched(source, target, 10**8, tmp_path)
+    assert out == target
+    assert fresh > len(target) * 0.95

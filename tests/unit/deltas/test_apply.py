@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import random
 import subprocess
 import sys
 import tarfile
@@ -10,17 +11,20 @@ from pathlib import Path
 import pytest
 
 from gantry.deltas.apply import main, rebuild
-from gantry.deltas.create import LayerTar, create
+from gantry.deltas.create import LayerTar, Options, Progress, create
+from gantry.deltas.format import Order
 from gantry.deltas.inspect import describe
 from gantry.deltas.reader import Delta, DeltaError
 
 CONFIG = f"sha256:{'0' * 64}"
 
 
-def layer_of(folder: Path, tar: Path) -> LayerTar:
-    """A folder as a layer's tar, in the order in which engines write them."""
+def layer_of(folder: Path, tar: Path, order: Order = Order.FOLDERS) -> LayerTar:
+    """A folder as a layer's tar: as engines write it, or sorted by whole paths."""
     with tarfile.open(tar, "w", format=tarfile.PAX_FORMAT) as archive:
         names = sorted(path.relative_to(folder) for path in folder.rglob("*"))
+        if order is Order.PATHS:
+            names.sort(key=str)
         for name in names:
             archive.add(folder / name, str(name), recursive=False, filter=_whole_seconds)
     return LayerTar(f"sha256:{hashlib.sha256(tar.read_bytes()).hexdigest()}", tar)
@@ -138,3 +142,53 @@ def test_a_cut_delta_is_not_begun(pair: tuple[Path, LayerTar, LayerTar, Path]) -
         delta.write_bytes(part)
         with pytest.raises(DeltaError):
             Delta.open(delta)
+
+
+@pytest.mark.parametrize("order", list(Order))
+def test_archives_in_both_orders_cost_no_names(order: Order, tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    for folder in ("a", "a-b", "a.d", "b"):
+        (old / folder / "in").mkdir(parents=True)
+        for number in range(30):
+            path = old / folder / "in" / f"a-long-name-of-a-file-{number}"
+            path.write_text(f"{folder} {number}")
+            os.utime(path, (0, 1_700_000_000))
+        for path in (old / folder / "in", old / folder):
+            os.utime(path, (0, 1_700_000_000))
+    source = layer_of(old, tmp_path / "old.tar", order)
+    path = tmp_path / "delta"
+    create([source], [source], CONFIG, path)
+    delta = Delta.open(path)
+    assert delta.index.layers[0].order is order
+    assert path.stat().st_size < 260
+    written = bytearray()
+    rebuild(delta, source.diff_id, {source.diff_id: old}, written.extend)
+    assert written == source.path.read_bytes()
+
+
+def test_a_layer_of_other_processes_and_windows_comes_back(tmp_path: Path) -> None:
+    """Enough work for the pool, in so little memory that files are taken in windows."""
+    chance = random.Random(5)  # noqa: S311 - the same bytes each time
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    new.mkdir()
+    for number in range(3):
+        content = bytearray(chance.randbytes(400_000))
+        (old / f"program{number}").write_bytes(content)
+        for at in range(0, len(content), 5000):
+            content[at : at + 4] = chance.randbytes(4)
+        (new / f"program{number}").write_bytes(b"moved" + content)
+    for path in (*old.iterdir(), *new.iterdir()):
+        os.utime(path, (0, 1_700_000_000))
+    source, target = layer_of(old, tmp_path / "old.tar"), layer_of(new, tmp_path / "new.tar")
+    path = tmp_path / "delta"
+    told: list[Progress] = []
+    summary = create(
+        [source], [target], CONFIG, path, Options(memory=8 * 1024**2, workers=2), told.append
+    )
+    written = bytearray()
+    rebuild(Delta.open(path), target.diff_id, {source.diff_id: old}, written.extend)
+    assert written == target.path.read_bytes()
+    assert summary.size == path.stat().st_size < 20_000
+    assert [each.how for each in summary.layers[0].files] == ["patched"] * 3
+    assert told[-1].done == told[-1].total == 1_200_015

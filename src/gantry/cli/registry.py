@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
@@ -11,8 +11,10 @@ from gantry.cli.context import FleetOption, JsonOption, client_of
 from gantry.cli.cp import size
 from gantry.cli.output import coloured, moment, print_json, print_table, say
 from gantry.client.errors import UsageError
-from gantry.client.space import Run
 from gantry.contracts.registry_space import ImageSpace, RepositorySpace, RunKind, SpaceReport
+
+if TYPE_CHECKING:
+    from gantry.client.space import Run
 
 STATUS_COLOURS = {"done": "green", "running": "yellow", "ordered": "yellow", "failed": "red"}
 _SHORT = 19
@@ -119,7 +121,7 @@ def runs(ctx: typer.Context, as_json: JsonOption = False, fleet: FleetOption = N
     )
 
 
-def _report(run: Run) -> SpaceReport:
+def _report(run: "Run") -> SpaceReport:
     assert run.report is not None  # noqa: S101 - `carry_out` ends with one
     return run.report
 

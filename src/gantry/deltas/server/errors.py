@@ -64,5 +64,9 @@ class TemporaryError(Exception):
     """It could not be done now, and may be tried again. The message says what is in the way."""
 
 
+class FullError(TemporaryError):
+    """The disk is full."""
+
+
 class NoSuchImageError(TemporaryError):
     """The registry does not have an image, or not any more."""

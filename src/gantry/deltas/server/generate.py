@@ -2,15 +2,18 @@
 
 The first line of stdin is the job; the rest of stdin stays open, and its end ends the process. What
 is told on stdout, one JSON object a line: `{"percent": 12}`, and at the end one of `{"size": …}`,
-`{"whole": "why there is none"}`, `{"failed": "why, and it may be tried again"}`.
+`{"whole": "why there is none"}`, `{"failed": "why, and it may be tried again"}`, and `{"full": …}`
+where that is the disk's room.
 """
 
+import errno
 import json
 import os
 import resource
 import signal
 import sys
 import threading
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
 from gantry.deltas.create import LayerTar, Options, Progress, create
@@ -33,10 +36,14 @@ def main() -> int:
         _tell(size=_make(order))
     except MemoryError:
         _tell(whole=f"making it takes more than {order.memory // MEBIBYTE} MiB of memory")
+    except BrokenExecutor:
+        # A helper was killed: as if it had been this process.
+        return 1
     except DeltaError as error:
         _tell(whole=str(error))
     except OSError as error:
-        _tell(failed=f"{error.strerror or error} ({error.filename or 'delta'})")
+        kind = "full" if error.errno == errno.ENOSPC else "failed"
+        _tell(**{kind: f"{error.strerror or error} ({error.filename or 'delta'})"})
     except Exception as error:
         # Whatever it was: one sentence, and no traceback.
         _tell(failed=f"{type(error).__name__}: {error}")

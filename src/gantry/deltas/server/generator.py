@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from gantry.deltas.server.errors import TemporaryError, WholeError
+from gantry.deltas.server.errors import FullError, TemporaryError, WholeError
 from gantry.deltas.server.generate_order import Order
 
 COMMAND = (sys.executable, "-m", "gantry.deltas.server.generate")
@@ -65,6 +65,8 @@ async def _follow(
                 return
             case {"whole": str(reason)}:
                 raise WholeError(reason)
+            case {"full": str(reason)}:
+                raise FullError(f"the delta could not be made: {reason}")
             case {"failed": str(reason)}:
                 raise TemporaryError(f"the delta could not be made: {reason}")
     raise DiedError(f"the process that makes it ended ({await process.wait()})")

@@ -5,6 +5,7 @@ They are kept, the longest unused go first, within a limit. Whoever works with a
 
 import asyncio
 import contextlib
+import errno
 import os
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -12,7 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from weakref import WeakValueDictionary
 
-from gantry.deltas.server.errors import TemporaryError, WholeError
+from gantry.deltas.server.errors import FullError, TemporaryError, WholeError
 from gantry.deltas.server.images import Layer
 from gantry.deltas.server.registry import Registry
 from gantry.deltas.server.unpack import Unpacker
@@ -116,7 +117,8 @@ class Layers:
             part.rename(path)
             self._sizes[layer.diff_id] = unpacker.size
         except OSError as error:
-            raise TemporaryError(f"no layer can be kept in {self._folder}: {error}") from error
+            kind = FullError if error.errno == errno.ENOSPC else TemporaryError
+            raise kind(f"no layer can be kept in {self._folder}: {error}") from error
         finally:
             self._parts -= counted
             with contextlib.suppress(OSError):

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import errno
 import hashlib
 import time
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from gantry.contracts.deltas import SUFFIX
 from gantry.deltas.server.config import Limits
-from gantry.deltas.server.errors import TemporaryError, WholeError
+from gantry.deltas.server.errors import FullError, TemporaryError, WholeError
 from gantry.deltas.server.generate_order import Order
 from gantry.deltas.server.generator import generate
 from gantry.deltas.server.images import Plan, plan
@@ -83,8 +82,11 @@ class Maker:
         except BaseException as error:
             with contextlib.suppress(OSError):
                 out.unlink(missing_ok=True)
+            if isinstance(error, FullError):
+                # The next try has what room there is.
+                self._layers.drop()
             if isinstance(error, OSError):
-                raise self._cannot(error) from error
+                raise TemporaryError(f"no delta can be made in {self._work}: {error}") from error
             raise
         return Made(out, digest, size, planned.whole, time.monotonic() - started)
 
@@ -113,11 +115,6 @@ class Maker:
                 self._limits.seconds,
                 lambda percent: on_percent(FETCHING + percent * (99 - FETCHING) // 100),
             )
-
-    def _cannot(self, error: OSError) -> TemporaryError:
-        if error.errno == errno.ENOSPC:
-            self._layers.drop()
-        return TemporaryError(f"no delta can be made in {self._work}: {error}")
 
 
 def _weigh(path: Path) -> tuple[int, str]:

@@ -53,7 +53,8 @@ class Contained(Server):
     def files(self, folder: str) -> list[str]:
         """Names in a folder of its volume."""
         listed = self.container.exec_run(["ls", f"{FOLDER}/{folder}"]).output
-        return sorted(str(listed.decode()).split())
+        assert isinstance(listed, bytes)
+        return sorted(listed.decode().split())
 
     def remove(self) -> None:
         self.stop()

@@ -17,7 +17,7 @@ from gantry.client.errors import UsageError
 from gantry.contracts.deltas import SUFFIX
 
 if TYPE_CHECKING:
-    from gantry.deltas.inspect import Description
+    from gantry.deltas.inspect import Description, LayerDescription
 
 delta_app = typer.Typer(help="Updates as what differs between images.")
 
@@ -25,7 +25,7 @@ PlatformOption = Annotated[
     str | None,
     typer.Option("--platform", help="Which image, of an archive with several: linux/arm64."),
 ]
-HOW = {"copied": "copied", "patched": "patched", "new": "new"}
+HOW = ("copied", "patched", "new")
 PAGE = 20
 
 
@@ -106,24 +106,30 @@ def inspect(
 
 
 def _show(found: "Description", number: int) -> None:
-    columns = ("layer", "unpacked", "in the delta", "share", "files", "copied", "patched", "new")
+    columns = ("layer", "unpacked", "in the delta", "share", "headers", "patches", "new")
     rows = []
     for layer in found.layers:
-        counts = [sum(file.how == how for file in layer.files) for how in HOW]
         share = f"{100 * layer.encoded / layer.size:.2f} %" if layer.size else ""
-        sizes = (f"{layer.size:,}", f"{layer.encoded:,}", share, str(len(layer.files)))
-        rows.append((layer.diff_id[7:19], *sizes, *map(str, counts)))
+        parts = (f"{layer.parts.get(part, 0):,}" for part in ("headers", "patches", "new"))
+        rows.append((layer.diff_id[7:19], f"{layer.size:,}", f"{layer.encoded:,}", share, *parts))
     print_table(columns, rows, "no layers: the target has none that its source has not")
     for layer in found.layers:
-        costly = sorted(layer.files, key=lambda file: -file.encoded)[:number]
-        if not costly:
-            continue
-        say("")
-        files = [
-            (file.path, f"{file.size:,}", file.how, f"{file.encoded:,}", file.source or "")
-            for file in costly
-        ]
-        print_table((f"files of {layer.diff_id[7:19]}", "size", "how", "bytes", "from"), files, "")
+        _show_files(layer, number)
+    if found.layers and not any(layer.files for layer in found.layers):
+        say("files are known where `gantry delta create` has left FILE.files.json beside FILE")
+
+
+def _show_files(layer: "LayerDescription", number: int) -> None:
+    costly = sorted(layer.files, key=lambda file: -file.encoded)[:number]
+    if not costly:
+        return
+    counts = [f"{sum(file.how == how for file in layer.files)} {how}" for how in HOW]
+    say(f"\n{layer.diff_id[7:19]}: {len(layer.files)} files, {', '.join(counts)}")
+    rows = [
+        (file.name, f"{file.size:,}", file.how, f"{file.encoded:,}", file.source or "")
+        for file in costly
+    ]
+    print_table(("file", "size", "how", "bytes", "from"), rows, "")
 
 
 @delta_app.command("stats")

@@ -152,6 +152,7 @@ def _token(http: httpx2.Client, client: ApiClient, url: str, pairs: Sequence[Del
     except DeltaContractError as error:
         raise ClientError(f"a release has an image that is not in the registry: {error}") from error
     names = sorted({each.name for each in images})
+    parameters: list[tuple[str, str | int | float | bool | None]]
     parameters = [("service", urlsplit(url).netloc)]
     parameters += [("scope", f"repository:{name}:pull") for name in names]
     login = f"{client.whoami().username}:{client.token or ''}"

@@ -8,7 +8,7 @@ import tarfile
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from gantry.client import image_files
@@ -17,13 +17,13 @@ from gantry.client.image_files import ImageFiles
 from gantry.client.layer_folders import extract
 from gantry.deltas import inspect
 from gantry.deltas.apply import rebuild
-from gantry.deltas.inspect import Description
+from gantry.deltas.inspect import Description, FileDescription
 from gantry.deltas.reader import Delta, DeltaError
 
 Say = Callable[[str], None]
 Moved = Callable[[int, int], None]
 
-CONFIG_SUFFIX = ".config.json"
+CONFIG_SUFFIX, FILES_SUFFIX = ".config.json", ".files.json"
 _CONFIG_LIMIT = 4 * 1024**2
 _TARGET_ARCHIVE_VERSION = b'{"imageLayoutVersion":"1.0.0"}'
 
@@ -42,6 +42,11 @@ class Made:
 def config_path(delta: Path) -> Path:
     """Where `create` leaves the new image's configuration, and `apply` looks for it."""
     return delta.with_name(delta.name + CONFIG_SUFFIX)
+
+
+def files_path(delta: Path) -> Path:
+    """Where `create` leaves how each file got into the delta, and `describe` looks for it."""
+    return delta.with_name(delta.name + FILES_SUFFIX)
 
 
 def create(
@@ -68,7 +73,7 @@ def create(
         whole = sum(each.path.stat().st_size for each in wanted)
         say(f"{len(wanted)} of {len(target.layers)} layers are new, {whole / 1e6:.1f} MB unpacked")
         try:
-            make(
+            summary = make(
                 list(had.values()),
                 wanted,
                 target.digest,
@@ -76,6 +81,8 @@ def create(
                 progress=lambda at: moved(at.done, at.total),
             )
             config_path(out).write_bytes(target.config)
+            files = {"delta": _digest_of(out), "layers": [asdict(each) for each in summary.layers]}
+            files_path(out).write_text(json.dumps(files) + "\n")
         except (DeltaError, MemoryError) as error:
             raise ClientError(f"the delta cannot be made: {error}") from error
         except OSError as error:
@@ -144,14 +151,47 @@ def open_delta(path: Path) -> Delta:
 
 
 def describe(path: Path) -> Description:
-    """What is in a delta. Raises ClientError."""
+    """What is in a delta; its files where `create` has left them beside. Raises ClientError."""
     open_delta(path)  # what is no delta is said as everywhere
     try:
-        return inspect.describe(path)
+        found = inspect.describe(path)
+        files = _files_of(path)
     except DeltaError as error:
         raise ClientError(f"{path}: {error}") from error
     except OSError as error:
         raise ClientError(f"{path} cannot be read: {error.strerror or error}") from error
+    layers = (replace(each, files=files.get(each.diff_id, ())) for each in found.layers)
+    return replace(found, layers=tuple(layers))
+
+
+def _files_of(path: Path) -> dict[str, tuple[FileDescription, ...]]:
+    """The files by their layers' diffIDs; none where they are of another delta, or not there."""
+    try:
+        told = json.loads(files_path(path).read_text())
+        if told["delta"] != _digest_of(path):
+            return {}
+        return {
+            str(layer["diff_id"]): tuple(
+                FileDescription(
+                    name=str(each["path"]),
+                    size=int(each["size"]),
+                    how=str(each["how"]),
+                    source=each["source"],
+                    encoded=int(each["encoded"]),
+                )
+                for each in layer["files"]
+            )
+            for layer in told["layers"]
+        }
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ClientError(f"{files_path(path)} is damaged: remove it ({error!r})") from error
+
+
+def _digest_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def _config(delta: Delta, path: Path) -> bytes:

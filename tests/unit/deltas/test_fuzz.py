@@ -1,4 +1,4 @@
-"""A fuzzer at what reads and applies deltas: for half a minute here, for longer in the soak tests."""
+"""A fuzzer at what reads and applies deltas: half a minute here, longer in the soak tests."""
 
 import re
 import subprocess

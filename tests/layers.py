@@ -113,6 +113,11 @@ def made(folder: Path, sources: Sequence[bytes], targets: Sequence[bytes]) -> Ma
     folder.mkdir(parents=True, exist_ok=True)
     old = [layer(folder, each) for each in dict.fromkeys(sources)]
     new = [layer(folder, each) for each in dict.fromkeys(targets)]
+    return extracted(folder, old, new)
+
+
+def extracted(folder: Path, old: Sequence[LayerTar], new: Sequence[LayerTar]) -> Made:
+    """The same of layers on disk."""
     delta = folder / "made.gantry-delta"
     create(old, new, CONFIG, delta)
     folders = {}

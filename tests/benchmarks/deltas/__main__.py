@@ -44,7 +44,7 @@ def say(text: str) -> None:
 
 def theirs(bench: Bench, pair: Pair, tool: Tool) -> Result:
     """One of the other tools: layer by layer, the old one at the same place as its base."""
-    size, generate, apply = 0, Cost(0.0, 0), Cost(0.0, 0)
+    size, generate, apply = 0, Cost(), Cost()
     for old, new in zip(pair.replaced(), pair.changed(), strict=True):
         with tempfile.TemporaryDirectory(dir=bench.folder) as name:
             folder = Path(name)
@@ -74,7 +74,7 @@ def ours(bench: Bench, pair: Pair) -> Result:
             words = ["tar", "-x", "-p", "--numeric-owner", "--delay-directory-restore"]
             run([*words, "-f", str(path), "-C", str(extracted)], 600)
             sources += ["--source", f"{key}={extracted}"]
-        apply = Cost(0.0, 0)
+        apply = Cost()
         for key, path in new.items():
             out = folder / "out"
             program = [sys.executable, "-m", "gantry.deltas.apply", str(delta), key, *sources]

@@ -23,14 +23,22 @@ class ToolTimeoutError(ToolError):
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Seconds of the clock, and resident bytes at most."""
+    """Seconds of the clock, resident bytes at most, and seconds of processors.
 
-    seconds: float
-    memory: int
+    The last are the same on a busy machine, or nearly so.
+    """
+
+    seconds: float = 0.0
+    memory: int = 0
+    processor: float = 0.0
 
     def __add__(self, other: "Cost") -> "Cost":
         """One after the other."""
-        return Cost(self.seconds + other.seconds, max(self.memory, other.memory))
+        return Cost(
+            self.seconds + other.seconds,
+            max(self.memory, other.memory),
+            self.processor + other.processor,
+        )
 
 
 def run(words: list[str], timeout: float) -> Cost:
@@ -46,7 +54,7 @@ def run(words: list[str], timeout: float) -> Cost:
     with tempfile.NamedTemporaryFile("r") as told, tempfile.TemporaryFile("w+") as errors:
         begin = time.monotonic()
         child = subprocess.Popen(
-            ["/usr/bin/time", "-q", "-f", "%M", "-o", told.name, *words],
+            ["/usr/bin/time", "-q", "-f", "%M %U %S", "-o", told.name, *words],
             stdout=subprocess.DEVNULL,
             stderr=errors,
             start_new_session=True,
@@ -64,7 +72,9 @@ def run(words: list[str], timeout: float) -> Cost:
         if child.returncode:
             errors.seek(0)
             raise ToolError(f"{' '.join(words)} → {child.returncode}:\n{errors.read()[-2000:]}")
-        return Cost(seconds, max(int(told.read()) * 1024, sampler.peak))
+        memory, user, system = told.read().split()
+        peak = max(int(memory) * 1024, sampler.peak)
+        return Cost(seconds, peak, float(user) + float(system))
 
 
 def _end(child: "subprocess.Popen[bytes]") -> None:

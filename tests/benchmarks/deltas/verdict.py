@@ -32,12 +32,12 @@ def table(results: Sequence[Result]) -> str:
         name = f"**{each.tool}**" if each.tool == OURS else each.tool
         share = f"{100 * each.size / pull:.1f} %" if pull else ""
         rows.append([name, f"{each.size:,}", share, *_cost(each.generate), *_cost(each.apply)])
-    head = ["tool", "bytes", "of the pull", "generate", "MiB", "apply", "MiB"]
+    head = ["tool", "bytes", "of the pull", "generate", "cpu", "MiB", "apply", "cpu", "MiB"]
     return machine.table(head, rows)
 
 
 def _cost(cost: Cost) -> list[str]:
-    return [f"{cost.seconds:.1f} s", f"{cost.memory / MIB:.0f}"]
+    return [f"{cost.seconds:.1f} s", f"{cost.processor:.1f} s", f"{cost.memory / MIB:.0f}"]
 
 
 def summary(results: Mapping[str, Sequence[Result]]) -> str:

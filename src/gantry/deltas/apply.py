@@ -30,10 +30,12 @@ def rebuild(
     diff_id: str,
     sources: Mapping[str, Path],
     write: Callable[[bytes], object],
+    tell: "Callable[[Told], object] | None" = None,
 ) -> None:
     """Write a layer's tar, piece by piece; who hears of an error throws away what came.
 
-    `sources` gives for the diffID of each source layer the folder of its files.
+    `sources` gives for the diffID of each source layer the folder of its files. `tell` hears of
+    each file that has content.
 
     Raises:
         DeltaError: the delta is damaged or asks for what it may not; a source is missing or not
@@ -51,7 +53,7 @@ def rebuild(
         columns = Columns(layer.groups, lambda at, n: os.pread(descriptor, n, at), offset)
         try:
             _Rebuilding(
-                layer, columns, [sources[name] for name in delta.sources], opened, out
+                layer, columns, [sources[name] for name in delta.sources], opened, out, tell
             ).run()
         finally:
             for each in opened.values():
@@ -106,6 +108,20 @@ class _Output:
         self._write(data)
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A file of a layer: the source's path where it has one, and what the delta holds of it.
+
+    `changed` are bytes that differ from the source's, `new` those that are in no source.
+    """
+
+    path: bytes
+    size: int
+    source: bytes | None
+    changed: int
+    new: int
+
+
 @dataclass(slots=True)
 class _Body:
     """Where an entry's content comes from."""
@@ -125,6 +141,7 @@ class _Rebuilding:
         folders: Sequence[Path],
         opened: dict[int, SourceLayer],
         out: _Output,
+        tell: Callable[[Told], object] | None,
     ) -> None:
         self._layer = layer
         self._columns = columns
@@ -132,6 +149,8 @@ class _Rebuilding:
         self._opened = opened
         self._out = out
         self._before = Before()
+        self._tell = tell
+        self._changed = self._new = 0
 
     def run(self) -> None:
         kinds = self._columns[Column.KINDS]
@@ -161,7 +180,11 @@ class _Rebuilding:
         self._out.write(build(header))
         if header.type in told.EMPTY_TYPES and body.how == told.BODY_FORETOLD:
             return
+        self._changed = self._new = 0
         self._content(header, body, place)
+        if self._tell and header.size and header.type not in told.EXTENDED_TYPES:
+            source = place.path if place and body.how != told.BODY_NEW else None
+            self._tell(Told(path, header.size, source, self._changed, self._new))
         self._out.zeros(-header.size % BLOCK)
 
     def _name(self, kind: int) -> tuple[bytes, Place | None]:
@@ -276,6 +299,8 @@ class _Rebuilding:
             position += seeks.signed() if length else 0
             while length:
                 some = difference.some(min(length, patch.PIECE))
+                if self._tell:
+                    self._changed += len(some) - some.count(0)
                 self._out.write(patch.add(source.read(position, len(some)), some))
                 position += len(some)
                 length -= len(some)
@@ -284,6 +309,7 @@ class _Rebuilding:
 
     def _copy_column(self, column: Column, length: int) -> None:
         stream = self._columns[column]
+        self._new += length
         while length:
             some = stream.some(length)
             self._out.write(some)

@@ -1,9 +1,11 @@
 """What is in a delta: per layer, and per file where its sources are at hand."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from gantry.deltas.apply import Told, rebuild
 from gantry.deltas.format import Column, Layer
 from gantry.deltas.reader import Delta
 
@@ -15,9 +17,12 @@ _PARTS = {
 
 @dataclass(frozen=True, slots=True)
 class FileDescription:
-    """A file of a rebuilt layer: `how` is copied, patched or new, `source` what it is made from."""
+    """A file of a rebuilt layer: `how` is copied, patched or new, `source` what it is made from.
 
-    name: str
+    `encoded` is its share of what the delta has of differences and new bytes.
+    """
+
+    path: str
     size: int
     how: str
     source: str | None
@@ -49,19 +54,39 @@ class Description:
     layers: tuple[LayerDescription, ...]
 
 
-def describe(path: Path) -> Description:
-    """What a delta holds.
+def describe(path: Path, sources: Mapping[str, Path] | None = None) -> Description:
+    """What a delta holds; by file where the sources' folders are given, as `rebuild` takes them.
 
     Raises:
-        DeltaError: it is none, or damaged.
+        DeltaError: it is none, or damaged, or does not fit the sources.
         OSError: it cannot be read.
     """
     delta = Delta.open(path)
     layers = tuple(
-        LayerDescription(layer.diff_id, layer.size, layer.encoded, _parts(layer))
+        LayerDescription(
+            layer.diff_id,
+            layer.size,
+            layer.encoded,
+            _parts(layer),
+            tuple(_files(delta, layer, sources)) if sources is not None else (),
+        )
         for layer in delta.index.layers
     )
     return Description(path.stat().st_size, delta.config, delta.sources, layers)
+
+
+def _files(delta: Delta, layer: Layer, sources: Mapping[str, Path]) -> Iterator[FileDescription]:
+    told: list[Told] = []
+    rebuild(delta, layer.diff_id, sources, lambda _: None, told.append)
+    parts = _parts(layer)
+    changed = parts["patches"] / max(sum(each.changed for each in told), 1)
+    new = parts["new"] / max(sum(each.new for each in told), 1)
+    for each in told:
+        touched = each.changed or each.new
+        how = "new" if each.source is None else "patched" if touched else "copied"
+        source = os.fsdecode(each.source) if each.source is not None else None
+        encoded = round(each.changed * changed + each.new * new)
+        yield FileDescription(os.fsdecode(each.path), each.size, how, source, encoded)
 
 
 def _parts(layer: Layer) -> dict[str, int]:

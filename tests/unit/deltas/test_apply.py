@@ -99,6 +99,20 @@ def test_a_changed_line_costs_what_it_is(pair: tuple[Path, LayerTar, LayerTar, P
     (layer,) = found.layers
     assert (layer.diff_id, layer.size) == (target.diff_id, target.path.stat().st_size)
     assert abs(sum(layer.parts.values()) - layer.encoded) <= 2
+    assert layer.files == ()
+
+
+def test_files_are_described_where_the_sources_are(
+    pair: tuple[Path, LayerTar, LayerTar, Path],
+) -> None:
+    folder, source, _, delta = pair
+    (layer,) = describe(delta, {source.diff_id: folder}).layers
+    files = {each.path: each for each in layer.files}
+    assert len(files) == 40
+    changed = files.pop("lib-1.2/module7.py")
+    assert (changed.how, changed.source) == ("patched", "lib-1.2/module7.py")
+    assert 0 < changed.encoded < 120
+    assert {(each.how, each.encoded) for each in files.values()} == {("copied", 0)}
 
 
 def test_the_same_layers_give_the_same_delta(

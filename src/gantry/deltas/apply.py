@@ -242,7 +242,7 @@ class _Rebuilding:
 
     def _time(self, kind: int, facts: Facts | None) -> int:
         how = kind >> told.TIME_SHIFT & 3
-        if how == told.TIME_FORETOLD and facts:
+        if how == told.TIME_FORETOLD and facts and facts.type != told.SYMLINK:
             return facts.mtime
         if how == told.TIME_OTHER:
             return self._before.mtime + self._columns[Column.TIMES].signed()

@@ -35,6 +35,8 @@ TYPE, MODE, UID, GID, SIZE, LINK = (1 << bit for bit in range(6))
 
 SHAPES_LIMIT = 4096
 REGULAR = ord("0")
+# Not every program that unpacks sets the times of symbolic links: none is foretold from them.
+SYMLINK = ord("2")
 # pax headers and GNU's long names: their content goes to the column EXTENDED.
 EXTENDED_TYPES = frozenset(b"xgLK")
 # Types whose size is no content's: links, devices, folders, pipes.

@@ -237,7 +237,7 @@ def _facts(path: bytes, found: dict[bytes, Entry | None]) -> Facts | None:
     link = header.link if extended.link is None else extended.link
     return Facts(
         header.type,
-        header.mode & 0o7777,
+        0o777 if header.type == told.SYMLINK else header.mode & 0o7777,
         header.uid,
         header.gid,
         mtime,

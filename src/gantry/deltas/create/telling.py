@@ -121,7 +121,8 @@ class Telling:
 
     def _time(self, header: Header, facts: Facts | None) -> int:
         before = self._before
-        if header.mtime == (facts.mtime if facts else before.mtime):
+        sure = facts is not None and facts.type != told.SYMLINK
+        if header.mtime == (facts.mtime if facts and sure else before.mtime):
             how = told.TIME_FORETOLD
         elif header.mtime == before.mtime:
             how = told.TIME_BEFORE

@@ -72,14 +72,16 @@ def test_whiteouts_are_devices_and_hard_links_are_files(tmp_path: Path) -> None:
         ("a", DIR, ""),
         ("a/.wh.gone", REG, ""),
         ("a/.wh..wh..opq", REG, ""),
+        ("emptied/.wh..wh..opq", REG, ""),
         ("first", REG, "text"),
         ("second", LNK, "first"),
     )
     assert found is not None
-    assert [each.path for each in found] == [b"a", b"a/gone", b"first", b"second"]
+    assert [each.path for each in found] == [b"a", b"a/gone", b"emptied", b"first", b"second"]
     assert found[1].facts is None
-    assert found[2].facts == found[3].facts
-    assert not found[3].regular
+    assert found[2].facts is None
+    assert found[3].facts == found[4].facts
+    assert not found[4].regular
 
 
 @pytest.mark.parametrize(

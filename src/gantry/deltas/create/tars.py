@@ -15,6 +15,7 @@ _PIECE = 1024**2
 _SEEN = frozenset(b"0256")
 _ON_DISK = frozenset(b"0123456")
 _WHITEOUT = b".wh."
+_OPAQUE = b".wh..wh..opq"
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,14 +209,18 @@ def on_disk(entries: list[Entry | Plain]) -> list[OnDisk] | None:
             continue
         folder, _, name = path.rpartition(b"/")
         if name.startswith(_WHITEOUT):
-            if name.startswith(_WHITEOUT * 2):
+            if name == _OPAQUE:
+                # No name of its own, but its folder is there.
+                if any(_not_a_folder(found.setdefault(parent, None)) for parent in _parents(path)):
+                    return None
                 continue
+            if name.startswith(_WHITEOUT * 2):
+                return None
             path = folder + b"/" + name[4:] if folder else name[4:]
         if found.get(path) is not None or not _sound(path, entry):
             return None
         for parent in _parents(path):
-            above = found.setdefault(parent, None)
-            if above is not None and above.header.type != FOLDER:
+            if _not_a_folder(found.setdefault(parent, None)):
                 return None
         if path in found and entry.header.type != FOLDER:
             return None
@@ -254,6 +259,10 @@ def _sound(path: bytes, entry: Entry) -> bool:
         and len(parts) < DEPTH_LIMIT
         and all(part not in (b"", b".", b"..") and len(part) <= 255 for part in parts)
     )
+
+
+def _not_a_folder(entry: Entry | None) -> bool:
+    return entry is not None and entry.header.type != FOLDER
 
 
 def _parents(path: bytes) -> Iterator[bytes]:

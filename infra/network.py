@@ -8,7 +8,7 @@ from service import fleet_labels
 
 class Networks(pulumi.ComponentResource):
     """`internal` joins all services and leads nowhere else; `edge` is where devices and users are;
-    `egress` lets the builder fetch what builds need, and the registry reach its bucket.
+    `egress` lets the builder fetch what builds need, and registry and collector reach their bucket.
     """
 
     def __init__(self, fleet: str, opts: pulumi.ResourceOptions | None = None) -> None:

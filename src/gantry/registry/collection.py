@@ -17,7 +17,7 @@ from gantry.registry import layout, space
 from gantry.registry.layout import Contents, Place
 from gantry.registry.storage import Storage
 
-# Pushes wait as long; the api would hold them for HOLD_LIMIT if this process stopped amid it.
+# Pushes wait as long; for ten minutes if this process stood still amid it.
 HOLD_SECONDS = 5.0
 # And as long they go on between two times.
 LET_SECONDS = 1.0

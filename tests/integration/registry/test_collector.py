@@ -317,7 +317,7 @@ def test_pushes_and_pulls_go_on_while_what_nobody_needs_goes(world: World) -> No
             assert run["status"] == "done", run
             removed += run["report"]["removed"]
             freed += run["report"]["freed"]
-            assert time.monotonic() - begun < 120, (removed, freed, traffic)
+            assert time.monotonic() - begun < 240, (removed, freed, traffic)
             if traffic.faults:
                 break
     assert not traffic.faults, traffic.faults

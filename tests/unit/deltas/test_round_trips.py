@@ -168,7 +168,7 @@ def check(sources: list[bytes], targets: list[bytes]) -> None:
 
 
 @settings(
-    max_examples=25,
+    max_examples=15,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
@@ -178,7 +178,7 @@ def test_layers_of_all_kinds_come_back_bit_for_bit(pair: tuple[list[bytes], list
     check(*pair)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(members(), max_size=4).map(sound), st.data())
 def test_what_is_no_sound_tar_comes_back_as_well(
     entries: list[Member], data: st.DataObject

@@ -39,6 +39,10 @@ def extract(layer: Path, folder: Path) -> None:
                 _check(member, folder)
                 _make_room(member, folder)
                 tar.extract(member, folder, numeric_owner=True)
+                if member.issym():
+                    # An engine keeps a link's own time; Python's tarfile does not.
+                    at = (member.mtime, member.mtime)
+                    os.utime(folder / member.name, at, follow_symlinks=False)
         # What was written into a folder has changed its time.
         for member in reversed(folders):
             os.utime(folder / member.name, (member.mtime, member.mtime))

@@ -5,7 +5,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gantry.deltas.format import Codec, Column, Group, Index, Layer, Packing, encode_index, varint
+from gantry.deltas.format import (
+    Codec,
+    Column,
+    Group,
+    Index,
+    Layer,
+    Order,
+    Packing,
+    encode_index,
+    varint,
+)
 from gantry.deltas.headers import parse
 
 DIFF_ID = "sha256:" + 64 * "d"
@@ -53,7 +63,7 @@ def delta(
         for column, packed in columns.items()
     )
     checks = b"".join(zlib.crc32(packed.content).to_bytes(4) for packed in columns.values())
-    layer = Layer(DIFF_ID, size, base, zlib.crc32(checks), groups)
+    layer = Layer(DIFF_ID, size, base, Order.FOLDERS, zlib.crc32(checks), groups)
     content = encode_index(Index(CONFIG, tuple(sources), (layer,)))
     path.write_bytes(content + b"".join(packed.content for packed in columns.values()))
     return path

@@ -126,7 +126,7 @@ def _show_files(layer: "LayerDescription", number: int) -> None:
     counts = [f"{sum(file.how == how for file in layer.files)} {how}" for how in HOW]
     say(f"\n{layer.diff_id[7:19]}: {len(layer.files)} files, {', '.join(counts)}")
     rows = [
-        (file.name, f"{file.size:,}", file.how, f"{file.encoded:,}", file.source or "")
+        (file.path, f"{file.size:,}", file.how, f"{file.encoded:,}", file.source or "")
         for file in costly
     ]
     print_table(("file", "size", "how", "bytes", "from"), rows, "")

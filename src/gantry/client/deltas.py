@@ -173,7 +173,7 @@ def _files_of(path: Path) -> dict[str, tuple[FileDescription, ...]]:
         return {
             str(layer["diff_id"]): tuple(
                 FileDescription(
-                    name=str(each["path"]),
+                    path=str(each["path"]),
                     size=int(each["size"]),
                     how=str(each["how"]),
                     source=each["source"],

@@ -147,7 +147,9 @@ def _tidy(name: bytes) -> bytes:
 def _said(records: dict[bytes, bytes], before: Extended) -> Extended:
     others = records.keys() - {b"path", b"linkpath", b"mtime", b"atime", b"ctime"}
     plain = before.plain and all(key.startswith(b"SCHILY.xattr.") for key in others)
-    path, time = records.get(b"path"), records.get(b"mtime")
+    # GNU tar gives sparse files another name than their own in the header.
+    path = records.get(b"GNU.sparse.name", records.get(b"path"))
+    time = records.get(b"mtime")
     seconds, _, fraction = time.partition(b".") if time else (b"", b"", b"")
     if time and not (seconds.isdigit() and (not fraction or fraction.isdigit())):
         plain = False

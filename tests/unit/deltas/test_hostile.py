@@ -18,6 +18,7 @@ from gantry.deltas.format import (
     Group,
     Index,
     Layer,
+    Order,
     Packing,
     encode_index,
     varint,
@@ -282,14 +283,14 @@ def test_an_index_of_a_length_that_may_not_be(length: int, tmp_path: Path) -> No
 
 def test_lengths_that_do_not_add_up(tmp_path: Path) -> None:
     group = Group(Packing(Codec.RAW), ((Column.NEW, 2**39),), 2**39)
-    layer = Layer(DIFF_ID, 2**39, None, 0, (group,))
+    layer = Layer(DIFF_ID, 2**39, None, Order.FOLDERS, 0, (group,))
     opened(tmp_path / "hostile", encode_index(Index(CONFIG, (), (layer,))) + b"little")
 
 
 def test_columns_that_would_be_held_in_memory_together(tmp_path: Path) -> None:
     columns = ((Column.NAMES, 2**30), (Column.LINKS, 2**30))
     group = Group(Packing(Codec.LZMA2, 93, 20), columns, 10)
-    layer = Layer(DIFF_ID, 2**39, None, 0, (group,))
+    layer = Layer(DIFF_ID, 2**39, None, Order.FOLDERS, 0, (group,))
     opened(tmp_path / "hostile", encode_index(Index(CONFIG, (), (layer,))) + bytes(10))
 
 
@@ -297,12 +298,12 @@ def test_dictionaries_that_together_are_too_large(tmp_path: Path) -> None:
     groups = tuple(
         Group(Packing(Codec.LZMA2, 93, 23), ((column, 10),), 10) for column in list(Column)[:4]
     )
-    layer = Layer(DIFF_ID, 2**20, None, 0, groups)
+    layer = Layer(DIFF_ID, 2**20, None, Order.FOLDERS, 0, groups)
     opened(tmp_path / "hostile", encode_index(Index(CONFIG, (), (layer,))) + bytes(40))
 
 
 @pytest.mark.parametrize("dictionary", [24, 31, 40, 255])
 def test_one_dictionary_that_is_too_large(dictionary: int, tmp_path: Path) -> None:
     group = Group(Packing(Codec.LZMA1, 93, dictionary), ((Column.NEW, 10),), 10)
-    layer = Layer(DIFF_ID, 2**20, None, 0, (group,))
+    layer = Layer(DIFF_ID, 2**20, None, Order.FOLDERS, 0, (group,))
     opened(tmp_path / "hostile", encode_index(Index(CONFIG, (), (layer,))) + bytes(10))

@@ -171,7 +171,7 @@ def test_the_commands_make_show_and_apply(images: tuple[Path, Path], tmp_path: P
 
     told = json.loads(gantry("inspect", delta, "--json").stdout)
     assert told["size"] == delta.stat().st_size
-    files = {each["name"]: each for each in told["layers"][0]["files"]}
+    files = {each["path"]: each for each in told["layers"][0]["files"]}
     assert files["app/data"]["how"] == "patched"
     assert files["app/new"]["how"] == "new"
     shown = gantry("inspect", delta)

@@ -35,19 +35,26 @@ def main() -> int:
     try:
         _tell(size=_make(order))
     except MemoryError:
-        _tell(whole=f"making it takes more than {order.memory // MEBIBYTE} MiB of memory")
+        _tell(whole=_too_much(order))
     except BrokenExecutor:
         # A helper was killed: as if it had been this process.
         return 1
     except DeltaError as error:
         _tell(whole=str(error))
     except OSError as error:
-        kind = "full" if error.errno == errno.ENOSPC else "failed"
-        _tell(**{kind: f"{error.strerror or error} ({error.filename or 'delta'})"})
+        if error.errno == errno.ENOMEM:
+            _tell(whole=_too_much(order))
+        else:
+            kind = "full" if error.errno == errno.ENOSPC else "failed"
+            _tell(**{kind: f"{error.strerror or error} ({error.filename or 'delta'})"})
     except Exception as error:
         # Whatever it was: one sentence, and no traceback.
         _tell(failed=f"{type(error).__name__}: {error}")
     return 0
+
+
+def _too_much(order: Order) -> str:
+    return f"making it takes more than {order.memory // MEBIBYTE} MiB of memory"
 
 
 def _make(order: Order) -> int:

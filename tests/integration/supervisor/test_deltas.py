@@ -78,8 +78,9 @@ def test_power_that_is_lost_costs_no_byte_twice(site: Site) -> None:
     site.server.rate = 400_000
     site.run(second, "bbb2")
     wait_until("half of it is here", lambda: site.server.sent > size // 2, every=0.02)
-    site.server.rate = None
     site.lost_power()
+    # Only now: all that is left would be on its way before the power is lost.
+    site.server.rate = None
     wait_until("it is being applied", site.children, every=0.005)
     # What was on its way when power was lost is all that is sent again.
     sent = site.server.sent

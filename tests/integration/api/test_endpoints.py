@@ -13,7 +13,7 @@ from .conftest import Api, Fleet
 USERS = ("owner", "colleague", "stranger", "administrator")
 DEVICES = ("device", "other_device")
 KEYS = ("provisioning", "other_provisioning")
-SERVICES = ("git", "builder", "logs", "vpn", "deltas")
+SERVICES = ("git", "builder", "logs", "vpn", "deltas", "collector")
 ROLES = ("nobody", *USERS, *DEVICES, *KEYS, *SERVICES)
 
 
@@ -56,6 +56,11 @@ def members(status: int, **others: int) -> dict[str, int]:
 def sessions(status: int, **others: int) -> dict[str, int]:
     """Of people who have logged in; a key of any kind is no login."""
     return actors(status, **{**dict.fromkeys((*DEVICES, *KEYS), 401), **others})
+
+
+def administrators(status: int) -> dict[str, int]:
+    """Of the fleet's administrators; other people may not."""
+    return users(403, administrator=status)
 
 
 def service(name: str, status: int) -> dict[str, int]:
@@ -200,6 +205,41 @@ TABLE = (
     ),
     Endpoint("POST", "/services/builder/supervisors", service("builder", 400)),
     Endpoint("POST", "/services/builder/recover", service("builder", 200), {"builder": "x"}),
+    Endpoint("GET", "/registry/space", administrators(200)),
+    Endpoint("POST", "/registry/run", administrators(201), {"kind": "survey"}),
+    Endpoint("GET", "/registry/run/999999", administrators(404), template="/registry/run/{run_id}"),
+    Endpoint("POST", "/services/builder/pushes", service("builder", 400)),
+    Endpoint(
+        "PUT",
+        "/services/builder/pushes/999999",
+        service("builder", 404),
+        template="/services/builder/pushes/{push_id}",
+    ),
+    Endpoint(
+        "DELETE",
+        "/services/builder/pushes/999999",
+        service("builder", 204),
+        template="/services/builder/pushes/{push_id}",
+    ),
+    Endpoint("POST", "/services/collector/recover", service("collector", 204)),
+    Endpoint("POST", "/services/collector/next", service("collector", 200)),
+    *(
+        Endpoint(
+            method,
+            f"/services/collector/runs/999999/{what}",
+            service("collector", status),
+            body,
+            f"/services/collector/runs/{{run_id}}/{what}",
+        )
+        for method, what, status, body in (
+            ("POST", "images", 404, {}),
+            # A run that is over, or never was, holds nothing.
+            ("POST", "sweep", 409, {"since": "2026-01-01T00:00:00+00:00"}),
+            ("DELETE", "sweep", 204, {}),
+            ("POST", "progress", 404, {"text": "half"}),
+            ("POST", "end", 404, {"report": {}}),
+        )
+    ),
     Endpoint("GET", "/services/logs/authorize?device={device}&action=read", service("logs", 401)),
     Endpoint("GET", "/services/logs/revocations", service("logs", 200)),
     Endpoint(

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import logging
 import ssl
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
@@ -27,6 +28,7 @@ from gantry.supervisor.registry import ImageDocuments, RegistryError, image_docu
 from gantry.supervisor.room import NoRoomError
 from gantry.supervisor.storage import Storage, layer_folders
 
+_LOG = logging.getLogger(__name__)
 # Pieces of the download are gathered to this, in bytes, before they are written.
 _GATHER = 64 * 1024
 # The download's share of the percentage.
@@ -223,8 +225,12 @@ class Bringing:
         try:
             async with loopback.registry(found.get, door.KIND, self._means.instance) as name:
                 source = f"{name}@{top}"
-                await self._pull(source, failures)
-                await self._name(source, documents)
+                try:
+                    await self._pull(source, failures)
+                    await self._name(source, documents)
+                except asyncio.CancelledError:
+                    await self._drop(source)
+                    raise
         except EngineError as error:
             if room.is_full(str(error)):
                 raise NoDeltaError(str(error), is_lasting=False) from error
@@ -308,6 +314,13 @@ class Bringing:
             raise NoDeltaError("the engine has another image than the target's")
         await engine.tag_image(source, tag)
         await engine.remove_image(source)
+
+    async def _drop(self, source: str) -> None:
+        """Given up just as the engine had it: under this name nothing stays."""
+        try:
+            await self._means.engine.remove_image(source)
+        except EngineError as error:
+            _LOG.warning("%s stays until the supervisor's next start: %s", source, error)
 
 
 def _of_server(error: DeltaServerError, counts: bool = True) -> Exception:

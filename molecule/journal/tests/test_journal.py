@@ -32,8 +32,8 @@ def wait_for(check, seconds=20):
 
 
 def files(host):
-    """The folders that the running journal writes to."""
-    found = host.check_output("readlink /proc/$(pidof systemd-journald)/fd/*").splitlines()
+    """The folders that the running journal writes to; none while it starts anew."""
+    found = host.run("readlink /proc/$(pidof systemd-journald)/fd/*").stdout.splitlines()
     journals = [Path(each) for each in found if each.endswith(".journal")]
     return {str(each.parent.parent) for each in journals}
 

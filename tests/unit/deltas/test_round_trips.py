@@ -267,3 +267,12 @@ def test_what_cannot_be_written_leaves_the_old_file(tmp_path: Path) -> None:
     assert out.read_bytes() == b"what was there"
     assert sorted(each.name for each in tmp_path.iterdir()) == sorted([out.name, old.path.name])
     shutil.rmtree(tmp_path)
+
+
+def test_noise_is_taken_as_it_is(tmp_path: Path) -> None:
+    """LZMA would make it a hundredth longer, and take minutes for a large layer."""
+    noise = dice(9).randbytes(5 * 1024**2)
+    found = made(tmp_path, [tar_of([])], [tar_of([Member("noise", content=noise)])])
+    (target,) = found.targets
+    assert found.rebuilt(target.diff_id) == target.path.read_bytes()
+    assert found.delta.stat().st_size < len(noise) + 1000

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,6 +25,9 @@ from gantry.deltas.packing import filters
 _PIECE = 256 * 1024
 # Columns up to this size are packed together, as far as that is smaller.
 _SMALL = 128 * 1024
+# Larger ones are looked at before: of every so many pieces one.
+_LARGE = 4 * 1024**2
+_SAMPLED = 16
 _SETTINGS = ((3, 0, 0), (0, 0, 0), (3, 0, 2), (4, 0, 0), (0, 2, 2))
 
 
@@ -109,7 +113,9 @@ class Writers:
         total = sum(self._writers[column].length for column in columns)
         best: PackedGroup | None = None
         lengths = tuple((column, self._writers[column].length) for column in columns)
-        for packing in _candidates(total, sharing):
+        # Packing what is packed already, or noise, takes minutes and makes it longer.
+        is_dense = total > _LARGE and _is_dense(self._pieces(columns))
+        for packing in (Packing(Codec.RAW),) if is_dense else _candidates(total, sharing):
             content = Writer(self._folder / f"packed-{columns[0].name.lower()}")
             for piece in _pack(packing, self._pieces(columns)):
                 content.write(piece)
@@ -135,10 +141,19 @@ def _candidates(total: int, sharing: int) -> Iterator[Packing]:
         yield Packing(Codec.RAW)
     limit = min(23, (MEMORY_LIMIT // max(sharing, 1)).bit_length() - 1)
     dictionary = max(12, min(limit, (total - 1).bit_length()))
-    settings = _SETTINGS if total <= 4 * 1024**2 else _SETTINGS[:1]
+    settings = _SETTINGS if total <= _LARGE else _SETTINGS[:1]
     codec = Codec.LZMA1
     for lc, lp, pb in settings:
         yield Packing(codec, lc + 9 * (lp + 5 * pb), dictionary)
+
+
+def _is_dense(pieces: Iterator[bytes]) -> bool:
+    """Whether what is in these cannot be made smaller, as far as some of them tell."""
+    plain = packed = 0
+    for piece in islice(pieces, 0, None, _SAMPLED):
+        plain += len(piece)
+        packed += len(zlib.compress(piece, 1))
+    return packed > 0.98 * plain
 
 
 def _pack(packing: Packing, pieces: Iterator[bytes]) -> Iterator[bytes]:

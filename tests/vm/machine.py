@@ -50,6 +50,12 @@ class Machine:
             assert done.returncode == 0, f"{command} → {done.returncode}\n{done.stderr}"
         return done
 
+    def put(self, source: Path, target: str) -> None:
+        """Copy a file there, as root."""
+        words = ["ssh", "-F", str(self.ssh_config), f"-oPort={DEVICE_PORT}", f"root@{ADDRESS}"]
+        with source.open("rb") as content:
+            subprocess.run([*words, f"cat > {target}"], stdin=content, timeout=900, check=True)
+
     def wait_for_login(self, user: str) -> str:
         """Wait until somebody may come in; the id of this boot."""
 

@@ -7,7 +7,6 @@ larger than another tool's, and what takes longer than it may, is said and ends 
 """
 
 import argparse
-import hashlib
 import os
 import shutil
 import sys
@@ -20,7 +19,7 @@ from pathlib import Path
 from tests.benchmarks import machine
 from tests.benchmarks.deltas import verdict
 from tests.benchmarks.deltas.measure import MIB, Cost, ToolError, ToolTimeoutError, run
-from tests.benchmarks.deltas.pairs import RECIPE_LIST, Pair, prepare
+from tests.benchmarks.deltas.pairs import RECIPE_LIST, Pair, digest_of, prepare
 from tests.benchmarks.deltas.tools import PACKAGES, TOOLS, Job, Tool
 from tests.benchmarks.deltas.verdict import OURS, Result
 
@@ -60,8 +59,8 @@ def ours(bench: Bench, pair: Pair) -> Result:
     """This project's: from the tars to one file, and from the extracted files to the tars."""
     with tempfile.TemporaryDirectory(dir=bench.folder) as name:
         folder = Path(name)
-        old = {_diff_id(path): path for path in pair.old}
-        new = {_diff_id(path): path for path in pair.changed()}
+        old = {digest_of(path): path for path in pair.old}
+        new = {digest_of(path): path for path in pair.changed()}
         delta = folder / "delta"
         words = [sys.executable, "-m", "tests.benchmarks.deltas.ours", str(delta)]
         for option, layers in (("--source", old), ("--target", new)):
@@ -84,13 +83,8 @@ def ours(bench: Bench, pair: Pair) -> Result:
         return Result(OURS, delta.stat().st_size, generate, apply)
 
 
-def _diff_id(path: Path) -> str:
-    with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-
-
 def _same(tool: str, out: Path, wanted: Path) -> None:
-    if _diff_id(out) != _diff_id(wanted):
+    if digest_of(out) != digest_of(wanted):
         raise ToolError(f"{tool} made another file than {wanted}")
 
 

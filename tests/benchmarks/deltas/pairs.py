@@ -53,13 +53,13 @@ class Pair:
 
     def replaced(self) -> tuple[Path, ...]:
         """The old layers that the new image has no more: what other tools are given."""
-        kept = {_digest(path) for path in self.new}
-        return tuple(path for path in self.old if _digest(path) not in kept)
+        kept = {digest_of(path) for path in self.new}
+        return tuple(path for path in self.old if digest_of(path) not in kept)
 
     def changed(self) -> tuple[Path, ...]:
         """The new layers that the old image does not have: what a registry's pull fetches."""
-        had = {_digest(path) for path in self.old}
-        return tuple(path for path in self.new if _digest(path) not in had)
+        had = {digest_of(path) for path in self.old}
+        return tuple(path for path in self.new if digest_of(path) not in had)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +71,10 @@ class Recipe:
     make: Callable[["Kitchen"], tuple[list[Tree], list[Tree]]]
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
+    """A layer's diffID."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 class Kitchen:

@@ -19,6 +19,13 @@ echo "$GANTRY_VARIANT $GANTRY_BOOTED $GANTRY_UUID $(cat "$GANTRY_CONFIG")" >> /r
 [ ! -e /run/hook-fails ]
 """
 
+FIRST = """[Socket]
+ListenStream=/run/gantry/first/sock
+DirectoryMode=0700
+[Install]
+WantedBy=sockets.target
+"""
+
 
 def wait_for(check, seconds=20):
     end = time.monotonic() + seconds
@@ -159,12 +166,26 @@ def test_settings_are_applied_at_boot(host, reboot):
     assert ran(host) == ['development 1  {"a": 3}']
 
 
+def test_everybody_reaches_his_folder_whoever_comes_first_at_boot(host, reboot):
+    unit = "/etc/systemd/system/first.socket"
+    host.check_output("printf %%s %s > %s && systemctl enable first.socket", FIRST, unit)
+    host.check_output("printf '[Service]\\nExecStart=true\\n' > /etc/systemd/system/first.service")
+    try:
+        reboot(host)
+        assert host.file("/run/gantry/first/sock").is_socket
+        assert host.file("/run/gantry/first").mode == 0o700
+        assert host.file("/run/gantry").mode == 0o755
+    finally:
+        host.check_output("systemctl disable --now first.socket; rm /etc/systemd/system/first.*")
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_was_refused_is_as_it_was(on, name):
     host = on(name)
     found = host.check_output(
         "find /etc/gantry /usr/local/lib/gantry /usr/local/sbin/gantry-config /mnt/state "
         "/etc/systemd/system/gantry-config* /etc/systemd/system/*/gantry-config* "
+        "/etc/tmpfiles.d/gantry* "
         "2>/dev/null || true"
     )
     assert found == ""

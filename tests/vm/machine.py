@@ -2,6 +2,7 @@
 
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,11 +51,13 @@ class Machine:
             assert done.returncode == 0, f"{command} → {done.returncode}\n{done.stderr}"
         return done
 
-    def put(self, source: Path, target: str) -> None:
-        """Copy a file there, as root."""
-        words = ["ssh", "-F", str(self.ssh_config), f"-oPort={DEVICE_PORT}", f"root@{ADDRESS}"]
-        with source.open("rb") as content:
-            subprocess.run([*words, f"cat > {target}"], stdin=content, timeout=900, check=True)
+    def library(self, package: Path, parts: Sequence[str]) -> None:
+        """Copy parts of a Python package into the home of `pi`."""
+        paths = [f"{package.name}/{each}" for each in parts]
+        packed = ["tar", "-c", "--exclude=__pycache__", "-C", str(package.parent), *paths]
+        words = ["ssh", "-F", str(self.ssh_config), f"pi@{ADDRESS}", "tar -x"]
+        with subprocess.Popen(packed, stdout=subprocess.PIPE) as source:
+            subprocess.run(words, stdin=source.stdout, timeout=300, check=True)
 
     def wait_for_login(self, user: str) -> str:
         """Wait until somebody may come in; the id of this boot."""

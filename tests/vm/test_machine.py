@@ -10,15 +10,10 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gantry.deltas.create import LayerTar, create
-from gantry.deployment.paths import cache_home
-from tests.benchmarks.deltas.ours import NO_CONFIG
-from tests.benchmarks.deltas.pairs import digest_of, prepare
 from tests.e2e.test_first_push import POST, PROTOCOL
 from tests.fleet_under_test import ROOT, FleetUnderTest, Repository, wait_for
 from tests.vm.machine import ADDRESS, HOST_ADDRESS, Machine
@@ -170,38 +165,6 @@ def test_the_supervisors_memory_is_measured(machine: Machine) -> None:
     print(f"    supervisor: {found['VmRSS'] / 1024:.1f} MB resident, {found['Pss'] / 1024:.1f} PSS")
     print("   ", machine.ssh("free -m | sed -n 2p").stdout.strip())
     assert found["VmRSS"] > 0
-
-
-def test_a_deltas_apply_is_measured(machine: Machine, tmp_path: Path) -> None:
-    """A figure for docs/benchmarks.md: bytes of tar a second that a delta becomes, in the
-    supervisor's own image, beside what a pull of the same layer does: unpack, hash, write."""
-    (pair,) = prepare(["wheels"], cache_home() / "deltas-pairs", print)
-    (old,), (new,) = pair.old, pair.new
-    source, target = digest_of(old), digest_of(new)
-    delta = tmp_path / "wheels.gantry-delta"
-    create([LayerTar(source, old)], [LayerTar(target, new)], NO_CONFIG, delta)
-    machine.put(old, "/mnt/data/old.tar")
-    machine.put(new, "/mnt/data/new.tar")
-    machine.put(delta, "/mnt/data/delta")
-    image = machine.ssh("docker inspect --format '{{.Config.Image}}' gantry_supervisor").stdout
-    run = f"docker run --rm --network none -v /mnt/data:/data --entrypoint sh {image.strip()} -c"
-    apply = f"python3 -s -m gantry.deltas.apply /data/delta {target} --source {source}=/data/old"
-    machine.ssh("mkdir /mnt/data/old && tar -xf /mnt/data/old.tar -C /mnt/data/old && sync")
-    machine.ssh("gzip -1 -k /mnt/data/new.tar")
-    size = new.stat().st_size
-    for what, command in (
-        ("applied", f"{run} '{apply} > /data/out.tar'"),
-        ("the container's own start", f"{run} 'python3 -c pass'"),
-        ("pulled: gzip and SHA-256", "gzip -dc /mnt/data/new.tar.gz | sha256sum"),
-        ("pulled: files", "mkdir /mnt/data/new && tar -xf /mnt/data/new.tar -C /mnt/data/new"),
-    ):
-        machine.ssh("sync")
-        begin = time.monotonic()
-        machine.ssh(command)
-        seconds = time.monotonic() - begin
-        print(f"    {what}: {seconds:.1f} s, {size / seconds / 1e6:.1f} MB of tar a second")
-    machine.ssh("cmp /mnt/data/out.tar /mnt/data/new.tar")
-    machine.ssh("rm -r /mnt/data/old /mnt/data/new /mnt/data/*.tar /mnt/data/new.tar.gz")
 
 
 def test_a_supervisor_that_is_not_to_be_had_leaves_the_old_one(

@@ -14,9 +14,10 @@ import pytest
 from gantry.contracts.deltas import DeltaPair
 from gantry.supervisor.config import DeviceConfig
 from gantry.supervisor.deltas import folder, manifest
-from gantry.supervisor.deltas.bring import Bringing, Means, NoDeltaError, TryAgainError
+from gantry.supervisor.deltas.bring import Bringing
 from gantry.supervisor.deltas.folder import DamagedError, DeltaFile
 from gantry.supervisor.deltas.manifest import MissingLayerError, Way
+from gantry.supervisor.deltas.means import Means, NoDeltaError, TryAgainError
 from gantry.supervisor.deltas.pairing import source_images
 from gantry.supervisor.engine import Engine
 from gantry.supervisor.registry import Descriptor, ImageDocuments

@@ -22,7 +22,8 @@ from gantry.supervisor.steps import FetchImage
 
 if TYPE_CHECKING:
     from gantry.contracts.deltas import DeltaAnswer
-    from gantry.supervisor.deltas.bring import Bringing, Means
+    from gantry.supervisor.deltas.bring import Bringing
+    from gantry.supervisor.deltas.means import Means
 
 _LOG = logging.getLogger(__name__)
 _MODULE = "gantry.supervisor.deltas.bring"

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from gantry.client.layer_folders import extract
 from gantry.deltas.apply import rebuild
-from gantry.deltas.create import LayerTar, create
-from gantry.deltas.reader import Delta
+from gantry.deltas.create import LayerTar, Options, create
+from gantry.deltas.reader import Delta, Names
 
 CONFIG = "sha256:" + 64 * "c"
 ROOT = os.geteuid() == 0
@@ -100,39 +100,56 @@ class Made:
     delta: Path
     folders: Mapping[str, Path]
     targets: Sequence[LayerTar]
+    bare: bool = False
+
+    @property
+    def names(self) -> Names:
+        """What it is for."""
+        return Names(CONFIG, tuple(self.folders), tuple(each.diff_id for each in self.targets))
+
+    def open(self) -> Delta:
+        """The delta, read by who knows its names only where it holds none. Raises DeltaError."""
+        return Delta.open(self.delta, self.names if self.bare else None)
 
     def rebuilt(self, diff_id: str) -> bytes:
         """A layer's tar. Raises DeltaError."""
         out = bytearray()
-        rebuild(Delta.open(self.delta), diff_id, self.folders, out.extend)
+        rebuild(self.open(), diff_id, self.folders, out.extend)
         return bytes(out)
 
 
-def made(folder: Path, sources: Sequence[bytes], targets: Sequence[bytes]) -> Made:
+def made(
+    folder: Path, sources: Sequence[bytes], targets: Sequence[bytes], bare: bool = False
+) -> Made:
     """Make a delta between layers, and the folders that a device has of the old ones."""
     folder.mkdir(parents=True, exist_ok=True)
     old = [layer(folder, each) for each in dict.fromkeys(sources)]
     new = [layer(folder, each) for each in dict.fromkeys(targets)]
-    return extracted(folder, old, new)
+    return extracted(folder, old, new, bare)
 
 
-def extracted(folder: Path, old: Sequence[LayerTar], new: Sequence[LayerTar]) -> Made:
+def extracted(
+    folder: Path, old: Sequence[LayerTar], new: Sequence[LayerTar], bare: bool = False
+) -> Made:
     """The same of layers on disk."""
     delta = folder / "made.gantry-delta"
-    create(old, new, CONFIG, delta)
+    create(old, new, CONFIG, delta, Options(bare=bare))
     folders = {}
     for number, each in enumerate(old):
         folders[each.diff_id] = folder / f"files{number}"
         extract(each.path, folders[each.diff_id])
-    return Made(delta, folders, new)
+    return Made(delta, folders, new, bare)
 
 
 def apply_measured(
     made: Made, diff_id: str, out: Path, timeout: float = 60.0
 ) -> tuple[int, str, int]:
     """Apply as a device does, in a process of its own: exit code, its words, peak in bytes."""
-    sources = [w for key, place in made.folders.items() for w in ("--source", f"{key}={place}")]
-    words = [sys.executable, "-c", _MEASURED, str(made.delta), diff_id, *sources]
+    given = [w for key, place in made.folders.items() for w in ("--source", f"{key}={place}")]
+    if made.bare:
+        given += ["--config", CONFIG]
+        given += [w for each in made.targets for w in ("--layer", each.diff_id)]
+    words = [sys.executable, "-c", _MEASURED, str(made.delta), diff_id, *given]
     with out.open("wb") as stream:
         done = subprocess.run(
             words, stdout=stream, stderr=subprocess.PIPE, text=True, check=False, timeout=timeout

@@ -1,11 +1,11 @@
 """Fuzzing of what reads and applies deltas: `python -m tests.fuzz.delta [options of libFuzzer]`.
 
 Whatever the bytes: a DeltaError, and never more output than the layer's size says. The first byte
-says what the others are: a file as it is; an index, whose check is made right; or the columns of a
-layer, unpacked, so that the fuzzer gets past the checks that guard them. It begins with real ones.
+says what the others are: a file as it is; names and an index, whose check is made right; the
+columns of a layer, unpacked, so that the fuzzer gets past the checks that guard them; or a row of
+one. It begins with real ones.
 """
 
-import hashlib
 import struct
 import sys
 import tarfile
@@ -18,20 +18,13 @@ import atheris
 
 with atheris.instrument_imports(include=["gantry.deltas"]):
     from gantry.deltas import apply, entries, headers, packing, patch, reader, sources
-    from gantry.deltas.format import (
-        HEADER_LENGTH,
-        Codec,
-        Column,
-        DeltaError,
-        Index,
-        Packing,
-        encode_index,
-    )
+    from gantry.deltas.format import Codec, Column, DeltaError, Packing
+    from gantry.deltas.index import HEADER_LENGTH, encode_names
 
-from tests.hostile import CONFIG, DIFF_ID, RAW, SOURCE, Packed, delta
+from tests.hostile import DIFF_ID, RAW, SOURCE, Packed, delta, row, signed
 from tests.layers import Made, Member, dice, made, tar_of
 
-FILE, INDEX, COLUMNS = range(3)
+FILE, INDEX, COLUMNS, ROW = range(4)
 LARGEST = 1 << 20
 LZMA = Packing(Codec.LZMA2, 93, 16)
 _USED = (entries, headers, patch, sources)
@@ -41,8 +34,8 @@ class TooMuchError(Exception):
     """More came than the layer has."""
 
 
-def sample(folder: Path) -> Made:
-    """A true delta, with all kinds of entries."""
+def sample(folder: Path, size: int) -> Made:
+    """A true delta, with all kinds of entries, one of so many bytes that nothing shortens."""
     chance = dice(1)
     noise = chance.randbytes(3000)
     old = [
@@ -56,6 +49,7 @@ def sample(folder: Path) -> Made:
         old[0],
         replace(old[1], content=b"some other content\n" + old[1].content, mtime=1_800_000_000),
         replace(old[2], name="b/moved", content=noise[:1000] + b"changed" + noise[1100:]),
+        replace(old[2], name="unknown", content=chance.randbytes(size)),
         replace(old[2], name="c/copy", pax={"comment": "told"}),
         *old[3:],
         Member("new", content=b"nobody had this\n" * 9, mode=0o600, uid=5),
@@ -71,7 +65,8 @@ def unpacked(path: Path) -> tuple[int, int | None, dict[Column, bytes]]:
     content = path.read_bytes()
     columns = {}
     for group in layer.groups:
-        stream = packing.Packed(group, lambda at, length: content[at : at + length], offset)
+        read = (lambda at, length: content[at : at + length], offset)
+        stream = packing.Packed(group.packing, group.raw, group.encoded, *read)
         offset += group.encoded
         whole = b""
         while some := stream.piece():
@@ -81,11 +76,24 @@ def unpacked(path: Path) -> tuple[int, int | None, dict[Column, bytes]]:
     return layer.size, layer.base, columns
 
 
-def seeds(path: Path) -> list[bytes]:
-    """A true delta in each of the three ways."""
+def unpacked_row(path: Path) -> bytes:
+    """Size, base and row of a delta's first layer, as an input has them."""
+    (layer,) = reader.Delta.open(path).index.layers
+    told = layer.row
+    if told is None:
+        raise AssertionError("a small layer has no row")
+    read = lambda at, length: told.content[at : at + length]  # noqa: E731
+    stream = packing.Packed(told.packing, told.raw, len(told.content), read)
+    return struct.pack("<IB", layer.size, layer.base is not None) + stream.piece()
+
+
+def seeds(path: Path, small: Path) -> list[bytes]:
+    """True deltas in each of the four ways."""
     content = path.read_bytes()
-    (length,) = struct.unpack(">I", content[12:16])
+    found = reader.Delta.open(path)
+    names = encode_names(found.names)
     rest = content[HEADER_LENGTH:]
+    length = len(rest) - len(names) - found.index.payload
     size, base, columns = unpacked(path)
     told = struct.pack("<IB", size, base is not None)
     for column in Column:
@@ -93,8 +101,10 @@ def seeds(path: Path) -> list[bytes]:
         told += struct.pack("<HB", len(some), 0) + some
     return [
         bytes([FILE]) + content,
-        bytes([INDEX]) + struct.pack("<H", length) + rest,
+        bytes([INDEX]) + struct.pack("<HH", len(names), length) + rest,
         bytes([COLUMNS]) + told,
+        bytes([FILE]) + small.read_bytes(),
+        bytes([ROW]) + unpacked_row(small),
     ]
 
 
@@ -109,23 +119,29 @@ class Target:
         """One input."""
         if not data:
             return
-        kind, rest = data[0] % 3, data[1:]
+        kind, rest = data[0] % 4, data[1:]
         if kind == FILE:
             self._path.write_bytes(rest)
         elif kind == INDEX:
             self._path.write_bytes(self._signed(rest))
-        elif not self._columns(rest):
+        elif not (self._columns(rest) if kind == COLUMNS else self._row(rest)):
             return
         self._apply()
 
     @staticmethod
     def _signed(rest: bytes) -> bytes:
-        """An index of these bytes, then a payload of them."""
-        length = int.from_bytes(rest[:2], "little")
-        index, payload = rest[2 : 2 + length], rest[2 + length :]
-        check = hashlib.sha256(index).digest()[:8]
-        header = encode_index(Index(CONFIG, (), ()))[:HEADER_LENGTH]
-        return header[:12] + struct.pack(">I", len(index)) + check + index + payload
+        """Names and an index of these bytes, then a payload of them, or none."""
+        begin, end = (int.from_bytes(rest[at : at + 2], "little") for at in (0, 2))
+        names, index = rest[4 : 4 + begin], rest[4 + begin : 4 + begin + end]
+        return signed(names, index, rest[4 + begin + end :] or None)
+
+    def _row(self, rest: bytes) -> bool:
+        """A delta of one layer with this row."""
+        if len(rest) < 5:
+            return False
+        size, base = struct.unpack("<IB", rest[:5])
+        row(self._path, Packed(len(rest) - 5, rest[5:]), size % LARGEST, 0 if base & 1 else None)
+        return True
 
     def _columns(self, rest: bytes) -> bool:
         """A delta of one layer with these columns, some of which are packed, truly or not."""
@@ -179,10 +195,11 @@ def main() -> None:
     warnings.simplefilter("error")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        true = sample(folder / "sample")
+        true = sample(folder / "sample", 17_000)
+        small = sample(folder / "small", 1200)
         corpus = folder / "corpus"
         corpus.mkdir()
-        for number, seed in enumerate(seeds(true.delta)):
+        for number, seed in enumerate(seeds(true.delta, small.delta)):
             (corpus / f"seed{number}").write_bytes(seed)
         target = Target(folder, true)
         for seed in corpus.iterdir():

@@ -1,7 +1,8 @@
 """Rebuilding of a layer's tar from a delta and the files of source layers.
 
 As a program: `python -m gantry.deltas.apply DELTA DIFFID --source sha256:…=/folder …` writes the
-tar to standard output. Memory is bounded whatever the layer's size.
+tar to standard output. A bare delta's names are its sources in order, `--config sha256:…`, and
+`--layer sha256:…` for each layer in it, in order. Memory is bounded whatever the layer's size.
 """
 
 import hashlib
@@ -16,6 +17,7 @@ from gantry.deltas import patch
 from gantry.deltas.entries import Before, Special
 from gantry.deltas.format import BLOCK, PATH_LIMIT, SIZE_LIMIT, Column, DeltaError, Layer
 from gantry.deltas.headers import SHAPE_LENGTH, Header, build, read_shape
+from gantry.deltas.names import Names
 from gantry.deltas.packing import PIECE, Columns
 from gantry.deltas.reader import Delta
 from gantry.deltas.sources import Facts, Place, SourceFile, SourceLayer
@@ -46,11 +48,11 @@ def rebuild(
     missing = [name for name in delta.sources if name not in sources]
     if missing:
         raise DeltaError(f"the delta needs the source layer {missing[0]}, which is not given")
-    out = _Output(layer, write)
+    out = _Output(diff_id, layer.size, write)
     opened: dict[int, SourceLayer] = {}
     with delta.path.open("rb", buffering=0) as stream:
         descriptor = stream.fileno()
-        columns = Columns(layer.groups, lambda at, n: os.pread(descriptor, n, at), offset)
+        columns = Columns(layer, lambda at, n: os.pread(descriptor, n, at), offset)
         try:
             _Rebuilding(
                 layer, columns, [sources[name] for name in delta.sources], opened, out, tell
@@ -66,19 +68,20 @@ def rebuild(
 class _Output:
     """The tar that comes into being: never longer than it may be, and hashed on the way."""
 
-    def __init__(self, layer: Layer, write: Callable[[bytes], object]) -> None:
-        self._layer = layer
+    def __init__(self, diff_id: str, size: int, write: Callable[[bytes], object]) -> None:
+        self._diff_id = diff_id
+        self._size = size
         self._write = write
         self._hash = hashlib.sha256()
         self._parts: list[bytes] = []
         self._gathered = 0
-        self.left = layer.size
+        self.left = size
 
     def write(self, data: bytes) -> None:
         self.left -= len(data)
         if self.left < 0:
             raise DeltaError(
-                f"the layer would have more than its {self._layer.size} bytes: "
+                f"the layer would have more than its {self._size} bytes: "
                 "a source file is not what it was, or the delta is damaged"
             )
         self._parts.append(data)
@@ -94,9 +97,9 @@ class _Output:
     def finish(self) -> None:
         self._flush()
         found = f"sha256:{self._hash.hexdigest()}"
-        if self.left or found != self._layer.diff_id:
+        if self.left or found != self._diff_id:
             raise DeltaError(
-                f"the rebuilt layer is {found} instead of {self._layer.diff_id}: "
+                f"the rebuilt layer is {found} instead of {self._diff_id}: "
                 "a source file is not what it was, or the delta is damaged"
             )
 
@@ -118,6 +121,7 @@ class Told:
     path: bytes
     size: int
     source: bytes | None
+    is_patched: bool
     changed: int
     new: int
 
@@ -162,6 +166,9 @@ class _Rebuilding:
                 self._entry(kind)
 
     def _special(self, code: int) -> None:
+        if code == Special.REST:
+            self._out.zeros(self._out.left)
+            return
         length = self._number(SIZE_LIMIT)
         if code == Special.PLAIN:
             self._copy_column(Column.NEW, length)
@@ -184,7 +191,8 @@ class _Rebuilding:
         self._content(header, body, place)
         if self._tell and header.size and header.type not in told.EXTENDED_TYPES:
             source = place.path if place and body.how != told.BODY_NEW else None
-            self._tell(Told(path, header.size, source, self._changed, self._new))
+            counts = (body.patched, self._changed, self._new)
+            self._tell(Told(path, header.size, source, *counts))
         self._out.zeros(-header.size % BLOCK)
 
     def _name(self, kind: int) -> tuple[bytes, Place | None]:
@@ -242,11 +250,11 @@ class _Rebuilding:
 
     def _time(self, kind: int, facts: Facts | None) -> int:
         how = kind >> told.TIME_SHIFT & 3
-        if how == told.TIME_FORETOLD and facts and facts.type != told.SYMLINK:
-            return facts.mtime
-        if how == told.TIME_OTHER:
-            return self._before.mtime + self._columns[Column.TIMES].signed()
-        return self._before.mtime
+        foretold = facts.mtime if facts and facts.type != told.SYMLINK else None
+        if how == told.TIME_FORETOLD and foretold is not None:
+            return foretold
+        before = self._before.time(foretold)
+        return before + self._columns[Column.TIMES].signed() if how == told.TIME_OTHER else before
 
     def _shape(self, kind: int, type_: int) -> int:
         before = self._before
@@ -258,7 +266,7 @@ class _Rebuilding:
                 before.shapes.append(read_shape(content))
         if not 0 <= number < len(before.shapes):
             raise DeltaError("the delta uses a shape of headers that it does not have")
-        before.by_type[type_] = number
+        before.use(type_, number)
         return number
 
     def _content(self, header: Header, body: _Body, place: Place | None) -> None:
@@ -287,25 +295,40 @@ class _Rebuilding:
             length -= len(data)
 
     def _patched(self, source: SourceFile, left: int) -> None:
-        adds, inserts = self._columns[Column.ADDS], self._columns[Column.INSERTS]
-        seeks, difference = self._columns[Column.SEEKS], self._columns[Column.DIFF]
+        columns = self._columns
+        adds, inserts, seeks = (
+            columns[each] for each in (Column.ADDS, Column.INSERTS, Column.SEEKS)
+        )
         position = 0
         while left:
-            length = adds.number()
-            more = inserts.number()
+            code = adds.number()
+            if code == told.STEP_EXACT:
+                length = adds.number()
+                length = left if length == told.EXACT_REST else length
+                if length > left:
+                    raise DeltaError("the delta has a patch that does not fit its file")
+                self._copied(source, position, length)
+                position += length
+                left -= length
+                continue
+            length, more = code - 1, inserts.number()
             left -= length + more
             if left < 0 or not length + more:
                 raise DeltaError("the delta has a patch that does not fit its file")
             position += seeks.signed() if length else 0
-            while length:
-                some = difference.some(min(length, patch.PIECE))
-                if self._tell:
-                    self._changed += len(some) - some.count(0)
-                self._out.write(patch.add(source.read(position, len(some)), some))
-                position += len(some)
-                length -= len(some)
+            self._added(source, position, length)
             self._copy_column(Column.NEW, more)
-            position += more
+            position += length + more
+
+    def _added(self, source: SourceFile, position: int, length: int) -> None:
+        difference = self._columns[Column.DIFF]
+        while length:
+            some = difference.some(min(length, patch.PIECE))
+            if self._tell:
+                self._changed += len(some) - some.count(0)
+            self._out.write(patch.add(source.read(position, len(some)), some))
+            position += len(some)
+            length -= len(some)
 
     def _copy_column(self, column: Column, length: int) -> None:
         stream = self._columns[column]
@@ -338,29 +361,51 @@ def _link(facts: Facts | None) -> bytes:
 def main(arguments: Sequence[str]) -> int:
     """The program. Exit status 0, 1 where the layer cannot be rebuilt, 2 for wrong arguments."""
     try:
-        path, diff_id, sources = _arguments(arguments)
+        told = _arguments(arguments)
     except ValueError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     try:
-        rebuild(Delta.open(path), diff_id, sources, _writer(sys.stdout.fileno()))
+        delta = Delta.open(told.path, told.names)
+        rebuild(delta, told.diff_id, told.sources, _writer(sys.stdout.fileno()))
     except (DeltaError, OSError) as error:
         sys.stderr.write(f"{' '.join(str(error).split())}\n")
         return 1
     return 0
 
 
-def _arguments(arguments: Sequence[str]) -> tuple[Path, str, dict[str, Path]]:
-    usage = "usage: python -m gantry.deltas.apply DELTA DIFFID [--source sha256:…=FOLDER]…"
+@dataclass(frozen=True, slots=True)
+class _Arguments:
+    path: Path
+    diff_id: str
+    sources: Mapping[str, Path]
+    names: Names | None
+
+
+def _arguments(arguments: Sequence[str]) -> _Arguments:
+    usage = ValueError(
+        "usage: python -m gantry.deltas.apply DELTA DIFFID [--source sha256:…=FOLDER]… "
+        "[--config sha256:… --layer sha256:…]"
+    )
     if len(arguments) < 2 or len(arguments) % 2:
-        raise ValueError(usage)
-    sources = {}
+        raise usage
+    sources: dict[str, Path] = {}
+    config = ""
+    layers: list[str] = []
     for option, value in zip(arguments[2::2], arguments[3::2], strict=True):
         diff_id, equals, folder = value.partition("=")
-        if option != "--source" or not equals:
-            raise ValueError(usage)
-        sources[diff_id] = Path(folder)
-    return Path(arguments[0]), arguments[1], sources
+        if option == "--source" and equals:
+            sources[diff_id] = Path(folder)
+        elif option == "--config":
+            config = value
+        elif option == "--layer":
+            layers.append(value)
+        else:
+            raise usage
+    if bool(config) != bool(layers):
+        raise usage
+    names = Names(config, tuple(sources), tuple(layers)) if config else None
+    return _Arguments(Path(arguments[0]), arguments[1], sources, names)
 
 
 def _writer(descriptor: int) -> Callable[[bytes], None]:

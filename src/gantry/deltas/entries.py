@@ -7,14 +7,15 @@ fields and content come from. Whatever is foretold rightly costs this byte alone
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from gantry.deltas.headers import Shape
+from gantry.deltas.headers import USUAL_SHAPES, Shape
 
 # Bits 0 and 1: the name.
 NAME_NEXT = 0  # the walk's next
 NAME_SKIP = 1  # the walk's next after some (LENGTHS)
 NAME_NEW = 2  # bytes shared with the name before (LENGTHS), and the others (NAMES)
 SPECIAL = 3  # no entry: bits 2 to 7 are one of Special
-# Bit 2: a shape of its own (FORMS, SHAPES), else that of the entry of this type before.
+# Bit 2: a shape of its own (FORMS, SHAPES), else that of the entry of this type before, or of the
+# entry before, or the first one.
 OTHER_SHAPE = 1 << 2
 # Bits 3 and 4: the time.
 TIME_SHIFT = 3
@@ -48,6 +49,14 @@ class Special(IntEnum):
 
     PLAIN = 0  # bytes of NEW, so many (LENGTHS)
     ZEROS = 1  # so many zeros (LENGTHS)
+    REST = 2  # zeros up to the layer's end
+
+
+# A step of a patch begins with a number (ADDS): one more than bytes of the source that differences
+# are added to. 0 is for bytes that are taken as they are, so many as the next number says, or if
+# that is 0 too, all up to the file's end.
+STEP_EXACT = 0
+EXACT_REST = 0
 
 
 @dataclass(slots=True)
@@ -55,15 +64,24 @@ class Before:
     """What the entries before have left for foretelling those that follow."""
 
     path: bytes = b""
-    mtime: int = 0
+    mtime: int | None = None
     owners: dict[int, tuple[int, int, int]] = field(default_factory=dict)
-    shapes: list[Shape] = field(default_factory=list)
+    shapes: list[Shape] = field(default_factory=lambda: list(USUAL_SHAPES))
     by_type: dict[int, int] = field(default_factory=dict)
+    last: int = 0
 
     def owner(self, kind: int) -> tuple[int, int, int]:
         """Mode, uid and gid of the entry of this type before."""
         return self.owners.get(kind, (0, 0, 0))
 
+    def time(self, foretold: int | None) -> int:
+        """The mtime of the entry before; of the first one what is foretold."""
+        return self.mtime if self.mtime is not None else foretold or 0
+
     def shape(self, kind: int) -> int:
         """The number of the shape that is foretold."""
-        return self.by_type.get(kind, len(self.shapes) - 1)
+        return self.by_type.get(kind, self.last)
+
+    def use(self, kind: int, shape: int) -> None:
+        """An entry of this type has this shape."""
+        self.by_type[kind] = self.last = shape

@@ -25,6 +25,7 @@ FOLDER = ord("5")
 _ENDS = ((1, b"\0"), (2, b" \0"), (1, b" "), (2, b"\0 "), (0, b""))
 _BINARY = len(_ENDS)
 _EMPTY = _BINARY + 1
+_CHECKSUM_END = 3
 # How a name is written: as it is, or a path with nothing or `./` before it; folders end in `/`.
 _VERBATIM, _PLAIN, _DOTTED = range(3)
 # Beside that: modes have the file type's bits, as in stat(2). Docker writes them.
@@ -137,6 +138,31 @@ def read_shape(content: bytes) -> Shape:
     ):
         raise DeltaError("the delta has a shape of headers that is not known")
     return Shape(ends, checksum, names, tail)
+
+
+def _usual() -> tuple[Shape, ...]:
+    """Shapes that need not be told: what images' layers are written by has one of them."""
+    device = b"0000000\0"
+    plain = _USTAR + b"00"
+    root = plain + b"root".ljust(32, b"\0") * 2 + device * 2
+    go = plain + bytes(64) + device * 2
+    ways = (
+        (_PLAIN, go),  # BuildKit, containerd
+        (_PLAIN | _TYPE_BITS, root),  # Docker's engine
+        (_PLAIN, root),
+        (_PLAIN | _TYPE_BITS, go),
+        (_PLAIN, plain),  # Python, and Go's pax headers
+        (_DOTTED, go),  # `tar -c .`, read and written again by Go
+        (_DOTTED, plain),
+        (_DOTTED, b"ustar  \0"),  # GNU tar, --numeric-owner
+    )
+    return tuple(
+        Shape(bytes(5), _CHECKSUM_END, names, tail.ljust(TAIL_LENGTH, b"\0"))
+        for names, tail in ways
+    )
+
+
+USUAL_SHAPES = _usual()
 
 
 def _number(content: bytes) -> tuple[int, int] | None:

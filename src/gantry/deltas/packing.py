@@ -6,10 +6,13 @@ import zlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from gantry.deltas.format import Codec, Column, DeltaError, Group, Packing
+from gantry.deltas.format import Codec, Column, DeltaError, Layer, Packing
 
 PIECE = 64 * 1024
 TEXT_LIMIT = 64 * 1024
+# A stream of LZMA begins with a zero, and its end may be zeros: neither is in the file.
+LZMA1_BEGIN = b"\0"
+PADDING = bytes(32)
 
 
 class _Decompressor(Protocol):
@@ -41,15 +44,28 @@ def filters(packing: Packing) -> list[dict[str, Any]]:
 
 
 class Packed:
-    """A group's bytes in the file, unpacked piece by piece, never more than the index says."""
+    """Packed bytes, unpacked piece by piece, never more than `raw`.
 
-    def __init__(self, group: Group, read: Callable[[int, int], bytes], offset: int) -> None:
+    They are the `encoded` ones at `offset` of what `read` gives.
+    """
+
+    def __init__(
+        self,
+        packing: Packing,
+        raw: int,
+        encoded: int,
+        read: Callable[[int, int], bytes],
+        offset: int = 0,
+    ) -> None:
         self._read = read
         self._offset = offset
-        self._end = offset + group.encoded
-        self._left = group.raw
+        self._end = offset + encoded
+        self._left = raw
         self.crc = 0
-        self._decompressor = _decompressor(group.packing)
+        self._decompressor = _decompressor(packing)
+        is_lzma = packing.codec in (Codec.LZMA1, Codec.LZMA2)
+        self._before = LZMA1_BEGIN if packing.codec is Codec.LZMA1 else b""
+        self._behind = PADDING if is_lzma else b""
 
     def piece(self) -> bytes:
         """More bytes, at most PIECE; empty at the end.
@@ -63,10 +79,9 @@ class Packed:
             if decompressor is None:
                 found = self._input(limit)
             else:
-                wanted = decompressor.needs_input
                 try:
-                    data = self._input(PIECE) if wanted else b""
-                    if decompressor.eof or (wanted and not data):
+                    data = self._packed() if decompressor.needs_input else b""
+                    if decompressor.eof or (decompressor.needs_input and not data):
                         raise DeltaError("a stream of the delta ends too early")
                     found = decompressor.decompress(data, limit)
                 except (lzma.LZMAError, OSError, EOFError) as error:
@@ -88,6 +103,14 @@ class Packed:
             raise DeltaError(f"{self._left} bytes of a stream of the delta were not used")
         while self._input(PIECE):
             pass
+
+    def _packed(self) -> bytes:
+        """What the decompressor is to have next; empty at the end."""
+        data = self._before + self._input(PIECE)
+        self._before = b""
+        if not data:
+            data, self._behind = self._behind, b""
+        return data
 
     def _input(self, length: int) -> bytes:
         length = min(length, self._end - self._offset)
@@ -181,15 +204,23 @@ class Stream:
 
 
 class Columns:
-    """All columns of a layer."""
+    """All columns of a layer. `read` gives bytes of the file, its groups begin at `offset`."""
 
-    def __init__(
-        self, groups: tuple[Group, ...], read: Callable[[int, int], bytes], offset: int
-    ) -> None:
-        self._packed = []
+    def __init__(self, layer: Layer, read: Callable[[int, int], bytes], offset: int) -> None:
+        self._packed: list[Packed] = []
+        row = layer.row
+        if row is not None:
+            packed = Packed(
+                row.packing,
+                row.raw,
+                len(row.content),
+                lambda at, length: row.content[at : at + length],
+            )
+            self._streams = dict.fromkeys(Column, Stream(packed.piece))
+            return
         self._streams = {column: Stream(lambda: b"") for column in Column}
-        for group in groups:
-            packed = Packed(group, read, offset)
+        for group in layer.groups:
+            packed = Packed(group.packing, group.raw, group.encoded, read, offset)
             offset += group.encoded
             self._packed.append(packed)
             if len(group.columns) == 1:
@@ -216,4 +247,4 @@ class Columns:
         for packed in self._packed:
             packed.finish()
             check += packed.crc.to_bytes(4)
-        return zlib.crc32(check)
+        return zlib.crc32(check) if check else 0

@@ -4,16 +4,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from gantry.deltas.format import (
-    HEADER_LENGTH,
-    DeltaError,
-    Index,
-    Layer,
-    read_header,
-    read_index,
-)
+from gantry.deltas import index as beginning
+from gantry.deltas.format import DeltaError, Index, Layer
+from gantry.deltas.names import Names
 
-__all__ = ["Delta", "DeltaError", "DeltaLayer"]
+__all__ = ["Delta", "DeltaError", "DeltaLayer", "Names"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,43 +22,42 @@ class DeltaLayer:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A delta in a file, whose header and index are sound."""
+    """A delta in a file, whose header and index are sound, and what it is for."""
 
     path: Path
     index: Index
+    names: Names
 
     @classmethod
-    def open(cls, path: Path) -> "Delta":
-        """Read header and index, at most a megabyte.
+    def open(cls, path: Path, names: Names | None = None) -> "Delta":
+        """Read header, names and index, at most a megabyte. `names` are what it is to be for: a
+        bare delta holds none, and another may be for anything where none are given.
 
         Raises:
             OSError: the file cannot be read.
-            DeltaError: it is no delta, of another version, damaged, or not whole.
+            DeltaError: it is no delta, of another version, damaged, not whole, or for others.
         """
         with path.open("rb") as stream:
-            length, check = read_header(stream.read(HEADER_LENGTH))
-            index = read_index(stream.read(length), check)
-            total = os.fstat(stream.fileno()).st_size
-        expected = HEADER_LENGTH + length + index.payload
-        if total != expected:
-            raise DeltaError(f"the delta has {total} bytes, and should have {expected}")
-        return cls(path, index)
+            size = os.fstat(stream.fileno()).st_size
+            found, index = beginning.read(stream, size, names)
+        return cls(path, index, found)
 
     @property
     def sources(self) -> tuple[str, ...]:
         """The diffIDs of the source layers that it reads from, the lowest first."""
-        return self.index.sources
+        return self.names.sources
 
     @property
     def layers(self) -> tuple[DeltaLayer, ...]:
         return tuple(
-            DeltaLayer(each.diff_id, each.size, each.encoded) for each in self.index.layers
+            DeltaLayer(diff_id, each.size, each.encoded)
+            for diff_id, each in zip(self.names.layers, self.index.layers, strict=True)
         )
 
     @property
     def config(self) -> str:
         """The digest of the target image's configuration."""
-        return self.index.config
+        return self.names.config
 
     def find(self, diff_id: str) -> tuple[Layer, int]:
         """A layer, and where its groups begin in the file.
@@ -72,8 +66,8 @@ class Delta:
             DeltaError: there is none of this diffID.
         """
         offset = self.path.stat().st_size - self.index.payload
-        for layer in self.index.layers:
-            if layer.diff_id == diff_id:
+        for name, layer in zip(self.names.layers, self.index.layers, strict=True):
+            if name == diff_id:
                 return layer, offset
-            offset += layer.encoded
+            offset += layer.payload
         raise DeltaError(f"the delta does not hold the layer {diff_id}")

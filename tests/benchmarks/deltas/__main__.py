@@ -19,6 +19,7 @@ from pathlib import Path
 from tests.benchmarks import machine
 from tests.benchmarks.deltas import verdict
 from tests.benchmarks.deltas.measure import MIB, Cost, ToolError, ToolTimeoutError, run
+from tests.benchmarks.deltas.ours import NO_CONFIG
 from tests.benchmarks.deltas.pairs import RECIPE_LIST, Pair, digest_of, prepare
 from tests.benchmarks.deltas.tools import PACKAGES, TOOLS, Job, Tool
 from tests.benchmarks.deltas.verdict import OURS, Result
@@ -73,10 +74,12 @@ def ours(bench: Bench, pair: Pair) -> Result:
             words = ["tar", "-x", "-p", "--numeric-owner", "--delay-directory-restore"]
             run([*words, "-f", str(path), "-C", str(extracted)], 600)
             sources += ["--source", f"{key}={extracted}"]
+        names = ["--config", NO_CONFIG, *(w for key in new for w in ("--layer", key))]
         apply = Cost()
         for key, path in new.items():
             out = folder / "out"
             program = [sys.executable, "-m", "gantry.deltas.apply", str(delta), key, *sources]
+            program += names
             shell = ["bash", "-c", f'exec "$@" > {out}', "bash", *program]
             apply += run(shell, bench.timeout)
             _same(OURS, out, path)

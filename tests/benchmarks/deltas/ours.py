@@ -1,4 +1,4 @@
-"""Making of a delta as a process of its own, whose memory and time are measured.
+"""Making of a delta as devices get it, as a process of its own: memory and time are measured.
 
 python -m tests.benchmarks.deltas.ours OUT --source DIFFID=TAR … --target DIFFID=TAR …
 """
@@ -6,7 +6,7 @@ python -m tests.benchmarks.deltas.ours OUT --source DIFFID=TAR … --target DIFF
 import argparse
 from pathlib import Path
 
-from gantry.deltas.create import LayerTar, create
+from gantry.deltas.create import LayerTar, Options, create
 
 NO_CONFIG = "sha256:" + 64 * "0"
 
@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("--source", type=_layer, action="append", default=[])
     parser.add_argument("--target", type=_layer, action="append", default=[])
     options = parser.parse_args()
-    create(options.source, options.target, NO_CONFIG, options.out)
+    create(options.source, options.target, NO_CONFIG, options.out, Options(bare=True))
 
 
 def _layer(text: str) -> LayerTar:

@@ -102,6 +102,13 @@ class Registry:
         }  # fmt: skip
         return self.put_manifest(repository, manifest)
 
+    def config_of(self, repository: str, image: str) -> str:
+        """The digest of an image's configuration."""
+        bearer = {"Authorization": f"Bearer {self.token((repository, 'pull'))}"}
+        headers = bearer | {"Accept": MANIFEST}
+        found = self.client.get(f"/v2/{repository}/manifests/{image}", headers=headers)
+        return str(found.json()["config"]["digest"])
+
     def put_manifest(self, repository: str, manifest: Mapping[str, Any]) -> str:
         """Push a manifest, under its digest alone."""
         content = json.dumps(manifest).encode()

@@ -18,7 +18,8 @@ from gantry.contracts.deltas import (
     figures_question,
 )
 from gantry.deltas.apply import rebuild
-from gantry.deltas.reader import Delta
+from gantry.deltas.names import names_of_pair
+from gantry.deltas.reader import Delta, DeltaError
 from tests.integration.registry.blobs import digest
 
 from .conftest import Cloud, Start
@@ -42,7 +43,9 @@ class Pair:
         self.old, self.new = application(f"{seed} 1"), application(f"{seed} 2")
         push = cloud.registry.push
         self.src = cloud.reference(repository, push(repository, [BASE, self.old], how))
-        self.dest = cloud.reference(repository, push(repository, [BASE, self.new], how))
+        pushed = push(repository, [BASE, self.new], how)
+        self.dest = cloud.reference(repository, pushed)
+        self.config = cloud.registry.config_of(repository, pushed)
 
 
 @pytest.fixture
@@ -64,7 +67,10 @@ def check_rebuilds(content: bytes, pair: Pair, folder: Path) -> None:
     """The delta makes the new layer of the old one's files, bit for bit."""
     file = folder / "x.gantry-delta"
     file.write_bytes(content)
-    delta = Delta.open(file)
+    with pytest.raises(DeltaError, match="holds no names"):
+        Delta.open(file)
+    layers = [digest(each) for each in (BASE, pair.old, pair.new)]
+    delta = Delta.open(file, names_of_pair([layers[:2]], pair.config, [layers[0], layers[2]]))
     assert [each.diff_id for each in delta.layers] == [digest(pair.new)]
     sources: dict[str, Path] = {}
     for number, layer in enumerate((BASE, pair.old)):

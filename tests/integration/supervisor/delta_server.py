@@ -18,7 +18,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx2
 
-from gantry.deltas.create import LayerTar, create
+from gantry.deltas.create import LayerTar, Options, create
+from gantry.deltas.names import names_of_pair
 
 _PIECE = 16 * 1024
 
@@ -30,6 +31,10 @@ class Image:
     config: str
     layers: tuple[LayerTar, ...]
     packed: tuple[int, ...]
+
+    @property
+    def diff_ids(self) -> tuple[str, ...]:
+        return tuple(each.diff_id for each in self.layers)
 
 
 def image_of(reference: str, folder: Path) -> Image:
@@ -110,12 +115,19 @@ class DeltaServer:
         its sources, as the fleet's server does; its size."""
         target = image_of(dest, self.folder)
         sources = [image_of(each, self.folder) for each in src]
-        common = max(_common(target.layers, each.layers) for each in sources)
-        layers = {each.diff_id: each for image in sources for each in image.layers}
+        names = names_of_pair([each.diff_ids for each in sources], target.config, target.diff_ids)
+        layers = {each.diff_id: each for image in (*sources, target) for each in image.layers}
         out = self.folder / f"{len(self.pairs)}.gantry-delta"
-        create([*layers.values()], target.layers[common:], target.config, out)
+        create(
+            [layers[each] for each in names.sources],
+            [layers[each] for each in names.layers],
+            target.config,
+            out,
+            Options(bare=True),
+        )
         content = out.read_bytes()
-        self.pairs[frozenset(src), dest] = (content, sum(target.packed[common:]))
+        whole = sum(dict(zip(target.diff_ids, target.packed, strict=True))[e] for e in names.layers)
+        self.pairs[frozenset(src), dest] = (content, whole)
         return len(content)
 
     def _answer(self, request: BaseHTTPRequestHandler) -> None:
@@ -179,15 +191,6 @@ class DeltaServer:
             self.sent += len(piece)
             if self.rate is not None:
                 time.sleep(len(piece) / self.rate)
-
-
-def _common(one: Sequence[LayerTar], other: Sequence[LayerTar]) -> int:
-    count = 0
-    for mine, its in zip(one, other, strict=False):
-        if mine.diff_id != its.diff_id:
-            break
-        count += 1
-    return count
 
 
 def _json(

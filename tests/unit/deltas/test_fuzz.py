@@ -17,7 +17,7 @@ def test_whatever_the_bytes_a_delta_is_refused_or_right(seconds: int, tmp_path: 
         f"-max_total_time={seconds}",
         "-rss_limit_mb=512",
         "-timeout=20",
-        "-max_len=16384",
+        "-max_len=20480",
         f"-artifact_prefix={tmp_path}/",
     ]
     done = subprocess.run(

@@ -1,10 +1,8 @@
 """Deltas of somebody who means harm: refused, within the memory of any other."""
 
-import hashlib
 import lzma
 import os
 import resource
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,7 +10,6 @@ import pytest
 
 from gantry.deltas import packing
 from gantry.deltas.format import (
-    HEADER_LENGTH,
     Codec,
     Column,
     Group,
@@ -20,11 +17,26 @@ from gantry.deltas.format import (
     Layer,
     Order,
     Packing,
-    encode_index,
     varint,
 )
+from gantry.deltas.headers import USUAL_SHAPES
+from gantry.deltas.index import encode, encode_layer, encode_names
+from gantry.deltas.names import Names
 from gantry.deltas.reader import Delta, DeltaError
-from tests.hostile import CONFIG, DIFF_ID, SOURCE, Packed, delta, numbers, plain, shape_of
+from tests.hostile import (
+    CONFIG,
+    DIFF_ID,
+    RAW,
+    SOURCE,
+    Packed,
+    delta,
+    numbers,
+    plain,
+    row,
+    shape_of,
+    signed,
+    written,
+)
 from tests.layers import ROOT, Made, Member, apply_measured, tar_of
 
 MIB = 1024**2
@@ -35,7 +47,10 @@ BIG = Packing(Codec.LZMA2, properties=93, dictionary=20)
 # file's, or new (bits 6 and 7).
 REFERENCE, ENTRY_NEW = 0b11000110, 0b01000110
 PLAIN, ZEROS = 0b00000011, 0b00000111
-SHAPE = {Column.FORMS: numbers(0), Column.SHAPES: plain(shape_of(tar_of([Member("any")])[:512]))}
+SHAPE = {
+    Column.FORMS: numbers(len(USUAL_SHAPES)),
+    Column.SHAPES: plain(shape_of(tar_of([Member("any")])[:512])),
+}
 
 
 @pytest.fixture
@@ -116,7 +131,7 @@ def test_no_path_leads_out_of_the_source(path: bytes, files: Path, tmp_path: Pat
         Column.KINDS: plain(bytes([REFERENCE | 1 << 5])),
         Column.META: numbers(1 << 4 | 1, ord("0")),
         Column.SIZES: numbers(len(SECRET) << 1),
-        Column.ADDS: numbers(len(SECRET)),
+        Column.ADDS: numbers(len(SECRET) + 1),
         Column.INSERTS: numbers(0),
         Column.DIFF: plain(bytes(len(SECRET))),
     }
@@ -221,7 +236,7 @@ def test_a_patch_that_reads_beside_its_file(seek: int, files: Path, tmp_path: Pa
     columns = {
         **reference(b"file"),
         Column.REFERENCES: numbers(1),
-        Column.ADDS: numbers(1, 1),
+        Column.ADDS: numbers(2, 2),
         Column.INSERTS: numbers(0, 0),
         Column.SEEKS: numbers(zigzag),
         Column.DIFF: plain(bytes(7)),
@@ -247,63 +262,116 @@ def test_entries_without_end(files: Path, tmp_path: Path) -> None:
 
 def opened(path: Path, content: bytes) -> None:
     path.write_bytes(content)
+    refused_at_opening(path)
+
+
+def refused_at_opening(path: Path) -> None:
     with pytest.raises(DeltaError):
         Delta.open(path)
 
 
-def signed(index: bytes) -> bytes:
-    """A header that fits an index of any bytes."""
-    header = encode_index(Index(CONFIG, (), ()))[:HEADER_LENGTH]
-    check = hashlib.sha256(index).digest()[:8]
-    return header[:12] + struct.pack(">I", len(index)) + check + index
+NAMED = encode_names(Names(CONFIG, (), (DIFF_ID,)))
 
 
 def test_the_helper_signs_as_the_library_does() -> None:
-    content = encode_index(Index(CONFIG, (SOURCE,), ()))
-    assert signed(content[HEADER_LENGTH:]) == content
+    for groups in ((), (Group(RAW, ((Column.NEW, 3),), 3),)):
+        layer = Layer(10, None, Order.FOLDERS, groups, 5 if groups else 0)
+        names = Names(CONFIG, (), (DIFF_ID,))
+        content = encode(Index((layer,)), names, bare=False)
+        index = encode_layer(layer, is_last=True)
+        assert signed(NAMED, index, b"" if groups else None) == content
 
 
 @pytest.mark.parametrize("count", [5000, 2**31, 2**62, 2**70])
 def test_huge_counts(count: int, tmp_path: Path) -> None:
-    digest = bytes(32)
+    config = bytes(32)
     endless = varint(count)
-    opened(tmp_path / "sources", signed(digest + endless))
-    opened(tmp_path / "layers", signed(digest + varint(0) + endless))
-    layer = digest + varint(10) + varint(0) + bytes(4)
-    opened(tmp_path / "groups", signed(digest + varint(0) + varint(1) + layer + endless))
-    opened(tmp_path / "size", signed(digest + varint(0) + varint(1) + digest + endless))
+    opened(tmp_path / "sources", signed(config + endless, b""))
+    opened(tmp_path / "layers", signed(config + varint(0) + endless, b""))
+    layer = varint(10) + varint(0)
+    opened(tmp_path / "row", signed(NAMED, layer + b"\x84" + varint(count * 1000)))
+    opened(tmp_path / "group", signed(NAMED, layer + b"\x01" + bytes(4) + b"\x00" + endless))
+    opened(tmp_path / "length", signed(NAMED, layer + b"\x01" + bytes(6) + endless))
+    opened(tmp_path / "size", signed(NAMED, endless))
 
 
-@pytest.mark.parametrize("length", [0, 2**20 + 1, 2**32 - 1])
-def test_an_index_of_a_length_that_may_not_be(length: int, tmp_path: Path) -> None:
-    content = bytearray(signed(bytes(40)))
-    content[12:16] = struct.pack(">I", length)
-    opened(tmp_path / "hostile", bytes(content))
+def test_an_index_of_a_length_that_may_not_be(tmp_path: Path) -> None:
+    opened(tmp_path / "hostile", signed(NAMED, bytes(2**20 + 1)))
+    opened(tmp_path / "hostile", signed(NAMED, bytes(2**20 + 1), b"payload"))
+    # So the file is not even read: a terabyte of nothing that claims to be a row.
+    with (tmp_path / "hostile").open("wb") as file:
+        file.write(signed(NAMED, varint(10) + varint(0) + b"\x80"))
+        file.truncate(2**40)
+    with pytest.raises(DeltaError, match="at most"):
+        Delta.open(tmp_path / "hostile")
+
+
+def test_a_row_that_unpacks_to_a_megabyte(files: Path, tmp_path: Path) -> None:
+    """Where it is read as a name, as new bytes, and as a file's steps."""
+    out = tmp_path / "out.tar"
+    name = bytes([ENTRY_NEW]) + varint(0)
+    for begin in (name, bytes([PLAIN]) + varint(2**30), bytes([ZEROS]) + varint(2**40)):
+        packer = lzma.LZMACompressor(lzma.FORMAT_RAW, filters=packing.filters(BIG))
+        packed = packer.compress(begin + b"a" * (8 * MIB)) + packer.flush()
+        path = row(tmp_path / "hostile", Packed(MIB, packed, BIG))
+        limited(16 * MIB, lambda path=path: refused(path, files, out))
+
+
+def test_a_row_that_is_longer_or_shorter_than_it_says(files: Path, tmp_path: Path) -> None:
+    content = bytes([0b00001011])  # zeros up to the end: all that is needed
+    out = tmp_path / "out.tar"
+    said = refused(row(tmp_path / "right", plain(content), 1024), files, out)
+    assert "instead of" in said
+    said = refused(row(tmp_path / "more", plain(content * 2), 1024), files, out)
+    assert "instead of" in said
+    assert "too early" in refused(row(tmp_path / "less", plain(b""), 1024), files, out)
+    for length in (0, 2, MIB, 2**40):
+        packed = Packed(length, packed_small(content), SMALL)
+        refused(row(tmp_path / "packed", packed, 1024), files, out)
+
+
+SMALL = Packing(Codec.LZMA1, 93, 12)
+
+
+def packed_small(content: bytes) -> bytes:
+    packer = lzma.LZMACompressor(lzma.FORMAT_RAW, filters=packing.filters(SMALL))
+    return (packer.compress(content) + packer.flush())[1:]
+
+
+def test_zeros_behind_a_stream_come_to_an_end(files: Path, tmp_path: Path) -> None:
+    """A stream may end early, as zeros follow; not endlessly many do."""
+    columns = {
+        Column.KINDS: plain(bytes([PLAIN])),
+        Column.LENGTHS: numbers(2**30),
+        Column.NEW: Packed(2**30, packed_small(bytes(2 * MIB))[:-8], SMALL),
+    }
+    path = delta(tmp_path / "hostile", columns, 2**40)
+    limited(16 * MIB, lambda: refused(path, files, tmp_path / "out.tar"))
 
 
 def test_lengths_that_do_not_add_up(tmp_path: Path) -> None:
     group = Group(Packing(Codec.RAW), ((Column.NEW, 2**39),), 2**39)
-    layer = Layer(DIFF_ID, 2**39, None, Order.FOLDERS, 0, (group,))
-    opened(tmp_path / "hostile", encode_index(Index(CONFIG, (), (layer,))) + b"little")
+    layer = Layer(2**39, None, Order.FOLDERS, (group,))
+    refused_at_opening(written(tmp_path / "hostile", (layer,), payload=b"little"))
 
 
 def test_columns_that_would_be_held_in_memory_together(tmp_path: Path) -> None:
     columns = ((Column.NAMES, 2**30), (Column.LINKS, 2**30))
     group = Group(Packing(Codec.LZMA2, 93, 20), columns, 10)
-    layer = Layer(DIFF_ID, 2**39, None, Order.FOLDERS, 0, (group,))
-    opened(tmp_path / "hostile", encode_index(Index(CONFIG, (), (layer,))) + bytes(10))
+    layer = Layer(2**39, None, Order.FOLDERS, (group,))
+    refused_at_opening(written(tmp_path / "hostile", (layer,), payload=bytes(10)))
 
 
 def test_dictionaries_that_together_are_too_large(tmp_path: Path) -> None:
     groups = tuple(
         Group(Packing(Codec.LZMA2, 93, 23), ((column, 10),), 10) for column in list(Column)[:4]
     )
-    layer = Layer(DIFF_ID, 2**20, None, Order.FOLDERS, 0, groups)
-    opened(tmp_path / "hostile", encode_index(Index(CONFIG, (), (layer,))) + bytes(40))
+    layer = Layer(2**20, None, Order.FOLDERS, groups)
+    refused_at_opening(written(tmp_path / "hostile", (layer,), payload=bytes(40)))
 
 
 @pytest.mark.parametrize("dictionary", [24, 31, 40, 255])
 def test_one_dictionary_that_is_too_large(dictionary: int, tmp_path: Path) -> None:
     group = Group(Packing(Codec.LZMA1, 93, dictionary), ((Column.NEW, 10),), 10)
-    layer = Layer(DIFF_ID, 2**20, None, Order.FOLDERS, 0, (group,))
-    opened(tmp_path / "hostile", encode_index(Index(CONFIG, (), (layer,))) + bytes(10))
+    layer = Layer(2**20, None, Order.FOLDERS, (group,))
+    refused_at_opening(written(tmp_path / "hostile", (layer,), payload=bytes(10)))

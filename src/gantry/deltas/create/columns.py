@@ -6,21 +6,22 @@ import os
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
+from gantry.deltas.create.trimming import LARGEST, trimmed
 from gantry.deltas.format import (
     MEMORY_LIMIT,
     Codec,
     Column,
     Group,
     Packing,
-    varint,
-    zigzag,
+    Row,
 )
-from gantry.deltas.packing import filters
+from gantry.deltas.index import SETTINGS, lzma_properties
+from gantry.deltas.packing import LZMA1_BEGIN, filters
 
 _PIECE = 256 * 1024
 # Columns up to this size are packed together, as far as that is smaller.
@@ -28,7 +29,31 @@ _SMALL = 128 * 1024
 # Larger ones are looked at before: of every so many pieces one.
 _LARGE = 4 * 1024**2
 _SAMPLED = 16
-_SETTINGS = ((3, 0, 0), (0, 0, 0), (3, 0, 2), (4, 0, 0), (0, 2, 2))
+# Unpacked, a layer of more bytes is not told by a row.
+_ROW = 64 * 1024
+
+
+class Line:
+    """What a layer's columns are given, one behind the other, as far as that is little."""
+
+    def __init__(self) -> None:
+        self._content: bytearray | None = bytearray()
+
+    def add(self, data: bytes | memoryview) -> None:
+        if self._content is not None:
+            self._content += data
+            if len(self._content) > _ROW:
+                self._content = None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it was too much."""
+        return self._content is None
+
+    @property
+    def content(self) -> bytes | None:
+        """All of it; None where it is too much."""
+        return None if self._content is None else bytes(self._content)
 
 
 class Writer:
@@ -39,18 +64,8 @@ class Writer:
         path.unlink()
         self.length = 0
 
-    def write(self, data: bytes) -> None:
-        self._stream.write(data)
-        self.length += len(data)
-
-    def number(self, value: int) -> None:
-        self.write(varint(value))
-
-    def signed(self, value: int) -> None:
-        self.write(varint(zigzag(value)))
-
-    def text(self, value: bytes) -> None:
-        self.write(value + b"\0")
+    def write(self, data: bytes | memoryview) -> None:
+        self.length += self._stream.write(data)
 
     def pieces(self) -> Iterator[bytes]:
         self._stream.flush()
@@ -83,14 +98,32 @@ class Writers:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.line = Line()
         self._writers = {column: Writer(folder / column.name.lower()) for column in Column}
 
     def __getitem__(self, column: Column) -> Writer:
         return self._writers[column]
 
+    def write(self, column: Column, data: bytes) -> None:
+        """Write into a column, and into the line of all of them."""
+        self._writers[column].write(data)
+        self.line.add(data)
+
     def close(self) -> None:
         for writer in self._writers.values():
             writer.close()
+
+    def row(self) -> Row | None:
+        """All values in one row, packed by what makes it smallest; None for a large layer."""
+        content = self.line.content
+        if content is None:
+            return None
+        found = []
+        for packing in _candidates(len(content), 1):
+            packed = b"".join(_pack(packing, iter([content])))
+            found.append(Row(packing, len(content), trimmed(packing, content, packed)))
+        found.append(Row(Packing(Codec.RAW), len(content), content))
+        return min(found, key=lambda each: len(each.content))
 
     def pack(self, workers: int) -> list[PackedGroup]:
         """The columns in groups, each packed by what makes it smallest."""
@@ -128,7 +161,20 @@ class Writers:
                 content.close()
         if best is None:
             raise AssertionError("a column has no way to be packed")
-        return best
+        return self._trimmed(best)
+
+    def _trimmed(self, found: PackedGroup) -> PackedGroup:
+        group = found.group
+        if group.encoded > LARGEST or group.raw > LARGEST:
+            return found
+        columns = [column for column, _ in group.columns]
+        content = b"".join(self._pieces(columns))
+        packed = b"".join(found.content.pieces())
+        shorter = trimmed(group.packing, content, packed)
+        found.content.close()
+        written = Writer(self._folder / f"packed-{columns[0].name.lower()}")
+        written.write(shorter)
+        return PackedGroup(replace(group, encoded=len(shorter)), written)
 
     def _pieces(self, columns: list[Column]) -> Iterator[bytes]:
         for column in columns:
@@ -137,14 +183,13 @@ class Writers:
 
 def _candidates(total: int, sharing: int) -> Iterator[Packing]:
     """Packings that are worth a try for so many bytes."""
-    if total <= 256:
-        yield Packing(Codec.RAW)
+    yield Packing(Codec.RAW)
     limit = min(23, (MEMORY_LIMIT // max(sharing, 1)).bit_length() - 1)
     dictionary = max(12, min(limit, (total - 1).bit_length()))
-    settings = _SETTINGS if total <= _LARGE else _SETTINGS[:1]
+    settings = SETTINGS if total <= _LARGE else SETTINGS[:1]
     codec = Codec.LZMA1
     for lc, lp, pb in settings:
-        yield Packing(codec, lc + 9 * (lp + 5 * pb), dictionary)
+        yield Packing(codec, lzma_properties(lc, lp, pb), dictionary)
 
 
 def _is_dense(pieces: Iterator[bytes]) -> bool:
@@ -167,7 +212,9 @@ def _pack(packing: Packing, pieces: Iterator[bytes]) -> Iterator[bytes]:
         chain = filters(packing)
         chain[-1].update(mode=lzma.MODE_NORMAL, nice_len=273, mf=lzma.MF_BT4, depth=0)
         compressor = lzma.LZMACompressor(lzma.FORMAT_RAW, filters=chain)
+    begin = LZMA1_BEGIN if packing.codec is Codec.LZMA1 else b""
     for piece in pieces:
         if packed := compressor.compress(piece):
-            yield packed
-    yield compressor.flush()
+            yield packed.removeprefix(begin)
+            begin = b""
+    yield compressor.flush().removeprefix(begin)

@@ -10,12 +10,11 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
-from gantry.deltas.create import matching
+from gantry.deltas.create import matching, summary
 from gantry.deltas.create.columns import PackedGroup, Writers
 from gantry.deltas.create.differ import Job, Patch, Stretch, jobs, patch
 from gantry.deltas.create.matching import Match, Sources
 from gantry.deltas.create.options import (
-    FileSummary,
     LayerSummary,
     LayerTar,
     Options,
@@ -24,13 +23,17 @@ from gantry.deltas.create.options import (
 )
 from gantry.deltas.create.tars import Entry, OnDisk, Plain, Tar, on_disk
 from gantry.deltas.create.telling import Plan, Telling
-from gantry.deltas.format import DeltaError, Index, Layer, Order, encode_index
+from gantry.deltas.format import INDEX_LIMIT, DeltaError, Index, Layer, Order
+from gantry.deltas.index import encode, encode_layer
+from gantry.deltas.names import Names
 
 # Less work than this is done here, without other processes.
 _INLINE = 512 * 1024
 _AHEAD = 4
 # What a process takes by itself.
 _PROCESS = 24 * 1024**2
+# A larger row is not read together with the index.
+_LARGEST_ROW = 16 * 1024
 
 
 def create(
@@ -57,12 +60,18 @@ def create(
         folder = Path(
             stack.enter_context(tempfile.TemporaryDirectory(".part", out.name, out.parent))
         )
-        creating = _Creating(sources, folder, options, progress, stack)
+        # All rows together take half of what an index may have.
+        largest = min(_LARGEST_ROW, INDEX_LIMIT // 2 // max(len(targets), 1))
+        creating = _Creating(sources, folder, options, progress, stack, largest)
         made = [creating.layer(target, number) for number, target in enumerate(targets)]
-        index = Index(config, tuple(each.diff_id for each in sources), tuple(m[0] for m in made))
+        names = Names(
+            config,
+            tuple(each.diff_id for each in sources),
+            tuple(each.diff_id for each in targets),
+        )
         part = folder / "delta"
         with part.open("wb") as stream:
-            stream.write(encode_index(index))
+            stream.write(encode(Index(tuple(m[0] for m in made)), names, options.bare))
             for _, groups, _ in made:
                 for group in groups:
                     stream.writelines(group.content.pieces())
@@ -81,8 +90,10 @@ class _Creating:
         options: Options,
         progress: Callable[[Progress], object],
         stack: ExitStack,
+        largest_row: int,
     ) -> None:
         self._folder = folder
+        self._largest_row = largest_row
         self._options = options
         self._progress = progress
         self._stack = stack
@@ -107,6 +118,7 @@ class _Creating:
         self._stack.callback(columns.close)
         telling = Telling(columns, tar)
         patches = self._patches(tar, [plan for plan in plans if isinstance(plan, Plan)])
+        told: list[tuple[int, int]] = []
         for plan in plans:
             if isinstance(plan, Plain):
                 telling.plain(plan)
@@ -114,15 +126,19 @@ class _Creating:
                 telling.entry(
                     plan, next(patches) if plan.match and plan.match.patched else iter(())
                 )
+                told.append(telling.told)
         groups = columns.pack(self._options.workers)
         for group in groups:
             self._stack.callback(group.content.close)
-        check = zlib.crc32(b"".join(group.crc.to_bytes(4) for group in groups))
-        layer = Layer(
-            target.diff_id, tar.size, base, order, check, tuple(group.group for group in groups)
-        )
-        summary = LayerSummary(target.diff_id, tar.size, layer.encoded, tuple(_files(plans)))
-        return layer, groups, summary
+        walk = (tar.size, base, order)
+        layer = Layer(*walk, tuple(group.group for group in groups), _check(groups))
+        row = columns.row()
+        if row is not None and len(row.content) <= self._largest_row:
+            small = Layer(*walk, row=row)
+            if _length(small) <= _length(layer):
+                layer, groups = small, []
+        files = summary.files([plan for plan in plans if isinstance(plan, Plan)], told, layer)
+        return layer, groups, LayerSummary(target.diff_id, tar.size, layer.encoded, files)
 
     def _plans(self, entries: list[Entry | Plain]) -> tuple[int | None, Order, list[Plan | Plain]]:
         base = matching.base_layer(self._sources.layers, entries)
@@ -193,12 +209,10 @@ class _Creating:
         return memory <= self._memory() and len(work) <= self._options.workers * _AHEAD
 
 
-def _files(plans: list[Plan | Plain]) -> Iterator[FileSummary]:
-    for plan in plans:
-        if isinstance(plan, Plain) or not plan.entry.content or not plan.entry.path:
-            continue
-        match = plan.match
-        path = os.fsdecode(plan.entry.path)
-        how = "new" if match is None else "patched" if match.patched else "copied"
-        source = os.fsdecode(match.source.path) if match else None
-        yield FileSummary(path, plan.entry.content, how, source, 0)
+def _check(groups: list[PackedGroup]) -> int:
+    return zlib.crc32(b"".join(group.crc.to_bytes(4) for group in groups)) if groups else 0
+
+
+def _length(layer: Layer) -> int:
+    """Bytes that a layer takes in the file."""
+    return len(encode_layer(layer, is_last=False)) + layer.payload

@@ -14,10 +14,14 @@ class LayerTar:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a delta is made. `memory` is what all processes may hold together, in bytes, about."""
+    """How a delta is made. `memory` is what all processes may hold together, in bytes, about.
+
+    A `bare` one goes without the names of what it is for: who reads it has to know them.
+    """
 
     memory: int = 180 * 1024**2
     workers: int = 2
+    bare: bool = False
 
 
 @dataclass(frozen=True, slots=True)

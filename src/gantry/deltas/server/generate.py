@@ -72,7 +72,7 @@ def _make(order: Order) -> int:
         [LayerTar(diff_id, Path(path)) for diff_id, path in order.targets],
         order.config,
         Path(order.out),
-        Options(memory=int(order.memory * PLANNED), workers=order.processes),
+        Options(memory=int(order.memory * PLANNED), workers=order.processes, bare=True),
         progress,
     )
     return Path(order.out).stat().st_size

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gantry.deltas.names import names_of_pair
 from gantry.deltas.server.errors import WholeError
 
 MANIFEST_TYPES = (
@@ -46,6 +47,11 @@ class Image:
     config: str
     platform: str
     layers: tuple[Layer, ...]
+
+    @property
+    def diff_ids(self) -> tuple[str, ...]:
+        """What its layers are unpacked, the lowest first."""
+        return tuple(each.diff_id for each in self.layers)
 
     @property
     def size(self) -> int:
@@ -118,8 +124,7 @@ def only_manifest(where: str, index: Mapping[str, Any]) -> str:
 def plan(sources: Sequence[Image], target: Image) -> Plan:
     """What is to be made.
 
-    An engine keeps a layer only where all layers below it are the same too: so what a pull fetches,
-    and what the delta must hold, is all above the longest beginning that a source shares.
+    What a pull fetches, and what the delta must hold, is what its names have by their rule.
 
     Raises:
         WholeError: nothing is to be fetched at all, or a source is of another platform.
@@ -127,27 +132,19 @@ def plan(sources: Sequence[Image], target: Image) -> Plan:
     for each in sources:
         if each.platform != target.platform:
             raise WholeError(f"{each.repository} is for {each.platform}, not for {target.platform}")
-    shared = max(_shared(each, target) for each in sources)
-    missing = target.layers[shared:]
-    if not missing:
+    names = names_of_pair([each.diff_ids for each in sources], target.config, target.diff_ids)
+    if not names.layers:
         raise WholeError("the device has all layers: a pull fetches none")
     known = {layer.diff_id: layer for each in sources for layer in each.layers}
+    missing = {layer.diff_id: layer for layer in target.layers}
+    targets = tuple(missing[each] for each in names.layers)
     return Plan(
-        sources=tuple(known.values()),
-        targets=tuple({each.diff_id: each for each in missing}.values()),
+        sources=tuple(known[each] for each in names.sources),
+        targets=targets,
         config=target.config,
         # A blob that is in an image twice is fetched once.
-        whole=sum({each.digest: each.size for each in missing}.values()),
+        whole=sum({each.digest: each.size for each in targets}.values()),
     )
-
-
-def _shared(source: Image, target: Image) -> int:
-    count = 0
-    for one, other in zip(source.layers, target.layers, strict=False):
-        if one.diff_id != other.diff_id:
-            break
-        count += 1
-    return count
 
 
 def _layer(repository: str, descriptor: Mapping[str, Any], diff_id: str) -> Layer:

@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gantry.contracts.deltas import DeltaState, ImageReference
+from gantry.deltas.format import VERSION as DELTA_VERSION
 
-VERSION = 1
+# Of the table, and of the deltas' format: where either is another, the index begins anew, and what
+# it does not know goes out of the storage.
+VERSION = 1 << 16 | DELTA_VERSION
 _SCHEMA = """
 create table pair (
     name text primary key,

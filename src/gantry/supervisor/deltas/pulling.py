@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gantry.contracts.bundle import local_tag
 from gantry.contracts.deltas import DeltaPair
+from gantry.deltas.names import names_of_pair
 from gantry.deltas.reader import Delta, DeltaError
 from gantry.supervisor import loopback, room
 from gantry.supervisor.deltas import door, manifest
@@ -48,8 +49,9 @@ class Pulling:
         except RegistryError as error:
             raise TryAgainError(str(error)) from error
         try:
-            delta = await asyncio.to_thread(Delta.open, path)
             here = await self._layers_here()
+            names = names_of_pair(here, documents.config.digest, documents.diff_ids)
+            delta = await asyncio.to_thread(Delta.open, path, names)
             folders = await asyncio.to_thread(layer_folders, means.storage, here)
             planned = await asyncio.to_thread(self._plan, documents, delta)
         except (DeltaError, MissingLayerError) as error:
@@ -58,15 +60,13 @@ class Pulling:
             raise TryAgainError(str(error)) from error
         except OSError as error:
             raise NoDeltaError(str(error), is_lasting=False) from error
-        if delta.config != documents.config.digest:
-            raise NoDeltaError("the delta is for another image")
         sizes = [each.descriptor.size for each in planned if each.way is not Way.KEPT]
         await means.check_room(sum(sizes) + max(sizes, default=0))
         missing = [each for each in delta.sources if each not in folders]
         if missing:
             raise NoDeltaError(f"its source layer {missing[0]} is not here")
         needed = {name: folders[name] for name in delta.sources}
-        await self._serve(documents, planned, Rebuilder(path, needed, means.turn))
+        await self._serve(documents, planned, Rebuilder(delta, needed, means.turn))
 
     def _plan(self, documents: ImageDocuments, delta: Delta) -> tuple[PlannedLayer, ...]:
         storage = self._means.storage
@@ -79,7 +79,7 @@ class Pulling:
         return manifest.plan_layers(documents, storage, rebuilt, stored_size)
 
     async def _layers_here(self) -> list[Sequence[str]]:
-        """The layers of the source images."""
+        """The layers of the source images. Raises NoDeltaError where one has gone."""
         found: list[Sequence[str]] = []
         for reference in self._pair.src:
             for name in (reference, local_tag(reference)):
@@ -89,6 +89,8 @@ class Pulling:
                 except EngineError as error:
                     if error.status != 404:
                         raise
+            else:
+                raise NoDeltaError(f"its source image {reference} is not here any more")
         return found
 
     async def _serve(

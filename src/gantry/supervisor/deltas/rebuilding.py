@@ -9,6 +9,8 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from gantry.deltas.reader import Delta
+
 # The child's own memory, and all that it may map, in bytes.
 _DATA = 96 * 1024**2
 _SPACE = 1024**3
@@ -34,7 +36,7 @@ class Rebuilder:
     """Rebuilds layers, one at a time on the whole device: see `turn`. `folders` are those of source
     layers, by diffID."""
 
-    def __init__(self, delta: Path, folders: Mapping[str, Path], turn: asyncio.Semaphore) -> None:
+    def __init__(self, delta: Delta, folders: Mapping[str, Path], turn: asyncio.Semaphore) -> None:
         self._delta = delta
         self._folders = folders
         self._turn = turn
@@ -58,9 +60,13 @@ class Rebuilder:
                 await self._end(child)
 
     async def _begin(self, diff_id: str) -> asyncio.subprocess.Process:
-        words = ["-s", "-m", "gantry.deltas.apply", str(self._delta), diff_id]
-        for name, folder in self._folders.items():
-            words += ["--source", f"{name}={folder}"]
+        words = ["-s", "-m", "gantry.deltas.apply", str(self._delta.path), diff_id]
+        # Of images with a hundred layers some 30 kB; the kernel takes two megabytes.
+        for name in self._delta.sources:
+            words += ["--source", f"{name}={self._folders[name]}"]
+        words += ["--config", self._delta.config]
+        for name in self._delta.names.layers:
+            words += ["--layer", name]
         child = await asyncio.create_subprocess_exec(
             sys.executable,
             *words,

@@ -25,6 +25,10 @@ PlatformOption = Annotated[
     str | None,
     typer.Option("--platform", help="Which image, of an archive with several: linux/arm64."),
 ]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", help="The image's configuration; default: beside FILE."),
+]
 HOW = ("copied", "patched", "new")
 PAGE = 20
 
@@ -73,10 +77,7 @@ def apply(
     ] = None,
     load: Annotated[bool, typer.Option("--load", help="Into the engine here.")] = False,
     tag: Annotated[str | None, typer.Option("--tag", "-t", help="The image's name.")] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", help="The image's configuration; default: beside FILE."),
-    ] = None,
+    config: ConfigOption = None,
     platform: PlatformOption = None,
 ) -> None:
     """Rebuild the image of a delta, bit for bit, as a device does."""
@@ -93,12 +94,22 @@ def inspect(
     number: Annotated[
         int, typer.Option("-n", min=0, help="How many files of each layer, the costly first.")
     ] = PAGE,
+    source: Annotated[
+        list[str] | None,
+        typer.Option("--source", "-s", metavar="IMAGE", help="An image that it was made from."),
+    ] = None,
+    config: ConfigOption = None,
+    platform: PlatformOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """What is in a delta: per layer, and per file."""
+    """What is in a delta: per layer, and per file.
+
+    Files are told as `create` has left them in FILE.files.json; with --source as the delta itself
+    tells of them, which takes unpacking the images, and root.
+    """
     from gantry.client import deltas
 
-    found = deltas.describe(path)
+    found = deltas.describe(path, source or (), config, platform, say)
     if as_json:
         print_json(found)
         return
@@ -116,7 +127,7 @@ def _show(found: "Description", number: int) -> None:
     for layer in found.layers:
         _show_files(layer, number)
     if found.layers and not any(layer.files for layer in found.layers):
-        say("files are known where `gantry delta create` has left FILE.files.json beside FILE")
+        say("files are known where `gantry delta create` has left FILE.files.json, or by --source")
 
 
 def _show_files(layer: "LayerDescription", number: int) -> None:

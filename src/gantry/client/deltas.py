@@ -1,31 +1,29 @@
 """Deltas between images that are here: made, and applied to rebuild an image."""
 
 import hashlib
-import io
 import json
 import os
-import tarfile
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from gantry.client import image_files
-from gantry.client.errors import ClientError, NotFoundError, UnreachableError, UsageError
+from gantry.client import image_archives, image_files
+from gantry.client.errors import ClientError, NotFoundError, UsageError
 from gantry.client.image_files import ImageFiles
 from gantry.client.layer_folders import extract
 from gantry.deltas import inspect
 from gantry.deltas.apply import rebuild
 from gantry.deltas.inspect import Description, FileDescription
-from gantry.deltas.reader import Delta, DeltaError
+from gantry.deltas.names import names_of_pair
+from gantry.deltas.reader import BareError, Delta, DeltaError
 
 Say = Callable[[str], None]
 Moved = Callable[[int, int], None]
 
 CONFIG_SUFFIX, FILES_SUFFIX = ".config.json", ".files.json"
 _CONFIG_LIMIT = 4 * 1024**2
-_TARGET_ARCHIVE_VERSION = b'{"imageLayoutVersion":"1.0.0"}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,48 +118,98 @@ def apply(
     Raises:
         ClientError: one of its kinds; nothing is left then.
     """
-    delta = open_delta(path)
-    content = _config(delta, config or config_path(path))
-    if os.geteuid() != 0:
-        raise UsageError("a delta is applied to files with their owners: run it as root (sudo)")
+    _check_file(path)
+    content = _config(config or config_path(path))
     with _scratch(out or Path.cwd() / "image") as name:
         folder = Path(name)
-        images = [image_files.unpack(each, folder / "tars", platform, say) for each in sources]
-        tars = {key: tar for image in images for key, tar in image.layers}
+        delta, tars = _with_sources(path, content, sources, folder, platform, say)
+        _check_config(delta, content, config or config_path(path))
         layers = _layers(delta, content, tars, folder, say)
         archive = folder / "image.tar"
-        _write_archive(archive, content, layers, tag)
+        image_archives.write(archive, content, layers, tag)
         if out is None:
-            _load(archive)
+            image_archives.load(archive)
         else:
             archive.replace(out)
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
-def open_delta(path: Path) -> Delta:
-    """A delta whose header and index are sound. Raises ClientError."""
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
     try:
-        return Delta.open(path)
+        yield
     except FileNotFoundError:
         raise NotFoundError(f"there is no file {path}") from None
     except OSError as error:
         raise ClientError(f"{path} cannot be read: {error.strerror or error}") from error
+    except BareError as error:
+        raise UsageError(
+            f"{path} holds no names of layers, as devices download it: give the images that it was "
+            "made from (--source) and the configuration of the new one (--config)"
+        ) from error
     except DeltaError as error:
         raise ClientError(f"{path}: {error}") from error
 
 
-def describe(path: Path) -> Description:
-    """What is in a delta; its files where `create` has left them beside. Raises ClientError."""
-    open_delta(path)  # what is no delta is said as everywhere
-    try:
+def _check_file(path: Path) -> None:
+    """What is no delta is said before anything is unpacked. Raises ClientError."""
+    with _reading(path), suppress(BareError):
+        Delta.open(path)
+
+
+def _with_sources(
+    path: Path,
+    config: bytes | None,
+    sources: Sequence[str],
+    folder: Path,
+    platform: str | None,
+    say: Say,
+) -> tuple[Delta, dict[str, Path]]:
+    """The delta, and the tars of its sources' layers by diffID. Raises ClientError."""
+    if os.geteuid() != 0:
+        raise UsageError("a delta is applied to files with their owners: run it as root (sudo)")
+    images = [image_files.unpack(each, folder / "tars", platform, say) for each in sources]
+    tars = {key: tar for image in images for key, tar in image.layers}
+    with _reading(path):
+        try:
+            return Delta.open(path), tars
+        except BareError:
+            if config is None:
+                raise
+        digest = f"sha256:{hashlib.sha256(config).hexdigest()}"
+        names = names_of_pair([each.diff_ids for each in images], digest, _diff_ids(config))
+        return Delta.open(path, names), tars
+
+
+def describe(
+    path: Path,
+    sources: Sequence[str] = (),
+    config: Path | None = None,
+    platform: str | None = None,
+    say: Say = lambda _: None,
+) -> Description:
+    """What is in a delta; its files as the images `sources` and the delta tell of them, or where
+    none are given, as `create` has left them beside. Raises ClientError."""
+    if sources:
+        return _described(path, sources, config, platform, say)
+    with _reading(path):
         found = inspect.describe(path)
         files = _files_of(path)
-    except DeltaError as error:
-        raise ClientError(f"{path}: {error}") from error
-    except OSError as error:
-        raise ClientError(f"{path} cannot be read: {error.strerror or error}") from error
     layers = (replace(each, files=files.get(each.diff_id, ())) for each in found.layers)
     return replace(found, layers=tuple(layers))
+
+
+def _described(
+    path: Path, sources: Sequence[str], config: Path | None, platform: str | None, say: Say
+) -> Description:
+    _check_file(path)
+    place = config or config_path(path)
+    content = _config(place) if config or place.exists() else None
+    with _scratch(Path.cwd() / "image") as name:
+        delta, tars = _with_sources(path, content, sources, Path(name), platform, say)
+        folders = _folders(delta, tars, Path(name))
+        with _reading(path):
+            return inspect.describe(path, folders, delta.names)
 
 
 def _files_of(path: Path) -> dict[str, tuple[FileDescription, ...]]:
@@ -194,7 +242,7 @@ def _digest_of(path: Path) -> str:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
-def _config(delta: Delta, path: Path) -> bytes:
+def _config(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             content = file.read(_CONFIG_LIMIT + 1)
@@ -203,31 +251,32 @@ def _config(delta: Delta, path: Path) -> bytes:
             f"{path} cannot be read ({error.strerror or error}): `gantry delta create` puts the "
             "image's configuration there; give another place with --config"
         ) from error
+    return content
+
+
+def _check_config(delta: Delta, content: bytes, path: Path) -> None:
     found = f"sha256:{hashlib.sha256(content).hexdigest()}"
     if found != delta.config:
         raise ClientError(
             f"{path} is {found}, and the delta is for the configuration {delta.config}"
         )
-    return content
+
+
+def _diff_ids(config: bytes) -> list[str]:
+    try:
+        return [str(each) for each in json.loads(config)["rootfs"]["diff_ids"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ClientError(f"the configuration names no layers ({error!r})") from error
 
 
 def _layers(
     delta: Delta, config: bytes, tars: dict[str, Path], folder: Path, say: Say
 ) -> list[tuple[str, Path]]:
     """The image's layers by diffID: rebuilt, or as a source has them."""
-    wanted = [str(each) for each in json.loads(config)["rootfs"]["diff_ids"]]
+    wanted = _diff_ids(config)
     rebuilt = {each.diff_id for each in delta.layers}
-    missing = [each for each in (*delta.sources, *wanted) if each not in {*tars, *rebuilt}]
-    missing += [each for each in delta.sources if each not in tars]
-    if missing:
-        raise ClientError(
-            f"the delta needs the layer {missing[0]}, which none of the images given has: name "
-            "those that it was made from, with --source"
-        )
-    folders = {}
-    for number, diff_id in enumerate(delta.sources):
-        folders[diff_id] = folder / f"files{number}"
-        extract(tars[diff_id], folders[diff_id])
+    _check_here(wanted, {*tars, *rebuilt})
+    folders = _folders(delta, tars, folder)
     found = []
     for diff_id in wanted:
         if diff_id not in rebuilt:
@@ -240,6 +289,25 @@ def _layers(
     return found
 
 
+def _folders(delta: Delta, tars: Mapping[str, Path], folder: Path) -> dict[str, Path]:
+    """The source layers' files, each in a folder of its own."""
+    _check_here(delta.sources, tars)
+    folders = {}
+    for number, diff_id in enumerate(delta.sources):
+        folders[diff_id] = folder / f"files{number}"
+        extract(tars[diff_id], folders[diff_id])
+    return folders
+
+
+def _check_here(needed: Iterable[str], here: Collection[str]) -> None:
+    for diff_id in needed:
+        if diff_id not in here:
+            raise ClientError(
+                f"the delta needs the layer {diff_id}, which none of the images given has: name "
+                "those that it was made from, with --source"
+            )
+
+
 def _rebuild(delta: Delta, diff_id: str, folders: dict[str, Path], path: Path) -> None:
     try:
         with path.open("wb") as out:
@@ -248,74 +316,6 @@ def _rebuild(delta: Delta, diff_id: str, folders: dict[str, Path], path: Path) -
         raise ClientError(f"{delta.path}: {error}") from error
     except OSError as error:
         raise ClientError(f"{path} cannot be written: {error.strerror or error}") from error
-
-
-def _write_archive(
-    path: Path, config: bytes, layers: Sequence[tuple[str, Path]], tag: str | None
-) -> None:
-    """An OCI layout that `docker load` of every version reads, too (manifest.json)."""
-    config_digest = hashlib.sha256(config).hexdigest()
-    manifest = json.dumps(
-        {
-            "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "config": {
-                "mediaType": "application/vnd.oci.image.config.v1+json",
-                "digest": f"sha256:{config_digest}",
-                "size": len(config),
-            },
-            "layers": [
-                {
-                    "mediaType": "application/vnd.oci.image.layer.v1.tar",
-                    "digest": diff_id,
-                    "size": tar.stat().st_size,
-                }
-                for diff_id, tar in layers
-            ],
-        }
-    ).encode()
-    digest = hashlib.sha256(manifest).hexdigest()
-    named = {
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "digest": f"sha256:{digest}",
-        "size": len(manifest),
-        "annotations": {"org.opencontainers.image.ref.name": tag} if tag else {},
-    }
-    of_docker = {
-        "Config": f"blobs/sha256/{config_digest}",
-        "RepoTags": [tag] if tag else None,
-        "Layers": [f"blobs/sha256/{diff_id.removeprefix('sha256:')}" for diff_id, _ in layers],
-    }
-    documents = {
-        "oci-layout": _TARGET_ARCHIVE_VERSION,
-        "index.json": json.dumps({"schemaVersion": 2, "manifests": [named]}).encode(),
-        "manifest.json": json.dumps([of_docker]).encode(),
-        f"blobs/sha256/{digest}": manifest,
-        f"blobs/sha256/{config_digest}": config,
-    }
-    with tarfile.open(path, "w") as tar:
-        for name, content in documents.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-        for diff_id, layer in dict(layers).items():
-            member = tarfile.TarInfo(f"blobs/sha256/{diff_id.removeprefix('sha256:')}")
-            member.size = layer.stat().st_size
-            with layer.open("rb") as file:
-                tar.addfile(member, file)
-
-
-def _load(archive: Path) -> None:
-    import docker
-    from docker.errors import DockerException
-
-    try:
-        with closing(docker.from_env(timeout=900)) as client, archive.open("rb") as file:
-            client.images.load(file)
-    except DockerException as error:
-        raise UnreachableError(
-            f"the engine did not take the image ({error}): write it to a file with --output"
-        ) from error
 
 
 def _scratch(beside: Path) -> "tempfile.TemporaryDirectory[str]":

@@ -5,26 +5,22 @@ tar to standard output. A bare delta's names are its sources in order, `--config
 `--layer sha256:…` for each layer in it, in order. Memory is bounded whatever the layer's size.
 """
 
-import hashlib
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gantry.deltas import arguments as words
 from gantry.deltas import entries as told
 from gantry.deltas import patch
 from gantry.deltas.entries import Before, Special
 from gantry.deltas.format import BLOCK, PATH_LIMIT, SIZE_LIMIT, Column, DeltaError, Layer
 from gantry.deltas.headers import SHAPE_LENGTH, Header, build, read_shape
-from gantry.deltas.names import Names
-from gantry.deltas.packing import PIECE, Columns
+from gantry.deltas.output import Output
+from gantry.deltas.packing import PIECE, Columns, check
 from gantry.deltas.reader import Delta
 from gantry.deltas.sources import Facts, Place, SourceFile, SourceLayer
-
-_ZEROS = bytes(PIECE)
-# Small pieces are gathered before they are hashed and written.
-_GATHER = 256 * 1024
 
 
 def rebuild(
@@ -48,67 +44,33 @@ def rebuild(
     missing = [name for name in delta.sources if name not in sources]
     if missing:
         raise DeltaError(f"the delta needs the source layer {missing[0]}, which is not given")
-    out = _Output(diff_id, layer.size, write)
+    out = Output(diff_id, layer.size, write)
     opened: dict[int, SourceLayer] = {}
     with delta.path.open("rb", buffering=0) as stream:
         descriptor = stream.fileno()
-        columns = Columns(layer, lambda at, n: os.pread(descriptor, n, at), offset)
+
+        def read(at: int, length: int) -> bytes:
+            return os.pread(descriptor, length, at)
+
         try:
-            _Rebuilding(
-                layer, columns, [sources[name] for name in delta.sources], opened, out, tell
-            ).run()
+            columns = Columns(layer, read, offset)
+            folders = [sources[name] for name in delta.sources]
+            _Rebuilding(layer, columns, folders, opened, out, tell).run()
+            out.finish()
+            columns.finish()
+        except DeltaError as error:
+            if check(layer, read, offset) != layer.check:
+                raise _damaged(diff_id) from error
+            raise
         finally:
             for each in opened.values():
                 each.close()
-        out.finish()
-        if columns.finish() != layer.check:
-            raise DeltaError(f"the delta's part for {diff_id} is damaged: download it again")
+        if columns.check != layer.check:
+            raise _damaged(diff_id)
 
 
-class _Output:
-    """The tar that comes into being: never longer than it may be, and hashed on the way."""
-
-    def __init__(self, diff_id: str, size: int, write: Callable[[bytes], object]) -> None:
-        self._diff_id = diff_id
-        self._size = size
-        self._write = write
-        self._hash = hashlib.sha256()
-        self._parts: list[bytes] = []
-        self._gathered = 0
-        self.left = size
-
-    def write(self, data: bytes) -> None:
-        self.left -= len(data)
-        if self.left < 0:
-            raise DeltaError(
-                f"the layer would have more than its {self._size} bytes: "
-                "a source file is not what it was, or the delta is damaged"
-            )
-        self._parts.append(data)
-        self._gathered += len(data)
-        if self._gathered >= _GATHER:
-            self._flush()
-
-    def zeros(self, length: int) -> None:
-        while length:
-            self.write(_ZEROS[: min(length, len(_ZEROS))])
-            length -= min(length, len(_ZEROS))
-
-    def finish(self) -> None:
-        self._flush()
-        found = f"sha256:{self._hash.hexdigest()}"
-        if self.left or found != self._diff_id:
-            raise DeltaError(
-                f"the rebuilt layer is {found} instead of {self._diff_id}: "
-                "a source file is not what it was, or the delta is damaged"
-            )
-
-    def _flush(self) -> None:
-        data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        self._parts.clear()
-        self._gathered = 0
-        self._hash.update(data)
-        self._write(data)
+def _damaged(diff_id: str) -> DeltaError:
+    return DeltaError(f"the delta's part for {diff_id} is damaged: download it again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +106,7 @@ class _Rebuilding:
         columns: Columns,
         folders: Sequence[Path],
         opened: dict[int, SourceLayer],
-        out: _Output,
+        out: Output,
         tell: Callable[[Told], object] | None,
     ) -> None:
         self._layer = layer
@@ -361,51 +323,17 @@ def _link(facts: Facts | None) -> bytes:
 def main(arguments: Sequence[str]) -> int:
     """The program. Exit status 0, 1 where the layer cannot be rebuilt, 2 for wrong arguments."""
     try:
-        told = _arguments(arguments)
+        given = words.read(arguments)
     except ValueError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     try:
-        delta = Delta.open(told.path, told.names)
-        rebuild(delta, told.diff_id, told.sources, _writer(sys.stdout.fileno()))
+        delta = Delta.open(given.path, given.names)
+        rebuild(delta, given.diff_id, given.sources, _writer(sys.stdout.fileno()))
     except (DeltaError, OSError) as error:
         sys.stderr.write(f"{' '.join(str(error).split())}\n")
         return 1
     return 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Arguments:
-    path: Path
-    diff_id: str
-    sources: Mapping[str, Path]
-    names: Names | None
-
-
-def _arguments(arguments: Sequence[str]) -> _Arguments:
-    usage = ValueError(
-        "usage: python -m gantry.deltas.apply DELTA DIFFID [--source sha256:…=FOLDER]… "
-        "[--config sha256:… --layer sha256:…]"
-    )
-    if len(arguments) < 2 or len(arguments) % 2:
-        raise usage
-    sources: dict[str, Path] = {}
-    config = ""
-    layers: list[str] = []
-    for option, value in zip(arguments[2::2], arguments[3::2], strict=True):
-        diff_id, equals, folder = value.partition("=")
-        if option == "--source" and equals:
-            sources[diff_id] = Path(folder)
-        elif option == "--config":
-            config = value
-        elif option == "--layer":
-            layers.append(value)
-        else:
-            raise usage
-    if bool(config) != bool(layers):
-        raise usage
-    names = Names(config, tuple(sources), tuple(layers)) if config else None
-    return _Arguments(Path(arguments[0]), arguments[1], sources, names)
 
 
 def _writer(descriptor: int) -> Callable[[bytes], None]:

@@ -31,6 +31,10 @@ class DeltaError(ValueError):
     """A delta cannot be read or applied; the message says what is wrong with it."""
 
 
+class BareError(DeltaError):
+    """A delta holds no names, and none are given."""
+
+
 class Codec(IntEnum):
     """How bytes are packed."""
 

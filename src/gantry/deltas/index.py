@@ -13,6 +13,7 @@ from gantry.deltas.format import (
     SOURCES_LIMIT,
     TOGETHER_LIMIT,
     VERSION,
+    BareError,
     Codec,
     Column,
     DeltaError,
@@ -140,7 +141,7 @@ def read(stream: BinaryIO, size: int, names: Names | None) -> tuple[Names, Index
     start = _Fields(stream.read(_names_limit(size, flags)))
     found = _read_names(start) if flags & HAS_NAMES else names
     if found is None:
-        raise DeltaError("the delta is a bare one, which holds no names: say what it is for")
+        raise BareError("the delta is a bare one, which holds no names: say what it is for")
     if names is not None and found != names:
         raise DeltaError("the delta is for other images than these")
     if flags & HAS_PAYLOAD:

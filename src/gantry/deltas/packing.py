@@ -3,7 +3,7 @@
 import bz2
 import lzma
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from gantry.deltas.format import Codec, Column, DeltaError, Layer, Packing
@@ -234,8 +234,8 @@ class Columns:
     def __getitem__(self, column: Column) -> Stream:
         return self._streams[column]
 
-    def finish(self) -> int:
-        """The check of the layer's packed bytes, once all is read.
+    def finish(self) -> None:
+        """See that all is used, and take into the check what is left.
 
         Raises:
             DeltaError: something is left over in a column.
@@ -243,8 +243,27 @@ class Columns:
         for column, stream in self._streams.items():
             if not stream.ended():
                 raise DeltaError(f"the delta has more {column.name.lower()} than it uses")
-        check = b""
         for packed in self._packed:
             packed.finish()
-            check += packed.crc.to_bytes(4)
-        return zlib.crc32(check) if check else 0
+
+    @property
+    def check(self) -> int:
+        """That of the layer's packed bytes, once all is read."""
+        return _joined(packed.crc for packed in self._packed)
+
+
+def check(layer: Layer, read: Callable[[int, int], bytes], offset: int) -> int:
+    """The check of a layer's packed bytes, as they are in the file."""
+    found = []
+    for group in layer.groups:
+        crc, end = 0, offset + group.encoded
+        while data := read(offset, min(PIECE, end - offset)):
+            crc = zlib.crc32(data, crc)
+            offset += len(data)
+        found.append(crc)
+    return _joined(found)
+
+
+def _joined(sums: Iterable[int]) -> int:
+    joined = b"".join(each.to_bytes(4) for each in sums)
+    return zlib.crc32(joined) if joined else 0

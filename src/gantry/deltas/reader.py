@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gantry.deltas import index as beginning
-from gantry.deltas.format import DeltaError, Index, Layer
+from gantry.deltas.format import BareError, DeltaError, Index, Layer
 from gantry.deltas.names import Names
 
-__all__ = ["Delta", "DeltaError", "DeltaLayer", "Names"]
+__all__ = ["BareError", "Delta", "DeltaError", "DeltaLayer", "Names"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,7 @@ class Delta:
 
         Raises:
             OSError: the file cannot be read.
+            BareError: it is a bare one.
             DeltaError: it is no delta, of another version, damaged, not whole, or for others.
         """
         with path.open("rb") as stream:

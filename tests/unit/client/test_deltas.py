@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from gantry.client.deltas import config_path
+from gantry.client.deltas import config_path, files_path
 from gantry.client.errors import ClientError, NotFoundError, UsageError
 from gantry.client.image_files import unpack
+from gantry.deltas.create import LayerTar, Options
+from gantry.deltas.create import create as make
+from gantry.deltas.names import names_of_pair
 from tests.layers import ROOT, Member, dice, digest, tar_of
 
 needs_root = pytest.mark.skipif(not ROOT, reason="files with their owners")
@@ -188,6 +191,40 @@ def test_the_commands_make_show_and_apply(images: tuple[Path, Path], tmp_path: P
     assert found.diff_ids == wanted.diff_ids
     left = {path.name for path in tmp_path.iterdir() if path.name.startswith(".")}
     assert not left
+
+
+@needs_root
+def test_the_delta_itself_tells_of_its_files(images: tuple[Path, Path], tmp_path: Path) -> None:
+    """Also one that devices download: with the names of what it is for."""
+    old, new = images
+    delta = tmp_path / "app.gantry-delta"
+    assert gantry("create", old, new, "-o", delta).returncode == 0
+    left = json.loads(gantry("inspect", delta, "--json").stdout)
+    files_path(delta).unlink()
+    assert "--source" in gantry("inspect", delta).stderr
+    told = json.loads(gantry("inspect", delta, "--source", old, "--json").stdout)
+    assert told["layers"][0]["files"] == left["layers"][0]["files"]
+    assert {each["how"] for each in told["layers"][0]["files"]} == {"patched", "new"}
+    assert all(each["encoded"] > 0 for each in told["layers"][0]["files"])
+
+    source, target = (unpack(str(e), tmp_path / e.stem, None, quiet) for e in (old, new))
+    names = names_of_pair([source.diff_ids], target.digest, target.diff_ids)
+    tars = dict((*source.layers, *target.layers))
+    bare = tmp_path / "bare.gantry-delta"
+    sides = ([LayerTar(key, tars[key]) for key in row] for row in (names.sources, names.layers))
+    make(*sides, target.digest, bare, Options(bare=True))
+    refused = gantry("inspect", bare)
+    assert refused.returncode == 2
+    assert "holds no names" in refused.stderr
+    named = ("--source", old, "--config", config_path(delta))
+    shown = json.loads(gantry("inspect", bare, *named, "--json").stdout)
+    assert shown["layers"] == told["layers"]
+    assert shown["size"] < told["size"]
+    out = tmp_path / "rebuilt.tar"
+    done = gantry("apply", bare, *named, "-o", out)
+    assert done.stdout.strip() == target.digest, done.stderr
+    wrong = gantry("apply", bare, "--source", new, *named[2:], "-o", out)
+    assert "for other images" in wrong.stderr
 
 
 @needs_root

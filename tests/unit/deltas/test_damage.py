@@ -135,6 +135,24 @@ def test_a_source_that_is_not_what_it_was(sample: Made, tmp_path: Path, how: str
         replace(sample, folders={key: copied}).rebuilt(sample.targets[0].diff_id)
 
 
+def test_it_is_said_which_of_the_two_is_not_what_it_was(sample: Made, tmp_path: Path) -> None:
+    (key, folder), *_ = sample.folders.items()
+    copied = tmp_path / "files"
+    shutil.copytree(folder, copied, symlinks=True, copy_function=shutil.copy2)
+    victim = copied / "bin" / "program"
+    was = victim.stat()
+    victim.write_bytes(victim.read_bytes()[::-1])
+    os.utime(victim, ns=(was.st_mtime_ns,) * 2)
+    first = sample.targets[0].diff_id
+    with pytest.raises(DeltaError, match="a source file is not what it was"):
+        replace(sample, folders={key: copied}).rebuilt(first)
+    content = bytearray(sample.delta.read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "damaged").write_bytes(content)
+    with pytest.raises(DeltaError, match="damaged"):
+        replace(sample, delta=tmp_path / "damaged").rebuilt(sample.targets[-1].diff_id)
+
+
 def test_a_source_that_is_not_given_is_named(sample: Made) -> None:
     (key, *_) = sample.folders
     with pytest.raises(DeltaError, match=key):

@@ -14,6 +14,7 @@ from pathlib import Path
 from gantry.deltas import arguments as words
 from gantry.deltas import entries as told
 from gantry.deltas import patch
+from gantry.deltas.differences import Differences
 from gantry.deltas.entries import Before, Special
 from gantry.deltas.format import BLOCK, PATH_LIMIT, SIZE_LIMIT, Column, DeltaError, Layer
 from gantry.deltas.headers import SHAPE_LENGTH, Header, build, read_shape
@@ -117,6 +118,9 @@ class _Rebuilding:
         self._before = Before()
         self._tell = tell
         self._changed = self._new = 0
+        # A row has all differences; columns have the words that are not zero.
+        dense = columns[Column.DIFF]
+        self._differences = dense if layer.row else Differences(dense, columns[Column.GAPS])
 
     def run(self) -> None:
         kinds = self._columns[Column.KINDS]
@@ -283,9 +287,8 @@ class _Rebuilding:
             position += length + more
 
     def _added(self, source: SourceFile, position: int, length: int) -> None:
-        difference = self._columns[Column.DIFF]
         while length:
-            some = difference.some(min(length, patch.PIECE))
+            some = self._differences.some(min(length, patch.PIECE))
             if self._tell:
                 self._changed += len(some) - some.count(0)
             self._out.write(patch.add(source.read(position, len(some)), some))

@@ -64,6 +64,7 @@ class Column(IntEnum):
     DIFF = 14
     NEW = 15
     EXTENDED = 16
+    GAPS = 17
 
 
 class Order(IntEnum):

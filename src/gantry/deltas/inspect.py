@@ -12,7 +12,7 @@ from gantry.deltas.names import Names
 from gantry.deltas.reader import Delta
 
 _PARTS = {
-    "patches": (Column.ADDS, Column.INSERTS, Column.SEEKS, Column.DIFF),
+    "patches": (Column.ADDS, Column.INSERTS, Column.SEEKS, Column.DIFF, Column.GAPS),
     "new": (Column.NEW, Column.EXTENDED),
 }
 

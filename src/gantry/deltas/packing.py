@@ -192,6 +192,24 @@ class Stream:
             length -= len(parts[-1])
         return b"".join(parts)
 
+    def rows(self, first: int, limit: int) -> tuple[list[int], int | None]:
+        """Numbers as distances: positions below `limit`, the first one at `first`, each further
+        one so many behind the one before as the next number says, and one. With them the position
+        that is not below it any more; None where no number is left.
+        """
+        found: list[int] = []
+        position = first
+        while position < limit:
+            found.append(position)
+            if self._position < len(self._data) and (byte := self._data[self._position]) < 0x80:
+                self._position += 1
+                position += byte + 1
+            elif self.ended():
+                return found, None
+            else:
+                position += self.number() + 1
+        return found, position
+
     def ended(self) -> bool:
         if self._position == len(self._data):
             self._data, self._position = self._piece(), 0

@@ -7,28 +7,23 @@ import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
+from gantry.deltas.create.choosing import candidates
 from gantry.deltas.create.trimming import LARGEST, trimmed
 from gantry.deltas.format import (
-    MEMORY_LIMIT,
     Codec,
     Column,
     Group,
     Packing,
     Row,
 )
-from gantry.deltas.index import SETTINGS, lzma_properties
 from gantry.deltas.packing import LZMA1_BEGIN, filters
 
 _PIECE = 256 * 1024
 # Columns up to this size are packed together, as far as that is smaller.
 _SMALL = 128 * 1024
-# Larger ones are looked at before: of every so many pieces one.
-_LARGE = 4 * 1024**2
-_SAMPLED = 16
 # Unpacked, a layer of more bytes is not told by a row.
 _ROW = 64 * 1024
 
@@ -67,10 +62,13 @@ class Writer:
     def write(self, data: bytes | memoryview) -> None:
         self.length += self._stream.write(data)
 
-    def pieces(self) -> Iterator[bytes]:
+    def read(self, offset: int, length: int) -> bytes:
         self._stream.flush()
+        return os.pread(self._stream.fileno(), length, offset)
+
+    def pieces(self) -> Iterator[bytes]:
         offset = 0
-        while data := os.pread(self._stream.fileno(), _PIECE, offset):
+        while data := self.read(offset, _PIECE):
             offset += len(data)
             yield data
 
@@ -119,7 +117,7 @@ class Writers:
         if content is None:
             return None
         found = []
-        for packing in _candidates(len(content), 1):
+        for packing in candidates(len(content), 1, lambda at, n: content[at : at + n]):
             packed = b"".join(_pack(packing, iter([content])))
             found.append(Row(packing, len(content), trimmed(packing, content, packed)))
         found.append(Row(Packing(Codec.RAW), len(content), content))
@@ -146,9 +144,7 @@ class Writers:
         total = sum(self._writers[column].length for column in columns)
         best: PackedGroup | None = None
         lengths = tuple((column, self._writers[column].length) for column in columns)
-        # Packing what is packed already, or noise, takes minutes and makes it longer.
-        is_dense = total > _LARGE and _is_dense(self._pieces(columns))
-        for packing in (Packing(Codec.RAW),) if is_dense else _candidates(total, sharing):
+        for packing in candidates(total, sharing, self._writers[columns[0]].read):
             content = Writer(self._folder / f"packed-{columns[0].name.lower()}")
             for piece in _pack(packing, self._pieces(columns)):
                 content.write(piece)
@@ -179,26 +175,6 @@ class Writers:
     def _pieces(self, columns: list[Column]) -> Iterator[bytes]:
         for column in columns:
             yield from self._writers[column].pieces()
-
-
-def _candidates(total: int, sharing: int) -> Iterator[Packing]:
-    """Packings that are worth a try for so many bytes."""
-    yield Packing(Codec.RAW)
-    limit = min(23, (MEMORY_LIMIT // max(sharing, 1)).bit_length() - 1)
-    dictionary = max(12, min(limit, (total - 1).bit_length()))
-    settings = SETTINGS if total <= _LARGE else SETTINGS[:1]
-    codec = Codec.LZMA1
-    for lc, lp, pb in settings:
-        yield Packing(codec, lzma_properties(lc, lp, pb), dictionary)
-
-
-def _is_dense(pieces: Iterator[bytes]) -> bool:
-    """Whether what is in these cannot be made smaller, as far as some of them tell."""
-    plain = packed = 0
-    for piece in islice(pieces, 0, None, _SAMPLED):
-        plain += len(piece)
-        packed += len(zlib.compress(piece, 1))
-    return packed > 0.98 * plain
 
 
 def _pack(packing: Packing, pieces: Iterator[bytes]) -> Iterator[bytes]:

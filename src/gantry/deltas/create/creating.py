@@ -127,6 +127,10 @@ class _Creating:
                     plan, next(patches) if plan.match and plan.match.patched else iter(())
                 )
                 told.append(telling.told)
+        if self._pool is not None:
+            # Packing takes the memory that the processes had.
+            self._pool.shutdown()
+            self._pool = None
         groups = columns.pack(self._options.workers)
         for group in groups:
             self._stack.callback(group.content.close)

@@ -7,10 +7,18 @@ from pathlib import Path
 
 from bsdiff4.core import diff as bsdiff
 
-# What bsdiff takes for each byte: two rows of 64-bit numbers for the source, copies of the target.
-_SOURCE_BYTE, _TARGET_BYTE = 17, 4
+from gantry.deltas.differences import WORD
+
+# What bsdiff takes for each byte: two rows of 64-bit numbers while it sorts the source, then one,
+# and copies of the target.
+_SORTING, _SEARCHING, _COPIES = 17, 9, 5
+# A piece of a target is looked for in so much more of the source, if not in all of it.
+_WIDER = 1.5
+_LEAST = 32 * 1024
 # Steps that add fewer bytes cost more than to have these bytes as new ones.
 _SHORT = 32
+# Smaller files are hardly machine code.
+_ALIGNED_FROM = 16 * 1024
 # bsdiff's numbers: little-endian, the uppermost bit is the sign.
 _CONTROL = struct.Struct("<3Q")
 _SIGN = 1 << 63
@@ -54,50 +62,120 @@ class Job:
     @property
     def memory(self) -> int:
         """Bytes that it takes, about."""
-        return self.source.length * _SOURCE_BYTE + self.target.length * _TARGET_BYTE
+        return _memory(self.source.length, self.target.length)
 
 
 def jobs(source: Stretch, target: Stretch, memory: int) -> Iterator[Job]:
     """The work of one file, in pieces that take `memory` bytes at most."""
-    whole = Job(source, target, 0)
-    if whole.memory <= memory:
-        yield whole
+    if _memory(source.length, target.length) <= memory:
+        yield Job(source, target, 0)
         return
-    window = memory // (_SOURCE_BYTE + _TARGET_BYTE)
-    piece = max(window // 2, 32 * 1024)
+    piece, window = _pieces(source.length, target.length, memory)
     for at in range(0, target.length, piece):
         length = min(piece, target.length - at)
         # The source's window lies where the target's piece would, were both of one length.
         middle = (at + length // 2) * source.length // target.length
         begin = max(0, min(middle - window // 2, source.length - window))
         yield Job(
-            Stretch(source.path, source.offset + begin, min(window, source.length)),
+            Stretch(source.path, source.offset + begin, window),
             Stretch(target.path, target.offset + at, length),
             begin,
         )
 
 
+def _memory(source: int, target: int) -> int:
+    return max(source * _SORTING + target, source * _SEARCHING + target * _COPIES)
+
+
+def _pieces(source: int, target: int, memory: int) -> tuple[int, int]:
+    """The length of a target's pieces, whole words, and of the source's windows: as few as may be,
+    as each window is sorted anew.
+    """
+    count = 1
+    while True:
+        count += 1
+        piece = max(-(-target // count), _LEAST)
+        piece += -piece % WORD
+        window = min((memory - piece) // _SORTING, (memory - piece * _COPIES) // _SEARCHING, source)
+        if window >= min(piece * _WIDER, source):
+            return piece, window
+        if piece <= _LEAST:
+            return piece, min(int(piece * _WIDER), source)
+
+
 def patch(job: Job) -> Patch:
     """The steps from a source to a target."""
-    target = _content(job.target)
-    control, difference, _ = bsdiff(_content(job.source), target)
+    source, target = _content(job.source), _content(job.target)
+    control, difference, _ = bsdiff(source, target)
+    spans = _spans(control, difference)
+    if len(target) >= _ALIGNED_FROM:
+        spans = _aligned(spans, source, target)
     steps: list[Step] = []
-    differences, new = [], []
-    position, done, added = job.begin, 0, 0
+    new = []
+    done = 0
+    for span in spans:
+        if fresh := span.begin - done:
+            before = steps.pop() if steps else Step(0, 0, 0)
+            steps.append(Step(before.position, before.add, before.insert + fresh))
+            new.append(target[done : span.begin])
+        done = span.begin + len(span.difference)
+        steps.append(Step(job.begin + span.begin + span.shift, len(span.difference), 0))
+    if done < len(target):
+        before = steps.pop() if steps else Step(0, 0, 0)
+        steps.append(Step(before.position, before.add, before.insert + len(target) - done))
+        new.append(target[done:])
+    return Patch(tuple(steps), b"".join(span.difference for span in spans), b"".join(new))
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """A stretch of a target that is the source's, `shift` bytes on, and differences."""
+
+    begin: int
+    shift: int
+    difference: bytes
+
+
+def _spans(control: bytes, difference: bytes) -> list[_Span]:
+    """What bsdiff found, without what is too short."""
+    spans: list[_Span] = []
+    position = done = added = 0
     for add, insert, seek in _CONTROL.iter_unpack(control):
-        length = add + insert
-        before = steps[-1] if steps else None
-        if before and add < _SHORT and position != before.position + before.add + before.insert:
-            steps[-1] = Step(before.position, before.add, before.insert + length)
-            new.append(target[done : done + length])
-        elif length:
-            steps.append(Step(position, add, insert))
-            differences.append(difference[added : added + add])
-            new.append(target[done + add : done + length])
-        done += length
+        shift = position - done
+        if add >= _SHORT or (add and spans and spans[-1].shift == shift):
+            spans.append(_Span(done, shift, difference[added : added + add]))
+        done += add + insert
         added += add
         position += add + (_SIGN - seek if seek & _SIGN else seek)
-    return Patch(tuple(steps), b"".join(differences), b"".join(new))
+    return spans
+
+
+def _aligned(spans: list[_Span], source: bytes, target: bytes) -> list[_Span]:
+    """The same with ends where the target's words end: what is told of machine code, or of tables,
+    is then the same words again, and what is new is whole instructions.
+    """
+    found: list[_Span] = []
+    done = 0
+    for span in spans:
+        begin, end = span.begin, span.begin + len(span.difference)
+        first = max(begin - begin % WORD, done)
+        if first + span.shift < 0:
+            first = begin + -begin % WORD
+        last = end + -end % WORD
+        if last > len(target) or last + span.shift > len(source):
+            last = end - end % WORD
+        if last <= first:
+            continue
+        before = _subtract(target[first:begin], source[first + span.shift : begin + span.shift])
+        behind = _subtract(target[end:last], source[end + span.shift : last + span.shift])
+        inner = span.difference[max(first - begin, 0) : len(span.difference) - max(end - last, 0)]
+        found.append(_Span(first, span.shift, before + inner + behind))
+        done = last
+    return found
+
+
+def _subtract(target: bytes, source: bytes) -> bytes:
+    return bytes((a - b) & 0xFF for a, b in zip(target, source, strict=True))
 
 
 def _content(stretch: Stretch) -> bytes:

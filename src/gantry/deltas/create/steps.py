@@ -1,9 +1,12 @@
 """The steps of a patch as values of columns."""
 
 import re
+from array import array
 from collections.abc import Callable
+from itertools import compress, pairwise
 
 from gantry.deltas import entries as told
+from gantry.deltas.differences import ITEM, WORD
 from gantry.deltas.format import Column, varint, zigzag
 
 Write = Callable[[Column, bytes | memoryview], object]
@@ -11,10 +14,10 @@ Write = Callable[[Column, bytes | memoryview], object]
 
 class Steps:
     """Steps of one file's patch, which has `left` bytes. Of differences, zeros that are `least` in
-    a row are no differences but a step of bytes that are as in the source."""
+    a row are no differences but a step of bytes that are as in the source; never with 0."""
 
     def __init__(self, least: int, left: int, write: Write) -> None:
-        self._zeros = re.compile(b"\\0{%d,}" % least)
+        self._zeros = re.compile(b"\\0{%d,}" % least) if least else None
         self._least = least
         self._left = left
         self._write = write
@@ -26,7 +29,7 @@ class Steps:
             self._added(self._position, b"", new)
             return
         done = 0
-        for found in self._zeros.finditer(difference):
+        for found in self._zeros.finditer(difference) if self._zeros else ():
             begin = found.start()
             # Only a step with differences says where it is.
             if position + begin != self._position and begin == done:
@@ -58,3 +61,30 @@ class Steps:
     def _move(self, length: int) -> None:
         self._position += length
         self._left -= length
+
+
+class Sparse:
+    """Differences of a layer's steps as words that are not zero, and the gaps between them."""
+
+    def __init__(self, write: Write) -> None:
+        self._write = write
+        self._gap = 0
+
+    def write(self, difference: bytes | memoryview) -> None:
+        """Those of a step."""
+        padding = bytes(-len(difference) % WORD)
+        words = array(ITEM, bytes(difference) + padding)
+        positions = list(compress(range(len(words)), words))
+        if not positions:
+            self._gap += len(words)
+            return
+        gaps = bytearray(varint(self._gap + positions[0]))
+        for before, after in pairwise(positions):
+            gap = after - before - 1
+            if gap < 0x80:
+                gaps.append(gap)
+            else:
+                gaps += varint(gap)
+        self._gap = len(words) - 1 - positions[-1]
+        self._write(Column.GAPS, bytes(gaps))
+        self._write(Column.DIFF, array(ITEM, compress(words, words)).tobytes())

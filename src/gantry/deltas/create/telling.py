@@ -7,7 +7,7 @@ from gantry.deltas import entries as told
 from gantry.deltas.create.columns import Writers
 from gantry.deltas.create.differ import Patch
 from gantry.deltas.create.matching import Match, Source, common
-from gantry.deltas.create.steps import Steps
+from gantry.deltas.create.steps import Sparse, Steps
 from gantry.deltas.create.tars import Entry, OnDisk, Plain, Tar
 from gantry.deltas.entries import Before, Special
 from gantry.deltas.format import Column, varint, zigzag
@@ -15,8 +15,8 @@ from gantry.deltas.headers import Header
 from gantry.deltas.sources import Facts
 
 _PIECE = 1024**2
-# Bytes in a row that do not differ from the source's and are worth a step of their own.
-_IN_COLUMNS, _IN_ROW = 4096, 12
+# Bytes in a row that do not differ from the source's and are worth a step of their own in a row.
+_IN_ROW = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,7 @@ class Telling:
         self._tar = tar
         self._before = Before()
         self._next = 0
+        self._sparse = Sparse(lambda column, data: columns[column].write(data))
         # What follows an entry's kind, which is known when all else is.
         self._held: list[tuple[Column, bytes]] = []
         self.told = (0, 0)
@@ -177,9 +178,9 @@ class Telling:
 
     def _patched(self, patches: Iterator[Patch], size: int) -> None:
         changed = fresh = 0
-        # What is best in columns, where zeros are nearly for nothing, is not in a row.
+        # In columns zeros are for nothing, in a row they are not.
         tellers = [
-            Steps(_IN_COLUMNS, size, lambda column, data: self._columns[column].write(data)),
+            Steps(0, size, self._write),
             Steps(_IN_ROW, size, lambda _, data: self._columns.line.add(data)),
         ]
         for patch in patches:
@@ -194,6 +195,12 @@ class Telling:
                 changed += step.add - some.count(0)
                 fresh += step.insert
         self.told = (changed, fresh)
+
+    def _write(self, column: Column, data: bytes | memoryview) -> None:
+        if column is Column.DIFF:
+            self._sparse.write(data)
+        else:
+            self._columns[column].write(data)
 
     def _copy(self, column: Column, offset: int, length: int) -> None:
         while length:

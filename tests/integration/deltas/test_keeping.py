@@ -158,8 +158,8 @@ def test_a_bucket(cloud: Cloud, repository: str, start: Start, bucket: dict[str,
     assert server.deltas == []
     content = asker.fetch(answer).content
     assert digest(content) == answer.digest
-    got = asker.fetch(answer, Range="bytes=100-")
-    assert (got.status_code, got.content) == (206, content[100:])
+    got = asker.fetch(answer, Range="bytes=20-")
+    assert (got.status_code, got.content) == (206, content[20:])
     # What is in the bucket and not in the index goes; what is the registry's stays.
     client = s3(bucket)
     client.put_object(Bucket=bucket["bucket"], Key="docker/registry/x", Body=b"x")

@@ -1,11 +1,14 @@
 """The index: one row a pair, whatever happens to the process, the file or the order of sources."""
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from gantry.contracts.deltas import DeltaState, ImageReference
+from gantry.deltas.format import VERSION as FORMAT
 from gantry.deltas.server.pairs import Pair, Pairs
 
 
@@ -67,6 +70,22 @@ def test_it_outlives_the_process(tmp_path: Path) -> None:
     first.close()
     again = Pairs(tmp_path / "pairs.sqlite")
     assert [each.pair for each in again.all(DeltaState.WORKING)] == [PAIR]
+    again.close()
+
+
+def test_deltas_of_another_format_are_forgotten(tmp_path: Path) -> None:
+    """So that none is handed out: the storage gives up what the index does not know."""
+    first = Pairs(tmp_path / "pairs.sqlite")
+    first.begin(PAIR, 1.0, 100)
+    first.ready(PAIR.name, "sha256:d", 10, 100, 1.5)
+    first.close()
+    with closing(sqlite3.connect(tmp_path / "pairs.sqlite")) as database:
+        (version,) = database.execute("pragma user_version").fetchone()
+        assert version & 0xFFFF == FORMAT
+        database.execute(f"pragma user_version = {version - 1}")
+    again = Pairs(tmp_path / "pairs.sqlite")
+    assert again.find(PAIR.name) is None
+    assert not again.needs("sha256:d")
     again.close()
 
 

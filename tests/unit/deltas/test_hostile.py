@@ -245,6 +245,20 @@ def test_a_patch_that_reads_beside_its_file(seek: int, files: Path, tmp_path: Pa
     assert "shorter" in said
 
 
+@pytest.mark.parametrize("gaps", [numbers(2**63), plain(b"\xff" * 100_000), plain(bytes(100_000))])
+def test_differences_that_are_not_there(gaps: Packed, files: Path, tmp_path: Path) -> None:
+    """Words that lie behind the file, numbers without end, more places than words."""
+    columns = {
+        **reference(b"file", patched=True),
+        Column.ADDS: numbers(8),
+        Column.INSERTS: numbers(0),
+        Column.SEEKS: numbers(0),
+        Column.DIFF: plain(b"wor"),
+        Column.GAPS: gaps,
+    }
+    refused(delta(tmp_path / "hostile", columns, 1024), files, tmp_path / "out.tar")
+
+
 def test_entries_without_end(files: Path, tmp_path: Path) -> None:
     """A hundred thousand that give nothing, in a few bytes: their column is the end of it."""
     packer = lzma.LZMACompressor(lzma.FORMAT_RAW, filters=packing.filters(BIG))

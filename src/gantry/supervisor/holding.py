@@ -1,8 +1,9 @@
 """All that brings the engine to a desired state and holds it there, with a fleet or before one."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from gantry.supervisor import interventions, lockfiles
 from gantry.supervisor.engine import Engine
@@ -14,6 +15,7 @@ from gantry.supervisor.host.door import Door
 from gantry.supervisor.host.restart import Restarts, boot_id
 from gantry.supervisor.intervene import Interventions
 from gantry.supervisor.journal import Journal
+from gantry.supervisor.labels import Label
 from gantry.supervisor.locks import Locks
 from gantry.supervisor.reboots import UpdateReboots
 from gantry.supervisor.reconcile import Reconciler
@@ -89,6 +91,7 @@ class Holding:
             self.interventions,
             self.reboots,
         )
+        self.reconciler.ended = self._ended
 
     def _is_alive(self, app_id: int, service: str) -> bool:
         """Whether a container of this service runs, as far as is known. One that was started just
@@ -96,6 +99,21 @@ class Holding:
         if not self.reconciler.looked or (app_id, service) in self.executor.started:
             return True
         return any(e.state.is_up for e in self.reconciler.current.of_service(app_id, service))
+
+    async def _ended(self, event: Mapping[str, Any]) -> None:
+        """A container ended, whether or not the engine starts it again: locks that its processes
+        made end with them. While another of its service runs, they may be that one's."""
+        actor = event["Actor"]
+        attributes = actor.get("Attributes") or {}
+        app_id, service = str(attributes.get(Label.APP_ID)), str(attributes.get(Label.SERVICE_NAME))
+        if not app_id.isdecimal() or not self.reconciler.looked:
+            return
+        mine = self.reconciler.current.of_service(int(app_id), service)
+        others = any(each.state.is_up for each in mine if each.id != actor["ID"])
+        if others or (int(app_id), service) in self.executor.started:
+            return
+        services, at = self._settings.runtime_path / "services", int(event.get("timeNano") or 0)
+        await asyncio.to_thread(lockfiles.end_of_life, services, int(app_id), service, at)
 
     async def _prepare(self, app_id: int, service: str) -> None:
         """Make ready what a new container finds in its runtime directory."""

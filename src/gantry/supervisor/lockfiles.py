@@ -101,6 +101,18 @@ def end_leftovers(services: Path) -> None:
                     draft.unlink()
 
 
+def end_of_life(services: Path, app_id: int, service: str, ended_ns: int) -> None:
+    """Remove the lock files of a service whose processes have all ended, at this time (nanoseconds
+    since the epoch): nobody could give them back. What changed later is of its next life."""
+    for name in NAMES:
+        path = services / str(app_id) / service / name
+        status = _status(path)
+        if status is None or status.st_ctime_ns > ended_ns or _is_ours(path, status):
+            continue
+        _LOG.warning("lock %s ends with the process that held it", path)
+        _remove(path, status)
+
+
 def prepare(services: Path, app_id: int, service: str) -> None:
     """Make a service's directory: whoever runs in its container may create files there."""
     directory = services / str(app_id) / service
@@ -135,13 +147,17 @@ def _take_one(path: Path, force: bool) -> LockFile | None:
         if not force:
             return LockFile(path.parent.name, path, _since(status))
         _LOG.warning("lock %s overridden", path)
-        if stat.S_ISDIR(status.st_mode):
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            with suppress(OSError):
-                path.unlink()
+        _remove(path, status)
     # It comes back as often as it is removed; who forces does not wait for that.
     return None if force else LockFile(path.parent.name, path, 0.0)
+
+
+def _remove(path: Path, status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
 
 
 def _link(path: Path) -> bool:

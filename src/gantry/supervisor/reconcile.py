@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -77,8 +77,10 @@ class Reconciler:
         self.looked = False
         # Whether the last look found all as it must be, and nothing on its way there.
         self.at_rest = False
-        # Who hears the engine's events, and who names images that are kept though not wanted now.
+        # Who hears the engine's events, who is waited for at the end of a container, and who names
+        # images that are kept though not wanted now.
         self.heard: Callable[[Mapping[str, Any]], None] = lambda _event: None
+        self.ended: Callable[[Mapping[str, Any]], Awaitable[None]] = _nobody
         self.kept_images: Callable[[], frozenset[str]] = frozenset
         # What may be removed, of images of the fleet's registries and beside them.
         self.owned: Callable[[frozenset[str]], Owned] = Owned
@@ -134,6 +136,7 @@ class Reconciler:
                         self.heard(event)
                         if event.get("Action") == "die":
                             self._handovers.fell(str(event["Actor"]["ID"]))
+                            await self.ended(event)
                         self._echoes = list(_ECHOES)
                         self._wake.set()
             except EngineError as error:
@@ -223,3 +226,7 @@ class Reconciler:
         self._same = self._same + 1 if steps == self._last_steps else 0
         self._last_steps = steps
         return self._same >= _ROUNDS_IN_CIRCLE
+
+
+async def _nobody(_event: Mapping[str, Any]) -> None:
+    """Nobody is waited for."""

@@ -184,6 +184,25 @@ def test_a_lock_holds_an_update_back_until_it_is_given_back_or_overridden(
     wait_until("both are replaced though locked", replaced(before))
 
 
+def test_the_lock_of_a_process_that_crashed_holds_nothing_back(
+    device: Device, cloud: Cloud, registry: Registry
+) -> None:
+    """The engine starts the container again, whose folder is the same: its next life can lock, and
+    the next release replaces it between two of them."""
+    crashing = registry.push(
+        "set -C; : > $BALENA_APP_LOCK_PATH || exit 1; echo locked; sleep 1; exit 3"
+    )
+    cloud.apps = device.app("aaa1", {"main": {"image": crashing}})
+    device.start()
+    wait_until(
+        "it has locked anew after a crash",
+        lambda: cloud.messages(serviceName="main").count("locked") > 1,
+    )
+    good = registry.push(FOREVER)
+    cloud.apps = device.app("bbb2", {"main": {"image": good}})
+    wait_until("the next release alone", runs_only(device, good))
+
+
 def test_a_forced_update_counts_no_lock(device: Device, cloud: Cloud, registry: Registry) -> None:
     image = registry.push(FOREVER)
     cloud.apps = device.app("aaa1", {"main": {"image": image, **api_label()}})

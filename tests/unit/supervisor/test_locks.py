@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gantry.supervisor import lockfiles
 from gantry.supervisor.leases import LeaseError
 from gantry.supervisor.locks import LockedError, LockKind, Locks, is_overridden
 from gantry.supervisor.store import Store
@@ -136,6 +137,29 @@ def test_the_lock_of_a_service_of_which_nothing_runs_is_none(tmp_path: Path) -> 
         async with locks.hold([7]):
             pass
         assert left(directory) == []
+
+    run(tmp_path, scenario)
+
+
+def test_a_lock_ends_with_its_process_and_one_of_the_next_life_does_not(tmp_path: Path) -> None:
+    async def scenario(locks: Locks, directory: Path) -> None:
+        services = tmp_path / "services"
+        old, new = directory / "a" / "updates.lock", directory / "a" / "resin-updates.lock"
+        exclusive(old)
+        exclusive(directory / "b" / "updates.lock")
+        ended = old.stat().st_ctime_ns
+        while time.time_ns() - ended < 50_000_000:  # files have the time of the kernel's last tick
+            time.sleep(0.01)
+        exclusive(new)
+        lockfiles.end_of_life(services, 7, "a", ended)
+        assert left(directory) == ["a/resin-updates.lock", "b/updates.lock"]
+        lockfiles.end_of_life(services, 7, "none", time.time_ns())
+        lockfiles.end_of_life(services, 7, "a", time.time_ns())
+        assert [each.service for each in await locks.holders(7)] == ["b"]
+        # What the supervisor holds stays its own, though it has stopped what ran there.
+        async with locks.hold([7], force=True):
+            lockfiles.end_of_life(services, 7, "a", time.time_ns() + 10**9)
+            assert old.exists()
 
     run(tmp_path, scenario)
 

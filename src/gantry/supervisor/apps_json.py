@@ -149,6 +149,7 @@ def _from_version_2(number: int, app: Mapping[str, Any], where: str) -> dict[str
             "labels": fields.get("labels"),
             "running": fields.get("running", True),
             "composition": {k: v for k, v in fields.items() if k not in _NAMED_ELSEWHERE},
+            "contract": fields.get("contract"),
         }
     commit = app.get("commit")
     release = {

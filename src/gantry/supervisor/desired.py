@@ -140,12 +140,13 @@ def _app(app: TargetApp, device: DeviceFacts) -> DesiredApp:
     if release is None:
         return DesiredApp(app.uuid, app.id, app.name, None)
     services = []
+    offered = requirements.offered(device)
     notices: list[str] = []
     defined: set[str] = set()
     volume_names: set[str] = {f"{app.id}_{name}" for name in release.volumes}
     for service in release.services:
         labels = container.labels_of(service)
-        lacking = requirements.unmet(labels, device.device_type, device.architecture)
+        lacking = _lacking(service, labels, offered)
         if lacking and requirements.is_optional(labels):
             notices.append(f"service {service.name} is left out: {'; '.join(lacking)}")
             continue
@@ -170,6 +171,15 @@ def _app(app: TargetApp, device: DeviceFacts) -> DesiredApp:
         volumes=tuple(ground.volume(app, release, name, device) for name in sorted(volume_names)),
         notices=tuple(notices),
     )
+
+
+def _lacking(
+    service: TargetService, labels: Mapping[str, str], offered: Mapping[str, requirements.Offer]
+) -> tuple[str, ...]:
+    try:
+        return requirements.unmet(labels, service.contract, offered)
+    except wire.WireError as error:
+        raise CompositionError(f"service {service.name}: {error}") from error
 
 
 def _service(

@@ -60,4 +60,6 @@ def facts(
         runtime_directory=settings.runtime_directory,
         instance=settings.instance,
         boot=boot_id(),
+        os_number=info.os_version,
+        kernel=info.kernel_version,
     )

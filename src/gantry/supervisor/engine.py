@@ -53,6 +53,8 @@ class EngineInfo:
     architecture: str
     bridge_address: str
     storage_driver: str = ""
+    os_version: str = ""
+    kernel_version: str = ""
 
 
 class Engine:
@@ -85,6 +87,8 @@ class Engine:
             architecture=str(document.get("Architecture", "")),
             bridge_address=str(pools[0].get("Gateway") or "172.17.0.1"),
             storage_driver=str(document.get("Driver", "")),
+            os_version=str(document.get("OSVersion", "")),
+            kernel_version=str(document.get("KernelVersion", "")),
         )
 
     async def containers(self) -> list[dict[str, Any]]:

@@ -35,7 +35,8 @@ class DeviceFacts:
     `name_at_init` is the device's name when it was first heard; `bridge_address` the host's address
     as containers on the engine's bridges reach it; `supervisor_keys` those of the HTTP API, by the
     application's id. `boot` is another one at each start of the host; without it nothing waits for
-    a restart.
+    a restart. `os_version` is the system's whole name, `os_number` its version alone, `kernel` that
+    of Linux.
     """
 
     uuid: str
@@ -52,6 +53,8 @@ class DeviceFacts:
     runtime_directory: str
     instance: str
     boot: str = ""
+    os_number: str = ""
+    kernel: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,7 @@ def _service(key: str, value: object) -> tuple[str, dict[str, Any]]:
         "labels": service.get("labels"),
         "running": service.get("running"),
         "composition": {field: service[field] for field in service if field not in _OWN_FIELDS},
+        "contract": service.get("contract"),
     }
 
 
@@ -102,6 +103,7 @@ def _service_document(service: TargetService) -> dict[str, Any]:
         "environment": dict(service.environment),
         "labels": dict(service.labels),
         "running": service.running,
+        **({"contract": service.contract} if service.contract else {}),
     }
 
 

@@ -1,13 +1,17 @@
-"""What a service requires of its device, by label `io.balena.features.requires.*`. Pure.
+"""What a service requires of its device: in its contract, or by label
+`io.balena.features.requires.*`. Pure.
 
-The labels are the family's (https://docs.balena.io/learn/develop/multicontainer/, container
-requirements); version ranges are those of npm: https://github.com/npm/node-semver#ranges.
+Contracts are the family's (https://docs.balena.io/learn/develop/container-contracts/), and so are
+the labels; version ranges are those of npm: https://github.com/npm/node-semver#ranges.
 """
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from gantry.supervisor import VERSION, wire
+from gantry.supervisor.environment import DeviceFacts
 
 _PREFIX = "io.balena.features.requires."
 _OPTIONAL = "io.balena.features.optional"
@@ -17,24 +21,87 @@ _SPACED = re.compile(r"(>=|<=|>|<|=|~|\^)\s+")
 Version = tuple[int, int, int]
 
 
-def unmet(labels: Mapping[str, str], device_type: str, architecture: str) -> tuple[str, ...]:
-    """Requirements that this device does not meet, each in words."""
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a device has of a kind: which, and its version; '' where it has none."""
+
+    slug: str = ""
+    version: str = ""
+
+
+# The kinds that the family's contracts may require; L4T is NVIDIA's, and no device here has it.
+_KINDS = ("sw.supervisor", "sw.l4t", "sw.os", "sw.kernel", "hw.device-type", "arch.sw")
+
+
+def offered(device: DeviceFacts) -> Mapping[str, Offer]:
+    """What this device has, by kind."""
+    kernel = re.match(r"\d+\.\d+\.\d+", device.kernel)
+    return {
+        "sw.supervisor": Offer(version=VERSION),
+        "hw.device-type": Offer(slug=device.device_type),
+        "arch.sw": Offer(slug=device.architecture),
+        # os-release(5): the first word of PRETTY_NAME is ID, on all systems that devices have.
+        "sw.os": Offer(device.os_version.partition(" ")[0].lower(), device.os_number),
+        "sw.kernel": Offer("linux", kernel[0] if kernel else ""),
+    }
+
+
+def unmet(
+    labels: Mapping[str, str], contract: object, device: Mapping[str, Offer]
+) -> tuple[str, ...]:
+    """Requirements that this device does not meet, each in words.
+
+    Raises:
+        wire.WireError: the contract is none.
+    """
     found = []
     for name, wanted in sorted(labels.items()):
-        what = name.removeprefix(_PREFIX)
-        if what == name:
+        kind = name.removeprefix(_PREFIX)
+        if kind == name:
             continue
-        if what == "sw.supervisor":
-            is_met = satisfies(VERSION, wanted)
-        elif what == "hw.device-type":
-            is_met = wanted == device_type
-        elif what == "arch.sw":
-            is_met = wanted == architecture
-        else:
-            is_met = False  # L4T, and whatever comes: nothing on this device has it
+        offer = device.get(kind, Offer())
+        is_met = satisfies(offer.version, wanted) if offer.version else wanted == offer.slug != ""
         if not is_met:
             found.append(f"{name} is {wanted!r:.80}, which this device does not meet")
+    requires = wire.mapping(contract, "contract").get("requires")
+    for requirement in _list(requires, "contract: requires"):
+        choices = [requirement]
+        if "or" in requirement:
+            choices = _list(requirement["or"], "contract: or")
+        met = [_is_met(each, device) for each in choices]  # all are read, whichever is met
+        if True not in met:
+            words = " or ".join(_words(each) for each in choices)
+            found.append(f"its contract requires {words}, which this device does not meet")
     return tuple(found)
+
+
+def _is_met(requirement: Mapping[str, Any], device: Mapping[str, Offer]) -> bool:
+    kind = wire.text(requirement.get("type"), "contract: type")
+    if kind not in _KINDS:
+        raise wire.WireError(f"contract: type is {kind!r:.80}: give one of {', '.join(_KINDS)}")
+    offer = device.get(kind)
+    slug, version = (wire.scalar(requirement.get(key)) for key in ("slug", "version"))
+    return (
+        offer is not None
+        and slug in ("", offer.slug)
+        and (not version or satisfies(offer.version, version))
+        and not requirement.get("data")  # of which no device says anything
+    )
+
+
+def _words(requirement: Mapping[str, Any]) -> str:
+    """Such as `sw.os debian >=13`."""
+    parts = (wire.scalar(requirement.get(key)) for key in ("type", "slug", "version"))
+    data = ["with data"] if requirement.get("data") else []
+    return f"{' '.join([*filter(None, parts), *data]):.120}"
+
+
+def _list(value: object, where: str) -> list[dict[str, Any]]:
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise wire.WireError(f"{where} is {value!r:.80}: a list is expected")
+    return [wire.mapping(each, where) for each in value]
 
 
 def is_optional(labels: Mapping[str, str]) -> bool:

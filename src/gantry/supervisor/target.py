@@ -12,7 +12,8 @@ from gantry.supervisor import wire
 
 @dataclass(frozen=True, slots=True)
 class TargetService:
-    """One service of a release. `composition` is its part of docker-compose.yml."""
+    """One service of a release. `composition` is its part of docker-compose.yml, `contract` its
+    contract.yml, unread."""
 
     name: str
     id: int
@@ -22,6 +23,7 @@ class TargetService:
     labels: Mapping[str, str]
     running: bool
     composition: Mapping[str, Any]
+    contract: object = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,4 +143,5 @@ def _service(name: str, document: object) -> TargetService:
         labels=wire.texts(service.get("labels"), f"{where}: labels"),
         running=wire.flag(service.get("running"), default=True),
         composition=wire.mapping(service.get("composition"), f"{where}: composition"),
+        contract=service.get("contract"),
     )

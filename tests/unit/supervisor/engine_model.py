@@ -36,7 +36,7 @@ DEVICE = DeviceFacts(
     name_at_init="quiet-robot",
     device_type="raspberrypi3-64",
     architecture="aarch64",
-    os_version="Debian",
+    os_version="Debian GNU/Linux 13 (trixie)",
     api_url="https://api.example",
     device_key="key",
     supervisor_keys={},
@@ -46,6 +46,8 @@ DEVICE = DeviceFacts(
     runtime_directory="/tmp/balena-supervisor",
     instance="device",
     boot="this one",
+    os_number="13",
+    kernel="6.12.34+rpt-rpi-v8",
 )
 
 

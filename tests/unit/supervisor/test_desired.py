@@ -93,6 +93,58 @@ def test_a_release_that_requires_another_device_is_rejected() -> None:
         assert "service a is left out" in desired.apps[0].notices[0]
 
 
+@pytest.mark.parametrize(
+    ("requires", "lacks"),
+    [
+        (None, ""),
+        ([], ""),
+        ([{"type": "sw.supervisor"}, {"type": "sw.supervisor", "version": f"<={VERSION}"}], ""),
+        ([{"type": "hw.device-type", "slug": "raspberrypi3-64", "name": "a Pi"}], ""),
+        ([{"type": "arch.sw", "slug": "aarch64"}, {"type": "sw.os"}], ""),
+        ([{"type": "sw.os", "slug": "debian", "version": ">=12"}], ""),
+        ([{"type": "sw.kernel", "slug": "linux", "version": ">=6.12.30 <7"}], ""),
+        ([{"or": [{"type": "sw.os", "slug": "balena-os"}, {"type": "arch.sw"}]}], ""),
+        ([{"type": "sw.supervisor", "version": ">999"}], "sw.supervisor >999"),
+        ([{"type": "sw.supervisor", "slug": "x"}], "sw.supervisor x"),
+        ([{"type": "sw.os", "slug": "balena-os"}], "sw.os balena-os"),
+        ([{"type": "sw.kernel", "version": "<6.12.34"}], "sw.kernel <6.12.34"),
+        ([{"type": "hw.device-type", "slug": "raspberrypi4-64"}], "hw.device-type raspberrypi4-64"),
+        ([{"type": "hw.device-type", "version": "1"}], "hw.device-type 1"),
+        ([{"type": "sw.l4t", "version": 32.2}], "sw.l4t 32.2"),
+        ([{"type": "arch.sw", "data": {"bits": 64}}], "arch.sw with data"),
+        (
+            [{"type": "arch.sw"}, {"or": [{"type": "sw.l4t"}, {"type": "arch.sw", "slug": "rpi"}]}],
+            "sw.l4t or arch.sw rpi",
+        ),
+    ],
+)
+def test_contracts(requires: object, lacks: str) -> None:
+    contract = {"type": "sw.container", "slug": "x", "requires": requires}
+    rejections = desire({"a": {"contract": contract}}).rejections
+    wanted = [f"service a: its contract requires {lacks}, which this device does not meet"]
+    assert [each.reason for each in rejections] == (wanted if lacks else [])
+    optional = {"io.balena.features.optional": "1"}
+    desired = desire({"a": {"contract": contract, "labels": optional}, "b": {}})
+    names = [each.service for each in desired.apps[0].services]
+    assert names == (["b"] if lacks else ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("contract", "reason"),
+    [
+        (["x"], "contract is ['x']: an object is expected"),
+        ({"requires": "all"}, "requires is 'all': a list is expected"),
+        ({"requires": ["sw.os"]}, "requires is 'sw.os': an object is expected"),
+        ({"requires": [{"version": "1"}]}, "type is None: a text is expected"),
+        ({"requires": [{"or": [{"type": "sw.os"}, {"type": "sw.x"}]}]}, "type is 'sw.x': give one"),
+    ],
+)
+def test_a_contract_that_is_none_is_said(contract: object, reason: str) -> None:
+    [rejection] = desire({"a": {"contract": contract}}).rejections
+    assert rejection.reason.startswith("service a: contract")
+    assert reason in rejection.reason
+
+
 def test_a_service_in_the_network_of_another() -> None:
     def services(environment: str) -> dict[str, dict[str, Any]]:
         joined = {"network_mode": "service:vpn", "ports": ["80:80"]}

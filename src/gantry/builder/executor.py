@@ -54,6 +54,7 @@ class Made:
     reference: str
     seconds: float
     dockerfile: str | None
+    contract: Mapping[str, Any] | None = None
 
 
 class Executor:
@@ -177,7 +178,8 @@ class Executor:
         except BuildFailedError as error:
             reason = self._explain(str(error), short_of_memory=self._cgroups.ran_out(group))
             raise BuildError(f"service {build.service}: {reason}") from error
-        return Made(image, reference, round(time.monotonic() - started, 3), build.content)
+        seconds = round(time.monotonic() - started, 3)
+        return Made(image, reference, seconds, build.content, build.contract)
 
     async def _push(self, made: Made, report: Report) -> BuiltImage:
         image = made.image
@@ -194,6 +196,7 @@ class Executor:
             build_seconds=made.seconds,
             dockerfile=made.dockerfile,
             labels=_labels(local.labels if local else {}),
+            contract=made.contract,
         )
 
     def _cache_namespace(self, application_id: int) -> str:

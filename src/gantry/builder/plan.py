@@ -57,7 +57,7 @@ class ServiceBuild:
 
     `context` is a folder relative to the tree (`.` for the tree itself). `dockerfile` is the path
     of the Dockerfile from the tree's root, or None where `content` holds the whole text (a filled
-    template, or a Dockerfile of ours for a language).
+    template, or a Dockerfile of ours for a language). `contract` is what contract.yml says.
     """
 
     service: str
@@ -68,6 +68,7 @@ class ServiceBuild:
     args: Mapping[str, str] = field(default_factory=dict)
     target: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    contract: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

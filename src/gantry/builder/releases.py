@@ -44,6 +44,7 @@ class BuiltImage:
     build_seconds: float
     dockerfile: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    contract: Mapping[str, Any] | None = None
 
 
 class ReleaseApi:

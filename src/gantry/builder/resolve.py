@@ -1,6 +1,7 @@
 """From a pushed tree to the plan of its build. Reads the tree and does nothing else."""
 
 from gantry.builder import compose, dockerfile, languages
+from gantry.builder.contract import read_contract
 from gantry.builder.plan import (
     BaseName,
     BuildPlan,
@@ -72,6 +73,7 @@ def _service(
         args=section.args,
         target=section.target,
         labels=section.labels,
+        contract=read_contract(tree, folder),
     )
 
 

@@ -31,6 +31,7 @@ def local_state(
 
     `current` is the state that the device has, `images` and `environment` are by service.
     """
+    contracts = {each.service: each.contract for each in plan.builds if each.contract}
     services: dict[str, Any] = {}
     for number, name in enumerate(sorted(plan.services), start=1):
         composition = dict(plan.composition["services"][name])
@@ -44,6 +45,7 @@ def local_state(
             "imageId": number,
             "image": images[name],
             "running": True,
+            **({"contract": contracts[name]} if name in contracts else {}),
         }
     app = {
         "name": _APP_NAME,

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gantry.contracts.requirements import KINDS
 from gantry.supervisor import VERSION, wire
 from gantry.supervisor.environment import DeviceFacts
 
@@ -29,12 +30,8 @@ class Offer:
     version: str = ""
 
 
-# The kinds that the family's contracts may require; L4T is NVIDIA's, and no device here has it.
-_KINDS = ("sw.supervisor", "sw.l4t", "sw.os", "sw.kernel", "hw.device-type", "arch.sw")
-
-
 def offered(device: DeviceFacts) -> Mapping[str, Offer]:
-    """What this device has, by kind."""
+    """What this device has, by kind. L4T is NVIDIA's, and no device here has it."""
     kernel = re.match(r"\d+\.\d+\.\d+", device.kernel)
     return {
         "sw.supervisor": Offer(version=VERSION),
@@ -77,8 +74,8 @@ def unmet(
 
 def _is_met(requirement: Mapping[str, Any], device: Mapping[str, Offer]) -> bool:
     kind = wire.text(requirement.get("type"), "contract: type")
-    if kind not in _KINDS:
-        raise wire.WireError(f"contract: type is {kind!r:.80}: give one of {', '.join(_KINDS)}")
+    if kind not in KINDS:
+        raise wire.WireError(f"contract: type is {kind!r:.80}: give one of {', '.join(KINDS)}")
     offer = device.get(kind)
     slug, version = (wire.scalar(requirement.get(key)) for key in ("slug", "version"))
     return (

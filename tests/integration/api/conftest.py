@@ -355,8 +355,13 @@ class Fleet:
         made: dict[str, Any] = answer.json()
         return {**made, "commit": body["commit"]}
 
-    def finish_release(self, release: dict[str, Any], status: str = "success") -> httpx.Response:
-        """End a release, with a digest for each image."""
+    def finish_release(
+        self,
+        release: dict[str, Any],
+        status: str = "success",
+        contract: dict[str, Any] | None = None,
+    ) -> httpx.Response:
+        """End a release, with a digest for each image, and a contract if there is one."""
         images = [
             {
                 "image_id": each["image_id"],
@@ -364,6 +369,7 @@ class Fleet:
                 "size": 1000,
                 "labels": {"io.balena.features.dbus": "1"},
                 "build_seconds": 1.5,
+                **({"contract": contract} if contract else {}),
             }
             for each in release["images"]
         ]

@@ -61,6 +61,19 @@ def test_a_success_becomes_the_target_with_its_composition(fleet: Fleet) -> None
     )
 
 
+def test_a_contract_reaches_devices(fleet: Fleet) -> None:
+    device = fleet.register()
+    made = fleet.start_release()
+    contract = {"type": "sw.container", "requires": [{"type": "sw.os", "slug": "debian"}]}
+    assert fleet.finish_release(made, contract=contract).status_code == 200
+    assert target(fleet, device)["releases"][made["commit"]]["services"]["main"]["contract"] == (
+        contract
+    )
+    answer = device.client.get(f"/device/v2/{device.uuid}/state").json()
+    [service] = answer["local"]["apps"][str(fleet.id)]["services"].values()
+    assert service["contract"] == contract
+
+
 def test_a_failed_release_changes_nothing(fleet: Fleet) -> None:
     device = fleet.register()
     good = fleet.release()

@@ -56,6 +56,58 @@ def test_an_unknown_template_variable_is_rejected(tmp_path: Path) -> None:
         resolve(tree(tmp_path, {"Dockerfile.template": "FROM %%NOPE%%\n"}), PI3, REGISTRY)
 
 
+def test_a_contract_lies_in_the_build_context(tmp_path: Path) -> None:
+    compose = "services: {a: {build: ./a}, b: {build: ./b}}\n"
+    contract = """
+slug: "enforce"
+name: "Enforce"
+unknown: 5
+requires:
+  - type: "sw.l4t"
+    version: 28.2
+  - or:
+      - {type: sw.os, slug: debian, name: "left out"}
+      - {type: arch.sw, slug: rpi}
+"""
+    files = {
+        "docker-compose.yml": compose,
+        "a/Dockerfile": "FROM scratch\n",
+        "a/contract.yml": contract,
+        "b/Dockerfile": "FROM scratch\n",
+    }
+    a, b = resolve(tree(tmp_path, files), PI3, REGISTRY).builds
+    assert b.contract is None
+    assert a.contract == {
+        "type": "sw.container",
+        "slug": "enforce",
+        "name": "Enforce",
+        "requires": [
+            {"type": "sw.l4t", "version": "28.2"},
+            {"or": [{"type": "sw.os", "slug": "debian"}, {"type": "arch.sw", "slug": "rpi"}]},
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("contract", "reason"),
+    [
+        ("[", "contract.yml is not YAML"),
+        ("", "contract.yml is None: an object is expected"),
+        ("a: &a [x]\nrequires: [*a, *a]", "has an alias"),
+        ("type: sw.os", "type is 'sw.os': write sw.container"),
+        ("requires: all", "requires is 'all': a list of at most 100"),
+        ("requires: [sw.os]", "requires is 'sw.os': an object is expected"),
+        ("requires: [{version: 1}]", "a requirement's type is None: use sw.supervisor, sw.os"),
+        ("requires: [{or: [{type: sw.x}]}]", "a requirement's type is 'sw.x': use"),
+        ("requires: [{type: sw.os, slug: [a]}]", r"slug is \['a'\]: a text is expected"),
+    ],
+)
+def test_a_contract_that_is_none_is_rejected(tmp_path: Path, contract: str, reason: str) -> None:
+    files = {"Dockerfile": "FROM scratch\n", "contract.yml": contract}
+    with pytest.raises(RejectedError, match=reason):
+        resolve(tree(tmp_path, files), PI3, REGISTRY)
+
+
 def test_an_application_without_composition_has_the_whole_board(tmp_path: Path) -> None:
     plan = resolve(tree(tmp_path, {"Dockerfile": "FROM scratch\n"}), PI3, REGISTRY)
     main = plan.composition["services"]["main"]

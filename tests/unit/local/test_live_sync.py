@@ -11,7 +11,7 @@ from gantry.local.dockerfile_copies import copies
 from gantry.local.livesync import Changes, Rebuild, Sync, decide
 from gantry.local.target import environment_of, image_name, local_state
 from gantry.local.watch import difference, snapshot
-from gantry.supervisor.local_target import read_local
+from gantry.supervisor.local_target import local_document, read_local
 
 DOCKERFILE = """FROM base
 WORKDIR /app
@@ -86,7 +86,8 @@ def test_variables_by_service() -> None:
 
 
 def test_a_local_state_is_what_the_supervisor_reads() -> None:
-    build = ServiceBuild("Web", ".", "Dockerfile", "FROM base", "Dockerfile")
+    contract = {"type": "sw.container", "requires": [{"type": "arch.sw", "slug": "aarch64"}]}
+    build = ServiceBuild("Web", ".", "Dockerfile", "FROM base", "Dockerfile", contract=contract)
     composition = {
         "services": {"Web": {"environment": {"A": "1", "B": "2"}, "restart": "no"}},
         "volumes": {"kept": {}},
@@ -108,4 +109,6 @@ def test_a_local_state_is_what_the_supervisor_reads() -> None:
     assert service.image == "gantry-local/web:0123456789ab"
     assert service.environment == {"A": "1", "B": "3"}
     assert service.composition == {"restart": "no"}
+    assert service.contract == contract
+    assert read_local(local_document(target), ()) == target  # as it is kept over a loss of power
     assert app.release.volumes == {"kept": {}}

@@ -139,6 +139,7 @@ class ImageContents:
     image_id: int
     reference: str
     labels: Mapping[str, str]
+    contract: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +172,7 @@ def contents(session: Session, release_id: int) -> ReleaseContents:
             image.id,
             f"{image.is_stored_at__image_location}@{image.content_hash}",
             image.labels,
+            image.contract,
         )
         for image, service in releases.images_of(session, release_id)
     )

@@ -183,6 +183,9 @@ class TargetService(BaseModel):
     labels: dict[str, str]
     running: bool
     composition: dict[str, Any] = Field(description="The rest of what docker-compose.yml says.")
+    contract: dict[str, Any] | None = Field(
+        default=None, description="What its contract.yml requires of a device; left out without."
+    )
 
 
 class TargetRelease(BaseModel):

@@ -52,6 +52,8 @@ class BuiltImage(BaseModel):
     dockerfile: str | None = None
     project_type: str | None = None
     labels: dict[str, str] = {}
+    # What it requires of a device, as its contract.yml says.
+    contract: dict[str, Any] | None = None
     build_seconds: Annotated[float, Field(ge=0)] | None = None
 
 
@@ -223,6 +225,7 @@ def _store_images(
         image.dockerfile = _text(built.dockerfile)
         image.project_type = built.project_type
         image.labels = built.labels
+        image.contract = built.contract
         image.build_seconds = built.build_seconds
         if built.digest:
             image.push_timestamp = ended

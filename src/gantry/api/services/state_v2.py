@@ -55,6 +55,7 @@ def _service(name: str, service: dict[str, Any]) -> dict[str, Any]:
         "running": service["running"],
         "environment": service["environment"],
         "labels": service["labels"],
+        **({"contract": service["contract"]} if "contract" in service else {}),
     }
 
 

@@ -176,6 +176,7 @@ def _service(
         "composition": {
             key: value for key, value in composition.items() if key not in ("build", "image")
         },
+        **({"contract": image.contract} if image.contract else {}),
     }
 
 

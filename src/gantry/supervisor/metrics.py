@@ -10,6 +10,9 @@ from pathlib import Path
 
 _MEGABYTE = 1024 * 1024
 _SIOCGIFADDR = 0x8915  # linux/sockios.h
+# Flags of IPv6 addresses that are not, no longer, or not for long the device's (linux/if_addr.h):
+# temporary, of a failed check, deprecated, tentative.
+_PASSING = 0x01 | 0x08 | 0x20 | 0x40
 # Interfaces of containers and tunnels are not the device's own.
 _NOT_OURS = ("lo", "docker", "br-", "veth", "supervisor", "balena", "resin", "tun", "tap")
 # Changes smaller than these are not worth a report: percent, degrees, megabytes.
@@ -115,7 +118,7 @@ def _interfaces() -> Iterator[str]:
 
 
 def addresses() -> tuple[str, str]:
-    """The device's IPv4 addresses and MAC addresses, each separated by spaces."""
+    """The device's IP addresses, IPv4 first, and its MAC addresses, each separated by spaces."""
     found: list[str] = []
     macs: list[str] = []
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -126,4 +129,18 @@ def addresses() -> tuple[str, str]:
                 found.append(socket.inet_ntoa(answer[20:24]))
             with suppress(OSError):
                 macs.append(Path(f"/sys/class/net/{name}/address").read_text().strip().upper())
+    with suppress(OSError, ValueError, IndexError):
+        found += global_ipv6(Path("/proc/net/if_inet6").read_text())
     return " ".join(found), " ".join(sorted(set(macs)))
+
+
+def global_ipv6(table: str) -> list[str]:
+    """The device's lasting IPv6 addresses that are valid beyond their link, from the kernel's
+    table: address, interface's number, prefix, scope, flags (all hexadecimal), interface."""
+    found = []
+    for line in table.splitlines():
+        address, _, _, scope, flags, name = line.split()
+        is_ours = not name.startswith(_NOT_OURS) and int(scope, 16) == 0
+        if is_ours and not int(flags, 16) & _PASSING:
+            found.append(socket.inet_ntop(socket.AF_INET6, bytes.fromhex(address)))
+    return sorted(found)

@@ -163,8 +163,8 @@ def _has_rival(service: DesiredService, new: Container, current: CurrentState) -
 def device_state(
     apps: Mapping[str, Any], os_version: str, addresses: tuple[str, str]
 ) -> dict[str, Any]:
-    """The body of a report but for the machine's figures. `addresses` are those of IPv4 and the
-    MAC addresses, as `metrics.addresses` gives them."""
+    """The body of a report but for the machine's figures. `addresses` are the IP and the MAC
+    addresses, as `metrics.addresses` gives them."""
     ip_address, mac_address = addresses
     state = {
         "status": overall(apps)[0],

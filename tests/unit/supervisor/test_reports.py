@@ -7,7 +7,7 @@ from typing import Any
 from gantry.supervisor.backoff import Backoff
 from gantry.supervisor.desired import desired_state
 from gantry.supervisor.environment import DeviceFacts
-from gantry.supervisor.metrics import Metrics, addresses, changed_enough
+from gantry.supervisor.metrics import Metrics, addresses, changed_enough, global_ipv6
 from gantry.supervisor.observe import owned_images
 from gantry.supervisor.progress import PullProgress
 from gantry.supervisor.report import Pace, difference, without_progress
@@ -74,6 +74,20 @@ def test_figures_of_this_machine(tmp_path: Path) -> None:
     assert 0 < int(found["storage_usage"] or 0) < int(found["storage_total"] or 0)
     ip_address, _ = addresses()
     assert "127.0.0.1" not in ip_address
+
+
+def test_addresses_of_ipv6_that_last_and_reach_beyond_the_link_are_told() -> None:
+    rows = (
+        "20010db8000000000000000000000005 02 40 00 80     eth0",
+        "fd000000000000000000000000000002 04 40 00 82     wlan0",
+        "fe8000000000000000fc00fffe000001 04 40 20 80     eth0",  # of the link
+        "20010db8000000000000000000000006 02 40 00 01     eth0",  # temporary
+        "20010db8000000000000000000000007 02 40 00 a0     eth0",  # deprecated
+        "20010db8000000000000000000000008 02 40 00 c0     eth0",  # tentative
+        "20010db8000000000000000000000009 03 40 00 80     docker0",
+        "00000000000000000000000000000001 01 80 10 80       lo",
+    )
+    assert global_ipv6("\n".join(rows) + "\n") == ["2001:db8::5", "fd00::2"]
 
 
 def test_progress_never_goes_back() -> None:

@@ -98,8 +98,11 @@ class Call:
             )
         return services
 
-    def app_id(self, value: object, missing: str, text: bool = False) -> int:
-        """The application that a path or a body names, if this key opens it.
+    def app_id(
+        self, value: object, missing: str, text: bool = False, denied: str | None = None
+    ) -> int:
+        """The application that a path or a body names, if this key opens it. `denied` is for those
+        of the family's endpoints that say in JSON whose it is not, and in text all else.
 
         Raises:
             RefusalError: it is no id (400, with `missing`), or another key's (401).
@@ -109,7 +112,7 @@ class Call:
         except wire.WireError as error:
             raise RefusalError(400, missing, text) from error
         if not self.scope.covers(app_id):
-            raise RefusalError(401, "Unauthorized", text)
+            raise RefusalError(401, denied or "Unauthorized", text and denied is None)
         return app_id
 
     async def body(self) -> dict[str, Any]:

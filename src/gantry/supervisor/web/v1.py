@@ -55,14 +55,15 @@ async def regenerate_key(call: Call) -> Response:
 
 async def restart(call: Call) -> Response:
     body = await call.body()
-    app_id = call.app_id(body.get("appId"), "Missing app id", text=True)
+    app_id = call.app_id(body.get("appId"), "Missing app id", text=True, denied="Unauthorized")
     await call.device.actions.restart(app_id, flag(body, "force"))
     return PlainTextResponse("OK")
 
 
 async def purge(call: Call) -> Response:
     body = await call.body()
-    app_id = call.app_id(body.get("appId"), "Invalid or missing appId", text=True)
+    missing = "Invalid or missing appId"
+    app_id = call.app_id(body.get("appId"), missing, text=True, denied="Unauthorized")
     await call.device.actions.purge(app_id, flag(body, "force"))
     return JSONResponse({"Data": "OK", "Error": ""})
 
@@ -112,7 +113,9 @@ def _only_container(call: Call, app_id: int) -> Container:
 
 
 async def app(call: Call) -> Response:
-    app_id = call.app_id(call.request.path_params["app_id"], "Missing app id", text=True)
+    denied = "Application is not available"
+    given = call.request.path_params["app_id"]
+    app_id = call.app_id(given, "Missing app id", text=True, denied=denied)
     container = _only_container(call, app_id)
     try:
         inspected = await call.device.engine.inspect_container(container.id)

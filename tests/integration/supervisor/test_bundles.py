@@ -3,7 +3,9 @@
 import asyncio
 import hashlib
 import json
+import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -15,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import docker
 import httpx2
 import pytest
 
@@ -35,6 +38,7 @@ from tests.integration.supervisor.conftest import (
     wait_until,
 )
 from tests.integration.supervisor.http_api import Api
+from tests.integration.supervisor.ssh_server import SshServer
 
 FOREVER = "echo begun $NAME; while true; do sleep 1; done"
 MIB = 1024 * 1024
@@ -362,6 +366,58 @@ def test_the_command_brings_it_and_says_how_it_ended(
     assert "the device refused it: release old1 (number 1) is not newer" in ended.stderr
     key.write_text("wrong")
     assert gantry("apply", str(bundle), *to).returncode == 4
+
+
+@pytest.fixture
+def by_ssh(device: Device, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment of a command whose `ssh` comes to this device, under its usual paths; PORT
+    is where it listens."""
+    home, programs = tmp_path / "ssh", tmp_path / "programs"
+    for each in (home, programs, device.home / "mnt"):
+        each.mkdir(exist_ok=True)
+    client = docker.from_env()
+    server = SshServer(home, client, [f"{home}:{home}", f"{device.home / 'mnt'}:/mnt/data"])
+    words = shlex.join([str(shutil.which("ssh")), *server.options])
+    (programs / "ssh").write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+    (programs / "ssh").chmod(0o755)
+    path = f"{programs}:{os.environ['PATH']}"
+    yield os.environ | {"PATH": path, "PORT": str(server.port)}
+    server.close()
+    client.close()
+
+
+def test_the_command_brings_it_by_ssh(
+    device: Device, cloud: Cloud, registry: Registry, make: Make, by_ssh: dict[str, str]
+) -> None:
+    cloud.apps = device.app("aaa1", {"main": {"image": registry.push(FOREVER)}})
+    image = registry.push(FOREVER + " # two", ballast=MIB)
+    bundle, old = (
+        make("bbb2", {"main": {"image": image}}),
+        make("old1", {"main": {"image": image}}, number=1),
+    )
+    device.start()
+    wait_until("the first release", device.service)
+
+    def apply(path: Path, *options: str, port: str = by_ssh["PORT"]) -> Any:
+        command = [sys.executable, "-m", "gantry.cli.main", "bundle", "apply", str(path)]
+        command += ["127.0.0.1", "--port", port, *options]
+        return subprocess.run(command, env=by_ssh, capture_output=True, text=True, timeout=120)
+
+    ended = apply(bundle)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == "release bbb2 replaces what ran\n"
+    wait_until("the second release", lambda: runs(device, image))
+    ended = apply(old)
+    assert ended.returncode == 1
+    assert "the device refused it: release old1 (number 1) is not newer" in ended.stderr
+    ended = apply(old, "--force")
+    assert ended.returncode == 0, ended.stderr
+    names = sorted(each.name for each in (device.home / "mnt" / "bundles").iterdir())
+    assert [name for name in names if "refused" not in name] == ["status.json"]
+    nobody = apply(bundle, port="1")
+    assert nobody.returncode == 5
+    assert "127.0.0.1: " in nobody.stderr
+    assert "Traceback" not in nobody.stderr
 
 
 def test_too_little_room_is_said_before_anything_is_loaded(

@@ -9,7 +9,6 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import docker
@@ -22,6 +21,7 @@ from gantry.local.device_roads import EngineRoad, Places, SshRoad
 from gantry.local.errors import DeviceUnreachableError, LocalError
 from tests.integration.supervisor.conftest import ROOT, free_port, wait_until
 from tests.integration.supervisor.second_engine import SecondEngine
+from tests.integration.supervisor.ssh_server import SshServer
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -86,63 +86,21 @@ class Unit:
         self._thread.join(60)
 
 
-class Sshd:
-    """An SSH server that lets one key in as root, in a container that sees the device's folders.
+class Sshd(SshServer):
+    """An SSH server that sees the device's folders.
 
     Its systemctl leaves a note that the device's partitions are asked to act upon: there is no
     systemd here. What that does to the unit is ending the container.
     """
 
-    def __init__(self, home: Path, client: docker.DockerClient, image: str) -> None:
-        for name in ("host", "user"):
-            words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(home / name)]
-            subprocess.run(words, check=True)
+    def __init__(self, home: Path, client: docker.DockerClient) -> None:
         self.note = home / "restart"
         systemctl = home / "systemctl"
         systemctl.write_text(
             f"#!/bin/sh\necho $* >{self.note}\nwhile [ -e {self.note} ]; do sleep 0.1; done\n"
         )
         systemctl.chmod(0o755)
-        self.port = free_port()
-        settings = {
-            "Port": self.port,
-            "ListenAddress": "127.0.0.1",
-            "HostKey": home / "host",
-            "AuthorizedKeysFile": home / "user.pub",
-            "PermitRootLogin": "prohibit-password",
-            "StrictModes": "no",
-            "SetEnv": f"PATH={home}:/usr/bin:/bin",
-        }
-        text = "".join(f"{name} {value}\n" for name, value in settings.items())
-        (home / "sshd_config").write_text(text)
-        # The image is the git server's, in which nobody has a shell.
-        accounts = (
-            "root:x:0:0::/root:/bin/sh",
-            "sshd:x:101:65534::/run/sshd:/usr/sbin/nologin",
-        )
-        start = f"printf '%s\\n' {' '.join(accounts)} >/etc/passwd; mkdir -p /run/sshd; "
-        start += f"exec /usr/sbin/sshd -D -e -f {home}/sshd_config"
-        self._container = client.containers.run(
-            image,
-            ["-c", start],
-            entrypoint=["sh"],
-            user="0",
-            network_mode="host",
-            volumes=[f"{home.parent}:{home.parent}"],
-            healthcheck={"test": ["NONE"]},
-            detach=True,
-        )
-        known = home / "known_hosts"
-        known.write_text(f"[127.0.0.1]:{self.port} {(home / 'host.pub').read_text()}")
-        self.options = ("-F", "none", "-i", str(home / "user"), "-o", f"UserKnownHostsFile={known}")
-        road = SshRoad("127.0.0.1", self.port, self.options)
-
-        def answers() -> bool:
-            with suppress(LocalError, DeviceUnreachableError):
-                return road.run("echo here") == "here\n"
-            return False
-
-        wait_until("the SSH server", answers)
+        super().__init__(home, client, [f"{home.parent}:{home.parent}"])
 
     def obey(self, engine: SecondEngine, ended: threading.Event) -> None:
         """Do what systemctl was told."""
@@ -152,17 +110,13 @@ class Sshd:
                 engine.client.containers.get("gantry_supervisor").stop()
                 self.note.unlink()
 
-    def close(self) -> None:
-        print(self._container.logs().decode())
-        self._container.remove(force=True)
-
 
 @pytest.fixture
 def sshd(tmp_path: Path, second_engine: SecondEngine) -> Iterator[Sshd]:
     home = tmp_path / "ssh"
     home.mkdir()
     client = docker.from_env()
-    one = Sshd(home, client, build_image("git", lambda *_: None).tag)
+    one = Sshd(home, client)
     ended = threading.Event()
     thread = threading.Thread(target=one.obey, args=(second_engine, ended))
     thread.start()

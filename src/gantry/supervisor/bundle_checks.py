@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from gantry.contracts.bundle import BundledImage, BundleError, Index
 from gantry.supervisor.bundle import ImageFacts
+from gantry.supervisor.room import RESERVE
 
 # What the kernels of Raspberry Pis and their stand-ins run: `uname -m`, and the names of
 # architectures in images (https://github.com/opencontainers/image-spec, "platform").
@@ -16,8 +17,6 @@ _RUNS = {
 }
 # Where nobody has counted, a compressed layer is taken to be a third of what it holds.
 _TIMES_PACKED = 3
-# Left free in any case, in bytes: the engine's own writing, logs, the database.
-RESERVE = 64 * 1024**2
 
 
 @dataclass(frozen=True, slots=True)

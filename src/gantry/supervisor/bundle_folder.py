@@ -1,9 +1,10 @@
 """The folder that bundles are brought to, and the file in it that says how one fares."""
 
+import asyncio
 import json
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from gantry.contracts.bundle import SUFFIX
 # An upload that nobody has gone on with for so long is given up, in seconds.
 _ABANDONED_AFTER = 3600.0
 PARTIAL = ".part"
+# Of the repositories that bundles are pulled from.
+KIND = "gantry-bundle"
 REFUSED = ".refused"
 
 
@@ -65,9 +68,46 @@ def set_aside(path: Path) -> None:
         path.unlink()
 
 
-def tell(folder: Path, status: BundleStatus) -> None:
-    """Say where a bundle stands, also to those who have no key; where that cannot be written, the
-    bundle goes on."""
+class Progress:
+    """How the bundle fares that is being applied, or was last; None before the first."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.status: BundleStatus | None = None
+
+    async def begin(self, name: str) -> None:
+        """Another one is being read."""
+        self.status = BundleStatus(name, Stage.CHECKING)
+        await self.tell(Stage.CHECKING, "being read")
+
+    def percent(self, percent: int) -> None:
+        """It is so far."""
+        if self.status is not None and percent != self.status.percent:
+            self.status = replace(self.status, percent=percent)
+
+    def commit(self, commit: str) -> None:
+        """It brings this release."""
+        if self.status is not None:
+            self.status = replace(self.status, commit=commit)
+
+    async def tell(
+        self, stage: Stage, message: str, percent: int | None = None, commit: str | None = None
+    ) -> None:
+        """Say where it stands, also to those who have no key: in a file beside it."""
+        if self.status is None:
+            return
+        self.status = replace(
+            self.status,
+            stage=stage,
+            message=message,
+            percent=self.status.percent if percent is None else percent,
+            commit=commit or self.status.commit,
+        )
+        await asyncio.to_thread(_write, self._folder, self.status)
+
+
+def _write(folder: Path, status: BundleStatus) -> None:
+    """Where it cannot be written, the bundle goes on."""
     content = json.dumps(asdict(status), indent=2) + "\n"
     path = folder / "status.json"
     with suppress(OSError):

@@ -5,12 +5,10 @@ from contextlib import aclosing
 
 from gantry.contracts.bundle import BundledImage, local_tag
 from gantry.supervisor.bundle import Bundle
+from gantry.supervisor.bundle_folder import KIND
 from gantry.supervisor.bundle_registry import served
 from gantry.supervisor.engine import Engine, EngineError
 from gantry.supervisor.loopback import registry
-
-# Of the repositories that bundles are pulled from.
-KIND = "gantry-bundle"
 
 
 async def layers_here(engine: Engine) -> list[list[str]]:

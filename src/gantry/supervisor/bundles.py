@@ -8,31 +8,20 @@ touched.
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from gantry.contracts.bundle import FORCE, SUFFIX, BundleError
-from gantry.supervisor import (
-    bundle_checks,
-    bundle_folder,
-    bundle_load,
-    loopback,
-    trial,
-    wire,
-)
+from gantry.contracts.bundle import BundleError
+from gantry.supervisor import bundle_folder, loopback, wire
 from gantry.supervisor.backoff import Backoff
-from gantry.supervisor.bundle import Bundle, image_facts, open_bundle, target_app
-from gantry.supervisor.bundle_folder import BundleStatus, Stage
+from gantry.supervisor.bundle_folder import BundleStatus, Progress, Stage
 from gantry.supervisor.config import DeviceConfig
 from gantry.supervisor.engine import Engine, EngineError, EngineInfo
 from gantry.supervisor.journal import Journal
-from gantry.supervisor.offline import OfflineRelease, OfflineReleases, named_commit
+from gantry.supervisor.offline import OfflineReleases
 from gantry.supervisor.settings import Settings
-from gantry.supervisor.state import read_image
 from gantry.supervisor.store import Store
 
 _LOG = logging.getLogger(__name__)
@@ -77,7 +66,12 @@ class Bundles:
         self._wake = asyncio.Event()
         self._failures = 0
         self.folder = settings.data_mount / "bundles"
-        self.status: BundleStatus | None = None
+        self._progress = Progress(self.folder)
+
+    @property
+    def status(self) -> BundleStatus | None:
+        """How the bundle fares that is being applied, or was last."""
+        return self._progress.status
 
     def wake(self) -> None:
         """There is a new bundle."""
@@ -103,7 +97,7 @@ class Bundles:
 
     async def _clean(self) -> None:
         try:
-            await loopback.clean(self._engine, bundle_load.KIND, self._settings.instance)
+            await loopback.clean(self._engine, bundle_folder.KIND, self._settings.instance)
         except EngineError as error:
             _LOG.warning("what a bundle left behind stays for now: %s", error)
 
@@ -117,7 +111,7 @@ class Bundles:
             self._failures += 1
             full = "no space left" in str(error)
             if not full and self._failures < _TRIES:
-                await self._tell(Stage.WAITING, f"{error}; trying again")
+                await self._progress.tell(Stage.WAITING, f"{error}; trying again")
                 _LOG.warning("%s: %s; trying again", path.name, error)
                 return False
             reason = f"too little room: {error}" if full else str(error)
@@ -128,7 +122,7 @@ class Bundles:
             await self._refuse(path, f"the supervisor failed on it: {error!r:.200}")
         else:
             # Told first: what power ends in between is found applied already, and told again.
-            await self._tell(Stage.APPLIED, message, 100, commit)
+            await self._progress.tell(Stage.APPLIED, message, 100, commit)
             self._journal.write(f"Bundle {path.name}: {message}")
             await asyncio.to_thread(path.unlink, True)
         self._failures = 0
@@ -137,154 +131,22 @@ class Bundles:
 
     async def _refuse(self, path: Path, reason: str) -> None:
         """Set a bundle aside, so that it is not tried again."""
-        await self._tell(Stage.REFUSED, reason)
+        await self._progress.tell(Stage.REFUSED, reason)
         self._journal.write(f"Bundle {path.name} refused: {reason}", is_error=True)
         await asyncio.to_thread(bundle_folder.set_aside, path)
 
     async def _apply(self, path: Path, holder: Holder) -> tuple[str, str]:
-        """What was done, and the commit of the release.
+        """See bundle_apply. Bundles are rare: what reads them is not kept in memory before one
+        comes."""
+        from gantry.supervisor.bundle_apply import Application
 
-        Raises:
-            BundleError: the bundle is not for this device, or damaged.
-            OSError: it cannot be read.
-            EngineError: the engine failed; it may be tried again.
-        """
-        self.status = BundleStatus(path.name, Stage.CHECKING)
-        await self._tell(Stage.CHECKING, "being read")
-        bundle = await asyncio.to_thread(open_bundle, path)
-        index = bundle.index
-        self.status = replace(self.status, commit=index.commit)
-        fit = await self._fit(holder)
-        forced = path.name.removesuffix(SUFFIX).endswith(FORCE)
-        bundle_checks.check_fit(index, fit, forced)
-        if bundle_checks.is_here_already(index, fit):
-            return f"release {index.commit} is what the device has already", index.commit
-        self._journal.write(f"Bundle {path.name}: verifying release {index.commit}")
-        await asyncio.to_thread(bundle.verify, self._read_so_far(index.payload))
-        app = await asyncio.to_thread(target_app, bundle)
-        # What the release has in common with what is here must not be cleaned away meanwhile.
-        self._offline.is_loading = True
-        try:
-            sources = await self._load(bundle, holder)
-            await self._switch(bundle, app, fit, sources)
-        finally:
-            self._offline.is_loading = False
-        return f"release {index.commit} replaces what ran", index.commit
-
-    def _read_so_far(self, total: int) -> Callable[[int], bool]:
-        loop = asyncio.get_running_loop()
-
-        def done(read: int) -> bool:
-            percent = 50 * read // max(1, total)
-            if self.status is not None and percent != self.status.percent:
-                self.status = replace(self.status, percent=percent)
-            return not loop.is_closed()
-
-        return done
-
-    async def _fit(self, holder: Holder) -> bundle_checks.Fit:
-        config = holder.config
-        document = await self._store.get("target") or {}
-        document = await self._offline.over(document, str(config.uuid))
-        device = wire.mapping(document.get(str(config.uuid)), "target")
-        apps: dict[str, int] = {}
-        releases: dict[int, tuple[int, str]] = {}
-        for uuid, app in wire.mapping(device.get("apps"), "apps").items():
-            number = wire.number(app.get("id"), f"app {uuid}: id")
-            apps[uuid] = number
-            for commit, release in wire.mapping(app.get("releases"), "releases").items():
-                releases[number] = (int(release.get("id") or 0), commit)
-        domain = (config.api_endpoint or "").partition("://")[2].partition(".")[2]
-        registries = {config.registry_endpoint or f"registry.{domain}"}
-        return bundle_checks.Fit(
-            uuid=str(config.uuid),
-            fleet_id=config.application_id,
-            registries=frozenset(registries),
-            apps=apps,
-            releases=releases,
-            given_up=await self._given_up(),
+        application = Application(
+            self._settings,
+            self._engine,
+            self._store,
+            self._offline,
+            self._journal,
+            self._holder,
+            self._progress,
         )
-
-    async def _given_up(self) -> dict[str, str]:
-        """Why each release was rejected that the target of an application still names; by commit.
-
-        They are read from what `rollback.py` remembers.
-        """
-        try:
-            records = trial.read_records(await self._store.get("releases"))
-        except wire.WireError:  # forgotten, as there
-            return {}
-        rejected = (each.rejected for each in records.values())
-        return {each.commit: each.reason for each in rejected if each is not None}
-
-    async def _load(self, bundle: Bundle, holder: Holder) -> dict[str, str]:
-        """Have all images in the engine; where those are that were not there by their names."""
-        engine, index = self._engine, bundle.index
-        facts = [await asyncio.to_thread(image_facts, bundle, each) for each in index.images]
-        bundle_checks.check_architecture(facts, holder.info.architecture)
-        names: set[str] = set()
-        for image in await engine.images():
-            names.update(read_image(image, frozenset()).references)
-        missing = bundle_checks.missing_images(index, frozenset(names))
-        wanted = [each for each in facts if each.image in missing]
-        here = await bundle_load.layers_here(engine)
-        needed = bundle_checks.needed_room(index, wanted, here)
-        bundle_checks.check_room(needed, await asyncio.to_thread(self._free))
-        await self._tell(Stage.LOADING, f"{len(missing)} of {len(index.images)} images", 50)
-
-        def moved(count: int) -> None:
-            if self.status is not None:
-                percent = 50 + 45 * count // len(missing)
-                self.status = replace(self.status, percent=percent)
-
-        return await bundle_load.pull_all(engine, bundle, missing, self._settings.instance, moved)
-
-    def _free(self) -> int:
-        where = self._settings.data_mount
-        usage = os.statvfs(where if where.exists() else self._settings.data_directory)
-        return usage.f_bavail * usage.f_frsize
-
-    async def _switch(
-        self,
-        bundle: Bundle,
-        app: dict[str, Any],
-        fit: bundle_checks.Fit,
-        sources: dict[str, str],
-    ) -> None:
-        """Name the images and aim at the release."""
-        index = bundle.index
-        release = OfflineRelease(
-            app_uuid=index.fleet_uuid,
-            app_id=index.fleet_id,
-            commit=index.commit,
-            app=app,
-            for_device=index.device is not None,
-            over=await self._named(fit.uuid, index.fleet_uuid, index.fleet_id),
-        )
-        await bundle_load.name_all(self._engine, sources)
-        await self._offline.hold(release)
-        while (holder := self._holder()) is None:  # noqa: ASYNC110 (a moment)
-            await asyncio.sleep(0.1)
-        await holder.follow_offline()
-
-    async def _named(self, uuid: str, app_uuid: str, app_id: int) -> str | None:
-        """The release that the api's own target names, whatever came offline since."""
-        document = await self._store.get("target") or {}
-        apps = wire.mapping(wire.mapping(document.get(uuid), "target").get("apps"), "apps")
-        app = apps.get(app_uuid, apps.get(str(app_id)))
-        return named_commit(app) if app is not None else None
-
-    async def _tell(
-        self, stage: Stage, message: str, percent: int | None = None, commit: str | None = None
-    ) -> None:
-        """Say where the bundle stands, also to those who have no key: in a file beside it."""
-        if self.status is None:
-            return
-        self.status = replace(
-            self.status,
-            stage=stage,
-            message=message,
-            percent=self.status.percent if percent is None else percent,
-            commit=commit or self.status.commit,
-        )
-        await asyncio.to_thread(bundle_folder.tell, self.folder, self.status)
+        return await application.apply(path, holder)

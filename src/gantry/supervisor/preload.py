@@ -11,7 +11,10 @@ LATE = (
     "encodings.idna",
     "gantry.deltas.apply",
     "gantry.supervisor.__main__",
+    "gantry.supervisor.apps_json",
+    "gantry.supervisor.bundle_apply",
     "gantry.supervisor.deltas.bring",
+    "gantry.supervisor.watch",
     "httpcore2",
     "stringprep",
 )

@@ -4,15 +4,19 @@ import asyncio
 import logging
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gantry.supervisor import wire
-from gantry.supervisor.apps_json import Pin, Preloaded, read_apps_json
 from gantry.supervisor.cloud import Cloud, CloudError
 from gantry.supervisor.config import ConfigFile, DeviceConfig
 from gantry.supervisor.journal import Journal
 from gantry.supervisor.provision import ProvisioningStep, identity, next_step
 from gantry.supervisor.settings import Settings
 from gantry.supervisor.store import Store
+
+# Read once in a device's life: not in memory before there is something to read.
+if TYPE_CHECKING:
+    from gantry.supervisor.apps_json import Preloaded
 
 _LOG = logging.getLogger(__name__)
 _PIN = "pin_preloaded"
@@ -42,6 +46,8 @@ class Preloading:
         config = await _named_device(file)
         if path != self._path and config.registered:
             return  # what it should run, its api tells
+        from gantry.supervisor.apps_json import read_apps_json
+
         try:
             content = await asyncio.to_thread(_read, path)
             preloaded = read_apps_json(content, config.application_id)
@@ -66,7 +72,7 @@ class Preloading:
             return taken
         return None
 
-    async def _remember(self, preloaded: Preloaded, config: DeviceConfig) -> None:
+    async def _remember(self, preloaded: "Preloaded", config: DeviceConfig) -> None:
         for number in preloaded.left_out:
             self._journal.write(
                 f"Preloaded application {number} is not run: this device is of fleet "
@@ -100,6 +106,8 @@ class Preloading:
         kept = await self._store.get(_PIN)
         if kept is None:
             return
+        from gantry.supervisor.apps_json import Pin
+
         try:
             wanted = Pin(**kept)
             if not wanted.release:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-# Left to all else that writes, in bytes.
+# Left to all else that writes, in bytes: the engine itself, logs, the database.
 RESERVE = 64 * 1024**2
 # The engine's words, and the kernel's.
 _FULL = "no space left on device"

@@ -9,7 +9,6 @@ from pathlib import Path
 from gantry.supervisor import room
 from gantry.supervisor.config import ConfigError
 from gantry.supervisor.engine import Credentials, Engine, EngineError
-from gantry.supervisor.registry import RegistryError, image_layers
 
 _LOG = logging.getLogger(__name__)
 
@@ -38,6 +37,9 @@ class RoomCheck:
         Raises:
             NoRoomError: it cannot.
         """
+        # Downloads are rare: what they need is not in memory before the first one.
+        from gantry.supervisor.registry import RegistryError, image_layers
+
         try:
             layers = await image_layers(
                 reference, self._credentials(reference), self._context(), self._machine

@@ -28,7 +28,6 @@ from gantry.contracts.bundle import (
 )
 from gantry.supervisor.bundle import image_facts, open_bundle, target_app
 from gantry.supervisor.bundle_checks import (
-    RESERVE,
     Fit,
     check_architecture,
     check_fit,
@@ -36,6 +35,7 @@ from gantry.supervisor.bundle_checks import (
     is_here_already,
     needed_room,
 )
+from gantry.supervisor.room import RESERVE
 
 UUID = "f" * 32
 REGISTRY = "registry.bots.example.org:8443"

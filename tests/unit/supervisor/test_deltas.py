@@ -336,8 +336,9 @@ def test_an_idle_supervisor_has_none_of_it_in_memory() -> None:
 import sys
 import gantry.supervisor.__main__
 import httpx2
-late = ("gantry.supervisor.deltas.bring", "gantry.supervisor.storage", "gantry.deltas", "zipfile")
-print([each for each in late if each in sys.modules])
+late = ("deltas.bring", "storage", "bundle_apply", "bundle", "apps_json", "registry", "watch")
+late = [f"gantry.supervisor.{each}" for each in late]
+print([each for each in (*late, "gantry.deltas", "html", "zipfile") if each in sys.modules])
 import importlib.metadata
 print(importlib.metadata.version("pytest") == "0", bool(list(importlib.metadata.distributions())))
 """

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gantry.supervisor import room, roomcheck
+from gantry.supervisor import registry, room, roomcheck
 from gantry.supervisor.engine import Engine, EngineError
 from gantry.supervisor.exclusion import Exclusion, disturbed_apps, without_disturbance
 from gantry.supervisor.journal import Journal
@@ -67,7 +67,7 @@ def test_an_image_that_goes_meanwhile_counts_for_nothing(
     async def layers(*_: Any) -> tuple[Layer, ...]:
         return offered
 
-    monkeypatch.setattr(roomcheck, "image_layers", layers)
+    monkeypatch.setattr(registry, "image_layers", layers)
     check = roomcheck.RoomCheck(
         Shared(), lambda _: None, ssl.create_default_context, tmp_path, "amd64"
     )

@@ -13,8 +13,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gantry.contracts.bundle import FORCE, HEADER_LENGTH, SUFFIX, BundleError, read_header
-from gantry.supervisor.bundle_checks import RESERVE
 from gantry.supervisor.bundle_folder import PARTIAL
+from gantry.supervisor.room import RESERVE
 from gantry.supervisor.web.calls import Call, Endpoint, RefusalError, success
 
 # Written to the disk in pieces of that size, in bytes.

@@ -9,7 +9,6 @@ from gantry.supervisor.keys import Scope
 from gantry.supervisor.leases import LeaseError
 from gantry.supervisor.locks import LockHolder
 from gantry.supervisor.views import lock_view
-from gantry.supervisor.watch import watch
 from gantry.supervisor.web.calls import Call, Endpoint, RefusalError, success
 from gantry.supervisor.web.streams import Stream
 
@@ -90,6 +89,8 @@ async def events(call: Call) -> Response:
     slots = call.slots.events
     if slots.full:
         raise RefusalError(503, f"{slots.number} event streams are open already: close one")
+    from gantry.supervisor.watch import watch  # most devices have no reader, and it is not loaded
+
     device = call.device
     changes = watch(device.picture, device.locks.all_holders, call.scope, device.pulse)
     headers = {"Cache-Control": "no-store"}

@@ -1,5 +1,6 @@
 """Several applications on one device, and services that share a network, on a real engine."""
 
+import platform
 from typing import Any
 
 from tests.integration.supervisor.conftest import Cloud, Device, Registry, wait_until
@@ -96,3 +97,50 @@ def test_fields_that_are_not_known_are_told_and_the_release_runs(
     told = cloud.messages(isSystem=True)
     assert any("field 'container_name' of docker-compose.yml is not known" in e for e in told)
     assert any("is 'sudden': use one of download-then-kill" in each for each in told)
+
+
+def test_a_contract_that_this_device_does_not_meet_keeps_its_release_away(
+    device: Device, cloud: Cloud, registry: Registry
+) -> None:
+    system = platform.freedesktop_os_release()
+    met = [
+        {"type": "sw.os", "slug": system["ID"], "version": f">={system['VERSION_ID']}"},
+        {"type": "sw.kernel", "slug": "linux", "version": ">=3"},
+        {"or": [{"type": "sw.l4t"}, {"type": "arch.sw", "slug": "amd64"}]},
+    ]
+    image = registry.push(FOREVER)
+    other = registry.push(FOREVER + " # two")
+
+    def services(requires: list[dict[str, Any]], **more: Any) -> dict[str, dict[str, Any]]:
+        contract = {"type": "sw.container", "slug": "x", "requires": requires}
+        optional = {"io.balena.features.optional": "1"}
+        needy = {"image": image, "contract": {**contract, "requires": [{"type": "sw.l4t"}]}}
+        return {
+            "main": {"image": image, "contract": contract, **more},
+            "extra": {**needy, "labels": optional},
+        }
+
+    cloud.apps = device.app("aaa1", services(met))
+    device.start()
+    before = wait_until("it runs", device.service)
+    assert len(device.containers()) == 1, "what is optional is left out"
+    cloud.apps = device.app("bbb2", services([{"type": "sw.kernel", "version": "<1"}], image=other))
+    sentence = "Release bbb2 cannot be run: service main: its contract requires sw.kernel <1"
+    wait_until(
+        "it is told", lambda: any(sentence in each for each in cloud.messages(isSystem=True))
+    )
+
+    def reported() -> bool:
+        apps = cloud.reported().get("apps", {})
+        release = apps.get(f"uuid{device.app_id}", {}).get("releases", {}).get("bbb2", {})
+        return bool(release.get("update_status") == "rejected")
+
+    wait_until("it is reported", reported)
+    assert [each.id for each in device.containers(running=True)] == [before.id]
+    cloud.apps = device.app("ccc3", services(met, image=other))
+    wait_until(
+        "the next release",
+        lambda: (
+            [each.attrs["Config"]["Image"] for each in device.containers(running=True)] == [other]
+        ),
+    )

@@ -19,6 +19,7 @@ HELLO = {
         'CMD ["sh", "/hello.sh"]\n'
     ),
     "hello.sh": "echo hello one\n",
+    "contract.yml": "slug: hello\nrequires:\n- {type: sw.os, slug: debian, version: '>=12'}\n",
 }
 Rig = Any
 
@@ -43,6 +44,11 @@ def test_a_template_becomes_a_release(rig: Rig, first: tuple[BuildResult, list[s
     assert image["digest"].startswith("sha256:")
     assert image["size"] == result.size
     assert "gantry/amd64-raspios" in image["dockerfile"]
+    assert image["contract"] == {
+        "type": "sw.container",
+        "slug": "hello",
+        "requires": [{"type": "sw.os", "slug": "debian", "version": ">=12"}],
+    }
     assert "built for generic-amd64" in release["build_log"]
 
 

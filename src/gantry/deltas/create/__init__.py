@@ -1,6 +1,7 @@
 """Making of deltas: on the cloud side and on an operator's machine, never on a device."""
 
 from gantry.deltas.create.creating import create
+from gantry.deltas.create.limit import TooLargeError
 from gantry.deltas.create.options import (
     FileSummary,
     LayerSummary,
@@ -17,5 +18,6 @@ __all__ = [
     "Options",
     "Progress",
     "Summary",
+    "TooLargeError",
     "create",
 ]

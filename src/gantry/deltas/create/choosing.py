@@ -12,8 +12,9 @@ from gantry.deltas.packing import filters
 _TRIED = 128 * 1024
 # Of larger ones so many pieces of so many bytes are: a multiple of all alignments.
 _PIECES, _PIECE = 8, 32 * 1024
-# What these make smaller by less is packed already, or noise: packing it makes it longer, slowly.
-_DENSE = 0.98
+# Much that gets smaller by less is packed already, or noise: packing it takes long for nothing.
+# Less may have twice what is noise.
+_DENSE, _MUCH = 0.98, 4 * 1024**2
 
 Read = Callable[[int, int], bytes]
 
@@ -28,9 +29,10 @@ def candidates(total: int, sharing: int, read: Read) -> list[Packing]:
     if total <= _TRIED:
         return [Packing(Codec.RAW), *found]
     pieces = list(sample(total, read))
-    if is_dense(pieces):
-        return [Packing(Codec.RAW)]
-    return [min(found, key=lambda each: sum(_length(each, piece) for piece in pieces))]
+    plain = [Packing(Codec.RAW)] if is_dense(pieces) else []
+    if plain and total > _MUCH:
+        return plain
+    return [*plain, min(found, key=lambda each: sum(_length(each, piece) for piece in pieces))]
 
 
 def sample(total: int, read: Read) -> Iterator[bytes]:

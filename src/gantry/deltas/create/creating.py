@@ -8,11 +8,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from gantry.deltas.create import matching, summary
 from gantry.deltas.create.columns import PackedGroup, Writers
-from gantry.deltas.create.differ import Job, Patch, Stretch, jobs, patch
+from gantry.deltas.create.differ import Job, Patch, Stretch, give_back_memory, jobs, patch
+from gantry.deltas.create.limit import Fresh, Limit, TooLargeError
 from gantry.deltas.create.matching import Match, Sources
 from gantry.deltas.create.options import (
     LayerSummary,
@@ -30,8 +32,10 @@ from gantry.deltas.names import Names
 # Less work than this is done here, without other processes.
 _INLINE = 512 * 1024
 _AHEAD = 4
-# What a process takes by itself.
-_PROCESS = 24 * 1024**2
+# What this process takes by itself, with one that others are forked from, and what each of those.
+_HERE, _PROCESS = 62 * 1024**2, 12 * 1024**2
+# What there is for patches in any case.
+_LEAST = 24 * 1024**2
 # A larger row is not read together with the index.
 _LARGEST_ROW = 16 * 1024
 
@@ -50,6 +54,7 @@ def create(
     options give the same bytes.
 
     Raises:
+        TooLargeError: it would have more than `options.limit` bytes.
         DeltaError: a digest is none, or a layer is there twice.
         OSError: a tar cannot be read, or the delta not be written.
     """
@@ -63,7 +68,9 @@ def create(
         # All rows together take half of what an index may have.
         largest = min(_LARGEST_ROW, INDEX_LIMIT // 2 // max(len(targets), 1))
         creating = _Creating(sources, folder, options, progress, stack, largest)
-        made = [creating.layer(target, number) for number, target in enumerate(targets)]
+        planned = [creating.planned(target) for target in targets]
+        creating.limit.expect([each.fresh for each in planned])
+        made = [creating.layer(each, number) for number, each in enumerate(planned)]
         names = Names(
             config,
             tuple(each.diff_id for each in sources),
@@ -78,8 +85,30 @@ def create(
             stream.flush()
             os.fsync(stream.fileno())
             size = stream.tell()
+        if options.limit is not None and size > options.limit:
+            raise TooLargeError(size, options.limit)
         part.replace(out)
     return Summary(size, tuple(each[2] for each in made))
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """A layer whose entries are read, and each has its source."""
+
+    diff_id: str
+    tar: Tar
+    base: int | None
+    order: Order
+    plans: list[Plan | Plain]
+
+    @property
+    def fresh(self) -> Fresh:
+        """What is in no source; what is there twice counts once."""
+        found: dict[bytes, tuple[int, int]] = {}
+        for plan in self.plans:
+            if isinstance(plan, Plan) and plan.entry.content and plan.match is None:
+                found[plan.entry.digest] = (plan.entry.offset, plan.entry.content)
+        return Fresh(self.tar, list(found.values()))
 
 
 class _Creating:
@@ -101,17 +130,23 @@ class _Creating:
         self._sources = Sources([on_disk(list(tar.entries())) for tar in self._tars])
         self._pool: Executor | None = None
         self._done = 0
+        self.limit = Limit(options.limit)
 
     def _open(self, path: Path) -> Tar:
         tar = Tar(path)
         self._stack.callback(tar.close)
         return tar
 
-    def layer(self, target: LayerTar, number: int) -> tuple[Layer, list[PackedGroup], LayerSummary]:
-        """Make one layer's columns."""
+    def planned(self, target: LayerTar) -> _Planned:
+        """Read one layer's entries, and choose what each is made from."""
         tar = self._open(target.path)
-        entries = list(tar.entries())
-        base, order, plans = self._plans(entries)
+        return _Planned(target.diff_id, tar, *self._plans(list(tar.entries())))
+
+    def layer(
+        self, planned: _Planned, number: int
+    ) -> tuple[Layer, list[PackedGroup], LayerSummary]:
+        """Make one layer's columns."""
+        tar, plans = planned.tar, planned.plans
         folder = self._folder / str(number)
         folder.mkdir()
         columns = Writers(folder)
@@ -127,6 +162,7 @@ class _Creating:
                     plan, next(patches) if plan.match and plan.match.patched else iter(())
                 )
                 told.append(telling.told)
+                self.limit.told(columns)
         if self._pool is not None:
             # Packing takes the memory that the processes had.
             self._pool.shutdown()
@@ -134,7 +170,7 @@ class _Creating:
         groups = columns.pack(self._options.workers)
         for group in groups:
             self._stack.callback(group.content.close)
-        walk = (tar.size, base, order)
+        walk = (tar.size, planned.base, planned.order)
         layer = Layer(*walk, tuple(group.group for group in groups), _check(groups))
         row = columns.row()
         if row is not None and len(row.content) <= self._largest_row:
@@ -142,7 +178,8 @@ class _Creating:
             if _length(small) <= _length(layer):
                 layer, groups = small, []
         files = summary.files([plan for plan in plans if isinstance(plan, Plan)], told, layer)
-        return layer, groups, LayerSummary(target.diff_id, tar.size, layer.encoded, files)
+        self.limit.made(layer.encoded)
+        return layer, groups, LayerSummary(planned.diff_id, tar.size, layer.encoded, files)
 
     def _plans(self, entries: list[Entry | Plain]) -> tuple[int | None, Order, list[Plan | Plain]]:
         base = matching.base_layer(self._sources.layers, entries)
@@ -191,14 +228,17 @@ class _Creating:
 
     def _memory(self) -> int:
         """What all work on patches may take at a time, beside the processes themselves."""
-        held = (self._options.workers + 1) * _PROCESS
-        return max(self._options.memory - held, _PROCESS)
+        held = _HERE + self._options.workers * _PROCESS
+        return max(self._options.memory - held, _LEAST)
 
     def _ahead(self, work: list[Job]) -> Iterator[Patch]:
         workers = self._options.workers
         if self._pool is None:
-            context = multiprocessing.get_context("spawn")
-            self._pool = self._stack.enter_context(ProcessPoolExecutor(workers, context))
+            # Forked from one that has no more than these modules: they share their memory.
+            context = multiprocessing.get_context("forkserver")
+            context.set_forkserver_preload([__name__])
+            pool = ProcessPoolExecutor(workers, context, give_back_memory)
+            self._pool = self._stack.enter_context(pool)
         waiting: deque[tuple[Job, Future[Patch]]] = deque()
         for job in work:
             while waiting and not self._fits([*(each for each, _ in waiting), job]):

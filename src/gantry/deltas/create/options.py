@@ -16,12 +16,14 @@ class LayerTar:
 class Options:
     """How a delta is made. `memory` is what all processes may hold together, in bytes, about.
 
-    A `bare` one goes without the names of what it is for: who reads it has to know them.
+    A `bare` one goes without the names of what it is for: who reads it has to know them. One that
+    would have more than `limit` bytes is not made to the end; None is no limit.
     """
 
     memory: int = 180 * 1024**2
     workers: int = 2
     bare: bool = False
+    limit: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,12 @@ def _make(order: Order) -> int:
         [LayerTar(diff_id, Path(path)) for diff_id, path in order.targets],
         order.config,
         Path(order.out),
-        Options(memory=int(order.memory * PLANNED), workers=order.processes, bare=True),
+        Options(
+            memory=int(order.memory * PLANNED),
+            workers=order.processes,
+            bare=True,
+            limit=order.limit or None,
+        ),
         progress,
     )
     return Path(order.out).stat().st_size

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 @dataclass(frozen=True, slots=True)
 class Order:
     """What is to be made. Layers are `(diffID, path of the tar)`; `memory` in bytes,
-    which `processes` may have, and each of them at most.
+    which `processes` may have, and each of them at most; `limit` is the most bytes that the delta
+    may have, 0 for any.
     """
 
     sources: tuple[tuple[str, str], ...]
@@ -16,6 +17,7 @@ class Order:
     out: str
     memory: int
     processes: int
+    limit: int = 0
 
     def encode(self) -> bytes:
         """As the process reads it: one line."""
@@ -31,4 +33,5 @@ class Order:
             out=str(told["out"]),
             memory=int(told["memory"]),
             processes=int(told["processes"]),
+            limit=int(told["limit"]),
         )

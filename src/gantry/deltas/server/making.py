@@ -109,6 +109,7 @@ class Maker:
                 out=str(out),
                 memory=self._limits.memory_bytes,
                 processes=self._limits.processes,
+                limit=planned.whole * self._limits.percent // 100,
             )
             await generate(
                 order,

@@ -96,3 +96,18 @@ def test_the_real_one_says_what_is_wrong(tmp_path: Path) -> None:
     )
     with pytest.raises((WholeError, DiedError)):
         asyncio.run(make(little))
+
+
+def test_the_real_one_stops_where_it_would_be_too_much(tmp_path: Path) -> None:
+    paths = [tmp_path / "old", tmp_path / "new"]
+    for path in paths:
+        path.write_bytes(os.urandom(3 * 2**20))
+    layers = [
+        ("sha256:" + letter * 64, str(path)) for letter, path in zip("ab", paths, strict=True)
+    ]
+    order = Order(
+        (layers[0],), (layers[1],), layers[0][0], str(tmp_path / "out"), 2**29, 1, limit=2**20
+    )
+    with pytest.raises(WholeError, match="may have 1048576"):
+        asyncio.run(generate(order, 60, lambda _: None))
+    assert not (tmp_path / "out").exists()

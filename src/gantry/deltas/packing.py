@@ -199,15 +199,22 @@ class Stream:
         """
         found: list[int] = []
         position = first
+        # One of a few things that are done a million times: no look-ups where none are needed.
+        data, at = self._data, self._position
+        add, end = found.append, len(data)
         while position < limit:
-            found.append(position)
-            if self._position < len(self._data) and (byte := self._data[self._position]) < 0x80:
-                self._position += 1
-                position += byte + 1
-            elif self.ended():
+            add(position)
+            if at < end and data[at] < 0x80:
+                position += data[at] + 1
+                at += 1
+                continue
+            self._position = at
+            if self.ended():
                 return found, None
-            else:
-                position += self.number() + 1
+            position += self.number() + 1
+            data, at = self._data, self._position
+            end = len(data)
+        self._position = at
         return found, position
 
     def ended(self) -> bool:

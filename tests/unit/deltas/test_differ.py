@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from gantry.deltas.create import Options, create
 from gantry.deltas.create.differ import Stretch, jobs, patch
+from tests.layers import CONFIG, Member, dice, layer, tar_of
 
 
 def patched(source: bytes, target: bytes, memory: int, folder: Path) -> tuple[bytes, int, int]:
@@ -73,3 +75,18 @@ def test_steps_of_machine_code_are_whole_words(tmp_path: Path) -> None:
         done += step.add + step.insert
     assert len(found.steps) >= 3
     assert patched(source, target, 10**8, tmp_path)[0] == target
+
+
+def test_the_bytes_are_the_same_for_any_number_of_processes(tmp_path: Path) -> None:
+    chance = dice(4)
+    source = chance.randbytes(1_500_000)
+    target = source[:400_000] + chance.randbytes(7_000) + source[300_000:]
+    old = [layer(tmp_path, tar_of([Member("file", content=source)]))]
+    new = [layer(tmp_path, tar_of([Member("file", content=target)]))]
+    found = set()
+    for workers in (1, 2, 4):
+        out = tmp_path / f"delta{workers}"
+        # So little that the file is taken in windows.
+        create(old, new, CONFIG, out, Options(memory=32 * 1024**2, workers=workers))
+        found.add(out.read_bytes())
+    assert len(found) == 1

@@ -32,8 +32,10 @@ from gantry.deltas.names import Names
 # Less work than this is done here, without other processes.
 _INLINE = 512 * 1024
 _AHEAD = 4
-# What this process takes by itself, with one that others are forked from, and what each of those.
-_HERE, _PROCESS = 62 * 1024**2, 12 * 1024**2
+# What this process takes by itself, and what each other one.
+_HERE, _PROCESS = 54 * 1024**2, 21 * 1024**2
+# So many processes are planned with.
+_USUAL = 2
 # What there is for patches in any case.
 _LEAST = 24 * 1024**2
 # A larger row is not read together with the index.
@@ -204,7 +206,8 @@ class _Creating:
     def _patches(self, tar: Tar, plans: list[Plan]) -> Iterator[Iterator[Patch]]:
         """For each patched entry in order its patches, computed ahead by other processes."""
         work: list[list[Job]] = []
-        memory = self._memory()
+        # The same windows for any number of processes, so that the bytes are the same.
+        memory = self._memory(_USUAL)
         for plan in plans:
             if plan.match is None or not plan.match.patched:
                 continue
@@ -226,17 +229,15 @@ class _Creating:
             self._done += job.target.length
             self._progress(Progress(min(self._done, total), total))
 
-    def _memory(self) -> int:
+    def _memory(self, workers: int) -> int:
         """What all work on patches may take at a time, beside the processes themselves."""
-        held = _HERE + self._options.workers * _PROCESS
+        held = _HERE + workers * _PROCESS
         return max(self._options.memory - held, _LEAST)
 
     def _ahead(self, work: list[Job]) -> Iterator[Patch]:
         workers = self._options.workers
         if self._pool is None:
-            # Forked from one that has no more than these modules: they share their memory.
-            context = multiprocessing.get_context("forkserver")
-            context.set_forkserver_preload([__name__])
+            context = multiprocessing.get_context("spawn")
             pool = ProcessPoolExecutor(workers, context, give_back_memory)
             self._pool = self._stack.enter_context(pool)
         waiting: deque[tuple[Job, Future[Patch]]] = deque()
@@ -249,8 +250,9 @@ class _Creating:
 
     def _fits(self, work: list[Job]) -> bool:
         """Whether so much may be worked on, or be done and waiting, at a time."""
+        workers = self._options.workers
         memory = sum(job.memory for job in work)
-        return memory <= self._memory() and len(work) <= self._options.workers * _AHEAD
+        return memory <= self._memory(workers) and len(work) <= workers * _AHEAD
 
 
 def _check(groups: list[PackedGroup]) -> int:

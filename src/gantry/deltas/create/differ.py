@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bsdiff4.core import diff as bsdiff
 
+from gantry.deltas.create.padding import Rows, filled, subtract
 from gantry.deltas.differences import WORD
 
 # What bsdiff takes for each byte: two rows of 64-bit numbers while it sorts the source, then one,
@@ -109,9 +110,11 @@ def _pieces(source: int, target: int, memory: int) -> tuple[int, int]:
 
 def patch(job: Job) -> Patch:
     """The steps from a source to a target."""
+    spans, sources, targets = _found(job)
     source, target = _content(job.source), _content(job.target)
-    control, difference, _ = bsdiff(source, target)
-    spans = _spans(control, difference)
+    for rows, is_source in ((sources, True), (targets, False)):
+        for begin, end in rows:
+            spans = [_unfilled(each, begin, end, is_source, source, target) for each in spans]
     if len(target) >= _ALIGNED_FROM:
         spans = _aligned(spans, source, target)
     steps: list[Step] = []
@@ -138,6 +141,27 @@ class _Span:
     begin: int
     shift: int
     difference: bytes
+
+
+def _found(job: Job) -> tuple[list[_Span], Rows, Rows]:
+    """What bsdiff finds, with noise for long rows of zeros, which source and target have there."""
+    (source, sources), (target, targets) = (filled(_content(e)) for e in (job.source, job.target))
+    control, difference, _ = bsdiff(source, target)
+    return _spans(control, difference), sources, targets
+
+
+def _unfilled(
+    span: _Span, begin: int, end: int, is_source: bool, source: bytes, target: bytes
+) -> _Span:
+    """A span with the right differences where the row was."""
+    shift = span.shift if is_source else 0
+    first = max(begin - shift, span.begin)
+    last = min(end - shift, span.begin + len(span.difference))
+    if first >= last:
+        return span
+    inner = subtract(target[first:last], source[first + span.shift : last + span.shift])
+    before, behind = span.difference[: first - span.begin], span.difference[last - span.begin :]
+    return _Span(span.begin, span.shift, before + inner + behind)
 
 
 def _spans(control: bytes, difference: bytes) -> list[_Span]:
@@ -170,16 +194,12 @@ def _aligned(spans: list[_Span], source: bytes, target: bytes) -> list[_Span]:
             last = end - end % WORD
         if last <= first:
             continue
-        before = _subtract(target[first:begin], source[first + span.shift : begin + span.shift])
-        behind = _subtract(target[end:last], source[end + span.shift : last + span.shift])
+        before = subtract(target[first:begin], source[first + span.shift : begin + span.shift])
+        behind = subtract(target[end:last], source[end + span.shift : last + span.shift])
         inner = span.difference[max(first - begin, 0) : len(span.difference) - max(end - last, 0)]
         found.append(_Span(first, span.shift, before + inner + behind))
         done = last
     return found
-
-
-def _subtract(target: bytes, source: bytes) -> bytes:
-    return bytes((a - b) & 0xFF for a, b in zip(target, source, strict=True))
 
 
 def give_back_memory() -> None:

@@ -33,10 +33,11 @@ class Differences:
         count = -(-length // WORD)
         if self._next is None:
             return bytes(length)
+        if self._next >= count:
+            self._next -= count
+            return bytes(length)
         positions, following = self._gaps.rows(self._next, count)
         self._next = None if following is None else following - count
-        if not positions:
-            return bytes(length)
         out = array(ITEM, bytes(count * WORD))
         words = array(ITEM, self._words.exactly(len(positions) * WORD))
         for position, word in zip(positions, words, strict=True):

@@ -111,7 +111,8 @@ class DeltaAnswer:
 
     `size` is the delta's in bytes, `whole` what a pull would fetch: the compressed layers that no
     source has. `digest` (of the file) and `url` (a path, with the pair in its query) come with
-    `ready`; `reason` with `whole`; `percent` and `retry_after` (seconds) with `working`.
+    `ready`; `reason` with `whole`; `percent` and `retry_after` (seconds) with `working`. There
+    `seconds` is when it should be ready, and `size` what it should have, where the server can tell.
     """
 
     state: DeltaState
@@ -122,6 +123,7 @@ class DeltaAnswer:
     reason: str | None = None
     percent: int | None = None
     retry_after: int | None = None
+    seconds: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Fields that say nothing are left out, but for `percent` and `size` where they are due."""
@@ -142,6 +144,7 @@ class DeltaAnswer:
             reason=_optional_text(told.get("reason"), "reason"),
             percent=_number(told.get("percent"), "percent"),
             retry_after=_number(told.get("retry_after"), "retry_after"),
+            seconds=_number(told.get("seconds"), "seconds"),
         )
         if state is DeltaState.READY and None in (answer.digest, answer.size, answer.url):
             raise DeltaContractError("an answer that is ready, without digest, size or url")

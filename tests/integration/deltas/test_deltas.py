@@ -119,6 +119,27 @@ def test_twenty_who_ask_are_answered_by_one_making(
     assert server.log.count(" bytes instead of ") == lines + 1
 
 
+def test_what_is_told_while_it_is_made(cloud: Cloud, repository: str, start: Start) -> None:
+    server = start()
+    asker = Asker(server.client(cloud.token(repository)))
+    first, second, third = (Pair(cloud, repository, f"told {each}") for each in range(3))
+    got = asker.ask([first.src], first.dest).json()
+    assert got["state"] == "working"
+    # Nothing was made yet that could tell.
+    assert "seconds" not in got
+    assert "size" not in got
+    answer = asker.settled([first.src], first.dest)
+    assert got["whole"] == answer.whole
+    # It may have been ready too soon to be seen at work: so one waits for the other.
+    asked = [asker.ask([each.src], each.dest).json() for each in (second, third)]
+    last = asked[1]
+    assert last["state"] == "working"
+    assert last["whole"] == asker.settled([third.src], third.dest).whole
+    assert answer.size
+    assert last["size"] == pytest.approx(answer.size, rel=0.1)
+    assert 1 <= last["seconds"] <= 60
+
+
 def test_figures_and_downloads(
     repository: str, server: Server, asker: Asker, pair: Pair, cloud: Cloud
 ) -> None:

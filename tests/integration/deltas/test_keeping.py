@@ -1,6 +1,8 @@
 """What is made ahead of time, what is kept and for how long, and where."""
 
+import os
 import secrets
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,32 +18,43 @@ from tests.integration.registry.blobs import digest
 from .conftest import Cloud, Start
 from .registry import tar, text
 from .server import Asker, Server
-from .test_outages import pushed
+from .test_outages import children, pushed
+
+
+def device_on(cloud: Cloud, release: int) -> Device:
+    """A device that runs this release of the fleet."""
+    uuid = cloud.fleet.uuid
+    commits = cloud.fleet.user.get(
+        f"/v7/release?$filter=belongs_to__application/uuid eq '{uuid}'&$select=id,commit"
+    ).json()["d"]
+    commit = {each["id"]: each["commit"] for each in commits}[release]
+    device = cloud.fleet.register()
+    body = {
+        device.uuid: {
+            "apps": {uuid: {"release_uuid": commit, "releases": {commit: {"services": {}}}}}
+        }
+    }
+    got = device.client.patch("/device/v3/state", json=body)
+    assert got.status_code == 200, got.text
+    return device
+
+
+def remove(cloud: Cloud, devices: list[Device]) -> None:
+    for each in devices:
+        gone = cloud.fleet.user.delete(f"/v7/device({each.id})")
+        assert gone.status_code == 200, gone.text
 
 
 def test_what_most_devices_need_is_made_first(cloud: Cloud, repository: str, start: Start) -> None:
-    """And what somebody asks for before all of it."""
     same = text("ahead", 200_000)
     images = [
         cloud.registry.push(repository, [tar({"app": same + str(each).encode() * 3000})])
         for each in range(4)
     ]
     releases = [cloud.release({"main": each}) for each in images]
-    uuid = cloud.fleet.uuid
-    commits = cloud.fleet.user.get(
-        f"/v7/release?$filter=belongs_to__application/uuid eq '{uuid}'&$select=id,commit"
-    ).json()["d"]
-    commit = {each["id"]: each["commit"] for each in commits}
     # One on the first release, three on the second, two on the third; all are to run the fourth.
-    devices: list[Device] = []
-    for number, count in ((0, 1), (1, 3), (2, 2)):
-        for _ in range(count):
-            device = cloud.fleet.register()
-            devices.append(device)
-            body = {device.uuid: {"apps": {uuid: {"release_uuid": commit[releases[number]],
-                "releases": {commit[releases[number]]: {"services": {}}}}}}}  # fmt: skip
-            got = device.client.patch("/device/v3/state", json=body)
-            assert got.status_code == 200, got.text
+    counts = ((0, 1), (1, 3), (2, 2))
+    devices = [device_on(cloud, releases[number]) for number, count in counts for _ in range(count)]
     wanted = cloud.api.service("deltas").get("/services/deltas/wanted").json()["pairs"]
     refs = [cloud.reference(repository, each) for each in images]
     assert wanted == [
@@ -57,9 +70,31 @@ def test_what_most_devices_need_is_made_first(cloud: Cloud, repository: str, sta
     asker = Asker(server.client(cloud.token(repository)))
     assert asker.ask([refs[0]], refs[3]).json()["state"] == "ready"
     assert server.metric("gantry_deltas_api_up") == 1
-    for each in devices:
-        gone = cloud.fleet.user.delete(f"/v7/device({each.id})")
-        assert gone.status_code == 200, gone.text
+    remove(cloud, devices)
+
+
+def test_who_asks_comes_before_it(cloud: Cloud, repository: str, start: Start) -> None:
+    same = text("ahead, and then asked", 2_000_000)
+    images = [
+        cloud.registry.push(repository, [tar({"app": same + str(each).encode() * 3000})])
+        for each in range(2)
+    ]
+    releases = [cloud.release({"main": each}) for each in images]
+    devices = [device_on(cloud, releases[0])]
+    src, dest = pushed(cloud, repository, "asked")
+    server = start(ahead_seconds=0.2)
+    (child,) = server.wait(lambda: children(server))
+    # By itself it does not end.
+    os.kill(child, signal.SIGSTOP)
+    asker = Asker(server.client(cloud.token(repository)))
+    assert asker.settled([src], dest).state is DeltaState.READY
+    assert server.made() == 1
+    assert "gives way to one that is waited for" in server.log
+    server.wait(lambda: server.made() == 2)
+    assert server.metric('gantry_deltas_made_total{outcome="deferred"}') == 1
+    ahead, target = (cloud.reference(repository, each) for each in images)
+    assert asker.ask([ahead], target).json()["state"] == "ready"
+    remove(cloud, devices)
 
 
 def test_what_is_old_or_too_much_goes(

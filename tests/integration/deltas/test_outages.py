@@ -30,12 +30,15 @@ def pushed(cloud: Cloud, repository: str, seed: str, size: int = SIZE) -> tuple[
 
 
 def children(server: Server) -> list[int]:
-    """Processes that the server has started, by their group."""
+    """Processes that make deltas for the server. One that is no program of its own yet is none:
+    the server waits for that."""
     assert server.process
     found = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(server.process.pid)], capture_output=True, text=True
-    )
-    return [int(each) for each in found.stdout.split()]
+        ["ps", "-o", "pid=,args=", "--ppid", str(server.process.pid)],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    lines = [each.split() for each in found.stdout.splitlines()]
+    return [int(each[0]) for each in lines if "gantry.deltas.server.generate" in each]
 
 
 def alive(pid: int) -> bool:

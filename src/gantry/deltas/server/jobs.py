@@ -16,6 +16,7 @@ from gantry.deltas.server.errors import (
     TemporaryError,
     WholeError,
 )
+from gantry.deltas.server.expecting import REMEMBERED, History, Taken, seconds_left
 from gantry.deltas.server.generator import DiedError
 from gantry.deltas.server.keeping import Keeper
 from gantry.deltas.server.making import Maker, TooLargeError
@@ -30,13 +31,23 @@ MAX_DEATHS = 3
 
 @dataclass(eq=False)
 class Job:
-    """A pair that waits or is being made. `percent` is None while it waits."""
+    """A pair that waits or is being made. `percent` is None while it waits, `started` is the
+    monotonic clock's. While it has a `term` it can be ended."""
 
     pair: Pair
     is_demanded: bool
     whole: int | None = None
     percent: int | None = None
+    started: float = 0.0
+    term: asyncio.Timeout | None = None
+    gives_way: bool = False
     done: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def give_way(self) -> None:
+        """End what is being made: it is begun anew later."""
+        if self.term is not None:
+            self.gives_way = True
+            self.term.reschedule(asyncio.get_running_loop().time())
 
 
 class Jobs:
@@ -66,7 +77,13 @@ class Jobs:
         self._demanded: deque[Job] = deque()
         self._ahead: deque[Job] = deque()
         self._news = asyncio.Event()
-        self.busy = 0
+        self._working: list[Job] = []
+        self._history = History()
+
+    @property
+    def busy(self) -> int:
+        """Jobs that somebody works on."""
+        return len(self._working)
 
     @property
     def waiting(self) -> int:
@@ -99,11 +116,34 @@ class Jobs:
             )
         return self._add(Job(pair, demanded, planned.whole))
 
+    def expected(self, job: Job) -> tuple[float | None, int | None]:
+        """In how many seconds it should be there, and how many bytes it should have; None where
+        nothing tells."""
+        size = self._history.size(job.whole) if job.whole else None
+        if job in self._working:
+            return self._left(job), size
+        before = [each for each in self._working if each.is_demanded]
+        for each in self._demanded:
+            before.append(each)
+            if each is job:
+                break
+        known = [left for left in map(self._left, before) if left is not None]
+        return sum(known) / self._workers if len(known) == len(before) else None, size
+
+    def _left(self, job: Job) -> float | None:
+        """Seconds of work."""
+        expected = self._history.seconds(job.whole) if job.whole else None
+        if job.percent is None:
+            return expected
+        return seconds_left(expected, time.monotonic() - job.started, job.percent)
+
     async def resume(self) -> int:
-        """Go on with what an earlier run has not finished; how many these are."""
+        """Go on with what an earlier run has not finished; how many these are. Who waited for it
+        asks again."""
+        self._history = History(await asyncio.to_thread(self._pairs.taken, REMEMBERED))
         left = await asyncio.to_thread(self._pairs.all, DeltaState.WORKING)
         for each in left:
-            self._add(Job(each.pair, is_demanded=True, whole=each.whole))
+            self._add(Job(each.pair, is_demanded=False, whole=each.whole))
         return len(left)
 
     async def run(self) -> None:
@@ -115,16 +155,33 @@ class Jobs:
     async def _work(self) -> None:
         while True:
             job = await self._next()
-            self.busy += 1
+            self._working.append(job)
+            is_over = True
             try:
-                await self._make(job)
-            except (sqlite3.Error, OSError) as error:
-                # Whoever asks again begins it anew.
-                _say(job.pair, f"the index cannot be written: {error}")
+                is_over = await self._made(job)
             finally:
-                self.busy -= 1
-                self._jobs.pop(job.pair.name, None)
-                job.done.set()
+                self._working.remove(job)
+                if is_over:
+                    self._jobs.pop(job.pair.name, None)
+                    job.done.set()
+                else:
+                    self._queue(job)
+
+    async def _made(self, job: Job) -> bool:
+        """Make it; False where it has given way."""
+        try:
+            async with asyncio.timeout(None) as job.term:
+                await self._make(job)
+        except (sqlite3.Error, OSError) as error:
+            if job.gives_way:
+                self._metrics.outcomes.labels(Outcome.DEFERRED).inc()
+                _say(job.pair, "it gives way to one that is waited for")
+                return False
+            # Whoever asks again begins it anew.
+            _say(job.pair, f"the index cannot be written: {error}")
+        finally:
+            job.term, job.percent, job.gives_way = None, None, False
+        return True
 
     async def _next(self) -> Job:
         while True:
@@ -142,14 +199,28 @@ class Jobs:
             job.is_demanded = True
             if job in self._ahead:
                 self._ahead.remove(job)
-                self._demanded.append(job)
+                self._queue(job)
         return job
 
     def _add(self, job: Job) -> Job:
         self._jobs[job.pair.name] = job
+        self._queue(job)
+        return job
+
+    def _queue(self, job: Job) -> None:
         (self._demanded if job.is_demanded else self._ahead).append(job)
         self._news.set()
-        return job
+        self._make_way()
+
+    def _make_way(self) -> None:
+        """Where more wait than there are free workers, what nobody waits for gives way."""
+        free = self._workers - sum(not each.gives_way for each in self._working)
+        for job in self._working:
+            if len(self._demanded) <= free:
+                return
+            if job.term and not (job.is_demanded or job.gives_way):
+                job.give_way()
+                free += 1
 
     def _is_settled(self, record: Record) -> bool:
         match record.state:
@@ -165,22 +236,24 @@ class Jobs:
         Raises:
             sqlite3.Error: the index cannot be written.
         """
-        name, started = job.pair.name, time.monotonic()
-        job.percent = 0
+        name = job.pair.name
+        job.percent, job.started = 0, time.monotonic()
         record = await asyncio.to_thread(self._pairs.begin, job.pair, self._clock(), job.whole)
         try:
             async with AsyncExitStack() as stack:
                 made = await self._maker.make(job.pair, lambda now: setattr(job, "percent", now))
                 stack.callback(made.path.unlink, missing_ok=True)
+                job.term = None
                 await self._keeper.keep(job.pair, made)
             self._metrics.made(made)
+            self._history.add(Taken(made.size, made.whole, made.seconds))
             _say(job.pair, f"{made.size} bytes instead of {made.whole}, {made.seconds:.1f} s")
         except NoSuchImageError as error:
             self._metrics.outcomes.labels(Outcome.GONE).inc()
             await asyncio.to_thread(self._pairs.remove, name)
             _say(job.pair, str(error))
         except WholeError as error:
-            await self._end_whole(job, error, time.monotonic() - started)
+            await self._end_whole(job, error, time.monotonic() - job.started)
         except (TemporaryError, NotFoundError) as error:
             await self._end_failed(job, record, error)
         except Exception as error:

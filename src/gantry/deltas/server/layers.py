@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 from gantry.deltas.server.errors import FullError, TemporaryError, WholeError
 from gantry.deltas.server.images import Layer
 from gantry.deltas.server.registry import Registry
+from gantry.deltas.server.threads import to_the_end
 from gantry.deltas.server.unpack import Unpacker
 
 PART = ".part"
@@ -108,12 +109,12 @@ class Layers:
             with part.open("wb") as file:
                 async with self._registry.blob(layer.repository, layer.digest) as pieces:
                     async for piece in pieces:
-                        await asyncio.to_thread(_write, unpacker, piece, file.fileno(), most)
+                        await to_the_end(_write, unpacker, piece, file.fileno(), most)
                         self._parts += unpacker.size - counted
                         counted = unpacker.size
                         self._make_room()
                 unpacker.finish()
-                await asyncio.to_thread(os.fsync, file.fileno())
+                await to_the_end(os.fsync, file.fileno())
             part.rename(path)
             self._sizes[layer.diff_id] = unpacker.size
         except OSError as error:

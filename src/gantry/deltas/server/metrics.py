@@ -23,12 +23,14 @@ SECONDS = (0.5, 1, 2, 5, 10, 20, 60, 120, 300, 900, 1800)
 
 
 class Outcome(StrEnum):
-    """What became of a pair that was to be made. `gone`: the registry had an image no more."""
+    """What became of a pair that was to be made. `gone`: the registry had an image no more;
+    `deferred`: it gave way to one that somebody waits for."""
 
     MADE = "made"
     WHOLE = "whole"
     FAILED = "failed"
     GONE = "gone"
+    DEFERRED = "deferred"
 
 
 class Metrics:

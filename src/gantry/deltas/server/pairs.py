@@ -13,6 +13,7 @@ from pathlib import Path
 
 from gantry.contracts.deltas import DeltaState, ImageReference
 from gantry.deltas.format import VERSION as DELTA_VERSION
+from gantry.deltas.server.expecting import Taken
 
 # Of the table, and of the deltas' format: where either is another, the index begins anew, and what
 # it does not know goes out of the storage.
@@ -103,6 +104,16 @@ class Pairs:
         """All pairs in this state, the longest unused first."""
         query = "select * from pair where state = ? order by used_at, name"
         return self._rows(query, (state,))
+
+    def taken(self, most: int) -> list[Taken]:
+        """What making the last deltas took, the oldest first; `most` of them."""
+        with self._lock:
+            rows = self._database.execute(
+                "select size, whole, seconds from pair where state = ? and whole > 0 "
+                "order by made_at desc limit ?",
+                (DeltaState.READY, most),
+            ).fetchall()
+        return [Taken(*row) for row in reversed(rows)]
 
     def begin(self, pair: Pair, now: float, whole: int | None = None) -> Record:
         """A pair is to be made: told in the index, so that a restart goes on with it."""

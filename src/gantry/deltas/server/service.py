@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -116,13 +117,22 @@ class Service:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(found.done.wait(), wait)
             if not found.done.is_set():
-                return DeltaAnswer(
-                    DeltaState.WORKING, percent=found.percent, retry_after=RETRY_SECONDS
-                )
+                return self._working(found)
             record = await self.find(pair)
         else:
             record = found
         return await self._answer(pair, record)
+
+    def _working(self, job: Job) -> DeltaAnswer:
+        seconds, size = self.jobs.expected(job)
+        return DeltaAnswer(
+            DeltaState.WORKING,
+            size=size,
+            whole=job.whole,
+            percent=job.percent,
+            retry_after=RETRY_SECONDS,
+            seconds=None if seconds is None else math.ceil(seconds),
+        )
 
     async def find(self, pair: Pair) -> Record | None:
         """What the index says of it."""

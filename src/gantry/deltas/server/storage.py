@@ -16,6 +16,7 @@ from anyio.to_thread import run_sync
 
 from gantry.contracts.deltas import SUFFIX
 from gantry.deltas.server.errors import NotFoundError, TemporaryError
+from gantry.deltas.server.threads import to_the_end
 
 PIECE = 256 * 1024
 NAME = re.compile(r"[0-9a-f]{64}" + re.escape(SUFFIX))
@@ -51,7 +52,7 @@ class FolderStorage:
 
     async def put(self, path: Path, digest: str) -> None:
         try:
-            await asyncio.to_thread(self._put, path, self._path(digest))
+            await to_the_end(self._put, path, self._path(digest))
         except OSError as error:
             raise TemporaryError(f"no delta can be kept in {self._folder}: {error}") from error
 

@@ -1,0 +1,60 @@
+"""What is to be expected of a delta that is not made yet, from what the last ones took. Pure."""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+# So many deltas are looked back at.
+REMEMBERED = 32
+# One that took less, in seconds, says nothing of the speed: it was all beginnings.
+_SHORT = 2.0
+# From this percentage on the progress tells something.
+_TELLING = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A delta that was made: its bytes, those of a pull, and the seconds that it took."""
+
+    size: int
+    whole: int
+    seconds: float
+
+
+class History:
+    """The last deltas that were made, the oldest first."""
+
+    def __init__(self, taken: Iterable[Taken] = ()) -> None:
+        self._taken = deque(taken, maxlen=REMEMBERED)
+
+    def add(self, taken: Taken) -> None:
+        """One more was made."""
+        self._taken.append(taken)
+
+    def seconds(self, whole: int) -> float | None:
+        """How long it takes to make a delta instead of a pull of `whole` bytes; None: unknown."""
+        telling = [each for each in self._taken if each.seconds >= _SHORT]
+        if telling:
+            took = sum(each.seconds for each in telling)
+            return 1.0 + whole * took / (sum(each.whole for each in telling) or 1)
+        if any(2 * each.whole >= whole for each in self._taken):
+            return _SHORT
+        return None
+
+    def size(self, whole: int) -> int | None:
+        """How many bytes a delta instead of a pull of `whole` bytes has; None: unknown."""
+        total = sum(each.whole for each in self._taken)
+        return whole * sum(each.size for each in self._taken) // total if total else None
+
+
+def seconds_left(expected: float | None, elapsed: float, percent: int) -> float | None:
+    """How long a delta takes on that is at `percent` after `elapsed` seconds, and was expected to
+    take so many; None: unknown.
+
+    The progress is not even, so it counts only where there is no history, or the history was wrong.
+    """
+    if expected is not None and elapsed < expected:
+        return expected - elapsed
+    if percent >= _TELLING:
+        return max(elapsed * (100 - percent) / percent, elapsed / 10)
+    return None if expected is None else max(1.0, elapsed / 10)

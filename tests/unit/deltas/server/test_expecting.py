@@ -1,0 +1,75 @@
+"""What is expected of a delta that is not made yet."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gantry.contracts.deltas import ImageReference
+from gantry.deltas.server.expecting import REMEMBERED, History, Taken, seconds_left
+from gantry.deltas.server.pairs import Pair, Pairs
+
+MB = 1_000_000
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Iterator[Pairs]:
+    made = Pairs(tmp_path / "pairs.sqlite")
+    yield made
+    made.close()
+
+
+def test_nothing_is_expected_without_a_history() -> None:
+    assert History().seconds(MB) is None
+    assert History().size(MB) is None
+
+
+def test_large_ones_tell_how_fast_it_is_and_small_ones_do_not() -> None:
+    history = History([Taken(1000, 10_000, 0.7)] * 10)
+    assert history.seconds(9_000) == 2.0
+    assert history.seconds(90 * MB) is None
+    history.add(Taken(2 * MB, 60 * MB, 20.0))
+    history.add(Taken(MB, 30 * MB, 10.0))
+    assert history.seconds(90 * MB) == pytest.approx(31.0)
+    assert history.seconds(9_000) == pytest.approx(1.0, abs=0.1)
+    assert history.size(30 * MB) == pytest.approx(MB, rel=0.01)
+
+
+def test_what_was_long_ago_is_forgotten() -> None:
+    history = History([Taken(MB, 10 * MB, 100.0)])
+    for _ in range(REMEMBERED):
+        history.add(Taken(MB, 10 * MB, 10.0))
+    assert history.seconds(10 * MB) == 11.0
+
+
+@pytest.mark.parametrize(
+    ("expected", "elapsed", "percent", "left"),
+    [
+        (30.0, 10.0, 99, 20.0),
+        # It was wrong: the progress tells, and where that is at its end, a little more.
+        (30.0, 40.0, 20, 160.0),
+        (30.0, 40.0, 99, 4.0),
+        (30.0, 31.0, 0, 3.1),
+        (None, 10.0, 4, None),
+        (None, 10.0, 25, 30.0),
+    ],
+)
+def test_how_long_it_takes_on(
+    expected: float | None, elapsed: float, percent: int, left: float | None
+) -> None:
+    assert seconds_left(expected, elapsed, percent) == (left and pytest.approx(left))
+
+
+def test_the_index_has_the_history(pairs: Pairs) -> None:
+    def image(number: int) -> ImageReference:
+        return ImageReference("registry.example.org", "v2/x", f"sha256:{number:064x}")
+
+    for number in range(4):
+        pair = Pair.of([image(number)], image(number + 1))
+        pairs.begin(pair, float(number), 100)
+        if number == 2:
+            pairs.whole(pair.name, "too large", 90, 100, 5.0)
+        else:
+            pairs.ready(pair.name, f"sha256:{number}", 10 + number, 100, 1.0 + number)
+    assert pairs.taken(2) == [Taken(11, 100, 2.0), Taken(13, 100, 4.0)]
+    assert len(pairs.taken(9)) == 3

@@ -11,6 +11,7 @@ from gantry.supervisor.backoff import Backoff
 from gantry.supervisor.deltas.door import DeltaFigures, Deltas
 from gantry.supervisor.engine import Credentials, Engine, EngineError
 from gantry.supervisor.journal import Journal
+from gantry.supervisor.pace import PullMeter
 from gantry.supervisor.progress import PullProgress
 from gantry.supervisor.room import NoRoomError, is_full
 from gantry.supervisor.steps import FetchImage
@@ -159,13 +160,16 @@ class Fetcher:
         return True
 
     async def _pull(self, download: Download) -> None:
-        progress = PullProgress()
+        progress, meter = PullProgress(), PullMeter()
         download.percent = 0
         self._changed(False)
         credentials = self._credentials(download.step.reference)
         async with aclosing(self._engine.pull(download.step.reference, credentials)) as messages:
             async for message in messages:
                 before = progress.percent
+                meter.add(message, time.monotonic())
                 if progress.add(message) != before:
                     download.percent = progress.percent
                     self._changed(False)
+        if self._deltas is not None:
+            await self._deltas.pace.add(meter.size, meter.seconds)

@@ -12,6 +12,7 @@ from gantry.supervisor.chores import Chores
 from gantry.supervisor.clock import WallClock
 from gantry.supervisor.config import DeviceConfig
 from gantry.supervisor.deltas.door import Deltas
+from gantry.supervisor.deltas.hopeless import Hopeless
 from gantry.supervisor.engine import Credentials, EngineInfo
 from gantry.supervisor.exposition import Sample
 from gantry.supervisor.fetch import Fetcher
@@ -24,6 +25,7 @@ from gantry.supervisor.local_service import LocalService
 from gantry.supervisor.logfollow import LogFollowers
 from gantry.supervisor.metrics import Metrics
 from gantry.supervisor.observe import registry_of
+from gantry.supervisor.pace import Pace
 from gantry.supervisor.parts import Parts
 from gantry.supervisor.poll import Poller, poll_interval
 from gantry.supervisor.pulse import Pulse
@@ -96,6 +98,9 @@ class Managed:
             parts.settings.data_directory,
             parts.info.architecture,
         )
+        hopeless, pace = Hopeless(parts.store), Pace(parts.store)
+        await hopeless.load()
+        await pace.load()
         self._deltas = Deltas(
             parts.settings,
             parts.config,
@@ -106,6 +111,8 @@ class Managed:
             parts.journal,
             lambda: self._reconciler.current,
             lambda: self._hosting.variables.delta,
+            hopeless,
+            pace,
         )
         self._fetcher = Fetcher(
             parts.engine, self._credentials, parts.journal, self._fetched, room, self._deltas

@@ -62,9 +62,9 @@ class DeltaServer:
 
     `rate` is in bytes a second; `cut` ends each file's answer after so many bytes of it; `change`
     makes other bytes of a file than announced; `answer` is given in place of the truth; `working`
-    is how often it says first that it is at work; `given` are the tokens that it gives as an api,
-    of which `good` alone is good. `asked` are the requests (path, Range), `sent`
-    the bytes of files.
+    is how often it says first that it is at work, and `expected` what it says of that; `given` are
+    the tokens that it gives as an api, of which `good` alone is good. `asked` are the requests
+    (path, Range), `sent` the bytes of files.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -77,6 +77,7 @@ class DeltaServer:
         self.status = 200
         self.retry_after: str | None = None
         self.working = 0
+        self.expected: dict[str, Any] = {}
         self.given = ["good"]
         self.logins: list[tuple[str, str]] = []
         self.is_endless = False
@@ -130,6 +131,10 @@ class DeltaServer:
         self.pairs[frozenset(src), dest] = (content, whole)
         return len(content)
 
+    def files(self) -> list[str | None]:
+        """What of files was asked for: the Range of each request."""
+        return [span for path, span in self.asked if path.startswith("/gantry/v1/deltas/")]
+
     def _answer(self, request: BaseHTTPRequestHandler) -> None:
         url = urlsplit(request.path)
         if url.path == "/auth/v1/token":
@@ -156,7 +161,8 @@ class DeltaServer:
             self._file(request, self.change(content) if self.change else content, span)
         elif self.working:
             self.working -= 1
-            _json(request, 202, {"state": "working", "percent": None, "retry_after": 1})
+            told = {"state": "working", "percent": None, "retry_after": 1}
+            _json(request, 202, {**told, **self.expected})
         else:
             told = {"state": "ready", "digest": digest, "size": len(content), "whole": whole}
             told["url"] = f"/gantry/v1/deltas/{digest}?{url.query.partition('&wait')[0]}"

@@ -5,8 +5,10 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import docker
 import pytest
 
 from gantry.contracts.bundle import local_tag
@@ -89,7 +91,7 @@ def test_power_that_is_lost_costs_no_byte_twice(site: Site) -> None:
     wait_until("the second release", site.runs(second))
     assert site.server.sent == sent
     assert not site.says(f"Downloading image '{second}'")
-    spans = [span for path, span in site.server.asked if path.startswith("/gantry/v1/deltas/")]
+    spans = site.server.files()
     assert spans[0] is None
     assert len(spans) == 2
     assert int(str(spans[1]).removeprefix("bytes=").removesuffix("-")) > size // 4
@@ -115,6 +117,26 @@ def test_what_is_no_longer_wanted_ends_at_once_and_leaves_nothing(site: Site) ->
     assert site.runs(site.first)()
 
 
+def test_one_that_would_take_longer_than_a_pull_is_not_waited_for(site: Site) -> None:
+    second, _ = site.begin()
+    site.server.working = 1000
+    site.server.expected = {"seconds": 900, "size": 2000, "whole": 2_000_000}
+    site.run(second, "bbb2")
+    wait_until("the second release", site.runs(second))
+    # The first release told how fast a pull is.
+    assert site.says(
+        f"No delta for image '{second}': it would be here in about 900 s, and a pull takes about "
+    )
+    assert site.server.working == 999
+    third = site.push(b"and still more")
+    site.make(second, third)
+    site.server.working, site.server.expected = 1, {"seconds": 2}
+    site.run(third, "ccc3")
+    wait_until("the third release", site.runs(third))
+    assert site.says(f"Waiting for the delta for image '{third}': it is being made, for about 2 s")
+    assert not site.says(f"Downloading image '{third}'")
+
+
 def test_what_cannot_be_applied_is_pulled_and_not_tried_again(site: Site) -> None:
     second, _ = site.begin()
     third = site.push(b"other things")
@@ -129,8 +151,17 @@ def test_what_cannot_be_applied_is_pulled_and_not_tried_again(site: Site) -> Non
     wait_until("the second release", site.runs(second))
     assert site.says(f"No delta for image '{second}': ")
     assert site.says(f"Downloading image '{second}'")
-    files = [path for path, _ in site.server.asked if path.startswith("/gantry/v1/deltas/")]
-    assert len(files) == 1
+    assert len(site.server.files()) == 1
+    # Nor after a restart, should it be wanted again.
+    site.run(site.first)
+    wait_until("the first release again", site.runs(site.first))
+    site.lost_power()
+    with suppress(docker.errors.ImageNotFound):
+        site.device.engine.images.remove(second, force=True)
+    site.run(second, "bbb2")
+    wait_until("the second release again", site.runs(second))
+    assert site.device.log().count(f"Downloading image '{second}'") == 2
+    assert len(site.server.files()) == 1
     # What the next one is made from is changed where the engine has it.
     app = site.folders(second)[-1] / "app"
     app.write_bytes(b"?" + app.read_bytes()[1:])

@@ -19,11 +19,14 @@ from gantry.supervisor.deltas.folder import DamagedError, DeltaFile
 from gantry.supervisor.deltas.manifest import MissingLayerError, Way
 from gantry.supervisor.deltas.means import Means, NoDeltaError, TryAgainError
 from gantry.supervisor.deltas.pairing import source_images
+from gantry.supervisor.deltas.patience import Patience
 from gantry.supervisor.engine import Engine
+from gantry.supervisor.pace import Pace
 from gantry.supervisor.registry import Descriptor, ImageDocuments
 from gantry.supervisor.state import Container, ContainerState, CurrentState, EngineImage
 from gantry.supervisor.steps import FetchImage
 from gantry.supervisor.storage import KnownBlob, chain_ids
+from gantry.supervisor.store import Store
 from gantry.supervisor.tarsplit import SplitTar
 from tests.integration.supervisor.delta_server import DeltaServer
 
@@ -215,8 +218,10 @@ class Asked:
         self.pair = DeltaPair((reference("old"),), reference("new"))
         server.pairs[frozenset(self.pair.src), self.pair.dest] = (CONTENT, 20_000)
         self.heard: list[int] = []
+        self.waited: list[int | None] = []
+        self.patience = Patience()
 
-    async def _bringing(self) -> Bringing:
+    async def _bringing(self, pace: Pace) -> Bringing:
         config = DeviceConfig(
             {
                 "uuid": "u",
@@ -235,6 +240,7 @@ class Asked:
             instance="test",
             machine="x86_64",
             turn=asyncio.Semaphore(1),
+            pace=pace,
         )
         return Bringing(means, self.pair, 10.0, self.heard.append)
 
@@ -242,12 +248,18 @@ class Asked:
         """Ask and download once; the delta."""
 
         async def run() -> bytes:
-            bringing = await self._bringing()
+            store = Store(self.home / "database.sqlite")
+            await store.open()
+            bringing = await self._bringing(Pace(store))
             try:
-                path = await bringing.download(await bringing.ask())
+                answer = await bringing.ask(
+                    self.patience, lambda answer: self.waited.append(answer.seconds)
+                )
+                path = await bringing.download(answer)
                 return await asyncio.to_thread(path.read_bytes)
             finally:
                 await bringing.close()
+                await store.close()
 
         return asyncio.run(run())
 
@@ -267,6 +279,33 @@ def test_a_delta_is_asked_for_with_a_token_for_all_of_its_images(asked: Asked) -
     # What is here is not fetched again.
     assert asked.fetch() == CONTENT
     assert asked.server.sent == len(CONTENT)
+
+
+def test_one_that_is_being_made_is_waited_for_where_that_is_worth_its_while(asked: Asked) -> None:
+    server = asked.server
+    asked.patience = Patience(rate=100_000.0)
+    server.working, server.expected = 2, {"seconds": 20, "size": 10_000, "whole": 9_000_000}
+    assert asked.fetch() == CONTENT
+    assert asked.waited == [20]
+    # 90 s for the pull: less than this.
+    server.working, server.expected = 2, server.expected | {"seconds": 95}
+    with pytest.raises(NoDeltaError, match="about 95 s, and a pull takes about 90 s") as caught:
+        asked.fetch()
+    assert not caught.value.is_lasting
+    assert asked.waited == [20]
+    assert server.working == 1, "it was asked again"
+
+
+def test_one_that_is_never_made_is_not_waited_for_for_ever(asked: Asked) -> None:
+    asked.patience = Patience(most=2.0)
+    asked.server.working, asked.server.expected = 1000, {"seconds": 1}
+    with pytest.raises(NoDeltaError, match="is waited for 2 s at most"):
+        asked.fetch()
+    asked.patience = Patience(most=0.0)
+    before = asked.server.working
+    with pytest.raises(NoDeltaError, match="is waited for 0 s at most"):
+        asked.fetch()
+    assert asked.server.working == before - 1
 
 
 def test_a_download_that_is_cut_goes_on(asked: Asked) -> None:

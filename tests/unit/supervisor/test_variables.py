@@ -40,6 +40,7 @@ def test_all_that_make_sense_on_a_pi_are_read() -> None:
         "RESIN_SUPERVISOR_DELTA_VERSION": "2",
         "RESIN_SUPERVISOR_DELTA_REQUEST_TIMEOUT": "30000",
         "RESIN_SUPERVISOR_DELTA_APPLY_TIMEOUT": "5000",
+        "RESIN_SUPERVISOR_DELTA_WAIT_TIMEOUT": "90000",
         "RESIN_SUPERVISOR_DELTA_RETRY_COUNT": "7",
         "RESIN_SUPERVISOR_DELTA_RETRY_INTERVAL": "1000",
         "BALENA_HOST_SPLASH_IMAGE": "data:image/png;base64," + base64.b64encode(PNG).decode(),
@@ -60,7 +61,7 @@ def test_all_that_make_sense_on_a_pi_are_read() -> None:
         vpn=False,
         discovery=False,
         hostname="robot-7",
-        delta=DeltaSettings(False, 2, 30.0, 5.0, 7, 1.0),
+        delta=DeltaSettings(False, 2, 30.0, 5.0, 90.0, 7, 1.0),
         splash=PNG,
         config_txt=(
             Setting("dtoverlay", ("vc4-kms-v3d", "w1-gpio,gpiopin=4")),

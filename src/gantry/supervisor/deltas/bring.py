@@ -1,6 +1,8 @@
 """An image by delta: asked for, downloaded, and pulled by the engine from what it makes."""
 
 import asyncio
+import math
+import time
 from collections.abc import Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 from gantry.contracts.deltas import DeltaAnswer, DeltaPair, DeltaState
 from gantry.supervisor.deltas.folder import DamagedError, DeltaFile, key
 from gantry.supervisor.deltas.means import Means, NoDeltaError, TryAgainError
+from gantry.supervisor.deltas.patience import Patience
 from gantry.supervisor.deltas.pulling import Pulling
 from gantry.supervisor.deltas.server import DeltaServer, DeltaServerError
 
@@ -15,6 +18,8 @@ from gantry.supervisor.deltas.server import DeltaServer, DeltaServerError
 _GATHER = 64 * 1024
 # The download's share of the percentage.
 _DOWNLOADED = 60
+# Between two questions, in seconds.
+_LEAST_WAIT = 1.0
 # A cut download that has brought so much is no failed try, in bytes.
 _WORTH = 64 * 1024
 
@@ -28,26 +33,54 @@ class Bringing:
         self._means = means
         self._pair = pair
         self._moved = moved
+        # Seconds, in all tries.
+        self._waited = 0.0
         self._server = DeltaServer(means.config, means.context, pair, seconds)
 
     async def close(self) -> None:
         """Close the connections."""
         await self._server.close()
 
-    async def ask(self) -> DeltaAnswer:
-        """The delta that there is.
+    async def ask(self, patience: Patience, waits: Callable[[DeltaAnswer], None]) -> DeltaAnswer:
+        """The delta that there is. One that is being made is waited for, which `waits` hears; what
+        was waited in earlier tries counts.
 
         Raises:
             NoDeltaError, TryAgainError: there is none.
         """
+        begun = time.monotonic() - self._waited
         try:
-            answer = await self._server.ask()
+            answer = await self._ask(patience, waits, begun)
         except DeltaServerError as error:
             raise _of_server(error) from error
+        finally:
+            self._waited = time.monotonic() - begun
         if answer.state is DeltaState.WHOLE:
             raise NoDeltaError(answer.reason or "the delta server says so")
         if answer.whole is not None and int(answer.size or 0) > answer.whole:
             raise NoDeltaError(f"a delta of {answer.size} bytes instead of {answer.whole} is none")
+        return answer
+
+    async def _ask(
+        self, patience: Patience, waits: Callable[[DeltaAnswer], None], begun: float
+    ) -> DeltaAnswer:
+        """`ready` or `whole`. It is asked without a wait first: where waiting is worse than
+        pulling, that should be known soon."""
+        answer = await self._server.ask(0.0)
+        is_told = False
+        while answer.state is DeltaState.WORKING:
+            asked = time.monotonic()
+            if reason := patience.verdict(answer, asked - begun):
+                raise NoDeltaError(reason, is_lasting=False)
+            if not is_told:
+                waits(answer)
+                is_told = True
+            left = patience.limit(answer.whole) - (asked - begun)
+            answer = await self._server.ask(math.ceil(left))
+            if answer.state is DeltaState.WORKING:
+                # What was waited for on the server's side counts.
+                pause = float(answer.retry_after or 0) - (time.monotonic() - asked)
+                await asyncio.sleep(min(max(pause, _LEAST_WAIT), max(left, _LEAST_WAIT)))
         return answer
 
     async def download(self, answer: DeltaAnswer) -> Path:
@@ -62,7 +95,9 @@ class Bringing:
             had = await asyncio.to_thread(file.open)
             await self._means.check_room(size - had + int(answer.whole or 0))
             if had < size:
+                begun = time.monotonic()
                 await self._receive(file, answer, size)
+                await self._means.pace.add(size - had, time.monotonic() - begun)
             await asyncio.to_thread(file.finish)
         except DeltaServerError as error:
             raise _of_server(error, counts=file.length - had < _WORTH) from error

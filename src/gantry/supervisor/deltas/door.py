@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 from gantry.contracts.bundle import local_tag
 from gantry.supervisor import loopback
 from gantry.supervisor.config import ConfigError, DeviceConfig
+from gantry.supervisor.deltas.hopeless import Hopeless
 from gantry.supervisor.deltas.pairing import source_images
 from gantry.supervisor.engine import Credentials, Engine, EngineError, EngineInfo
 from gantry.supervisor.host.variables import DeltaSettings
 from gantry.supervisor.journal import Journal
+from gantry.supervisor.pace import Pace
 from gantry.supervisor.settings import Settings
 from gantry.supervisor.state import CurrentState
 from gantry.supervisor.steps import FetchImage
@@ -24,13 +26,12 @@ if TYPE_CHECKING:
     from gantry.contracts.deltas import DeltaAnswer
     from gantry.supervisor.deltas.bring import Bringing
     from gantry.supervisor.deltas.means import Means
+    from gantry.supervisor.deltas.patience import Patience
 
 _LOG = logging.getLogger(__name__)
 _MODULE = "gantry.supervisor.deltas.bring"
 # Of the repositories that the engine pulls deltas from.
 KIND = "gantry-delta"
-# So many pairs that would fail again are remembered.
-_REMEMBERED = 64
 
 
 @dataclass(slots=True)
@@ -59,6 +60,8 @@ class Deltas:
         journal: Journal,
         current: Callable[[], CurrentState],
         variables: Callable[[], DeltaSettings],
+        hopeless: Hopeless,
+        pace: Pace,
     ) -> None:
         self._settings = settings
         self._config = config
@@ -71,7 +74,8 @@ class Deltas:
         self._variables = variables
         self._folder = settings.data_directory / "deltas"
         self._turn = asyncio.Semaphore(1)
-        self._hopeless: dict[tuple[str, ...], str] = {}
+        self._hopeless = hopeless
+        self.pace = pace
         self._is_tidy = False
         self.figures = DeltaFigures()
 
@@ -118,13 +122,13 @@ class Deltas:
             await _Tries(self, module, step, sources, variables).run(turns, moved)
         except module.NoDeltaError as error:
             if error.is_lasting:
-                self._remember(pair, str(error))
+                await self._hopeless.add(pair, error.is_kept, self._current().references())
                 await self.forget(step.reference)
             return self._pulled(step, str(error))
         except Exception as error:
             # A fault of ours keeps no image away.
             _LOG.exception("delta for %s", step.reference)
-            self._remember(pair, repr(error))
+            await self._hopeless.add(pair, False, self._current().references())
             await self.forget(step.reference)
             return self._pulled(step, f"the supervisor failed on it: {error!r:.200}")
         await self.forget(step.reference)
@@ -137,11 +141,6 @@ class Deltas:
             step.service_id,
         )
         return False
-
-    def _remember(self, pair: tuple[str, ...], reason: str) -> None:
-        self._hopeless[pair] = reason
-        while len(self._hopeless) > _REMEMBERED:
-            del self._hopeless[next(iter(self._hopeless))]
 
     def means(self, module: Any) -> "Means":
         """What bringing needs of the device.
@@ -165,6 +164,7 @@ class Deltas:
             instance=self._settings.instance,
             machine=self._info.architecture,
             turn=self._turn,
+            pace=self.pace,
         )
         return found
 
@@ -190,6 +190,7 @@ class _Tries:
         self._sources = sources
         self._variables = variables
         self._failed = 0
+        self._waited = 0.0
         self._told = ""
 
     async def run(self, turns: asyncio.Semaphore, moved: Callable[[int], None]) -> None:
@@ -207,7 +208,7 @@ class _Tries:
         try:
             while True:
                 try:
-                    answer = await bringing.ask()
+                    answer = await bringing.ask(self._patience, self._say_waiting)
                     async with turns:
                         await self._once(bringing, answer)
                     return
@@ -215,6 +216,12 @@ class _Tries:
                     await self._wait(error)
         finally:
             await bringing.close()
+
+    @property
+    def _patience(self) -> "Patience":
+        patience = importlib.import_module("gantry.supervisor.deltas.patience")
+        found: Patience = patience.Patience(self._variables.wait_timeout, self._deltas.pace.rate)
+        return found
 
     async def _once(self, bringing: "Bringing", answer: "DeltaAnswer") -> None:
         size, whole = int(answer.size or 0), int(answer.whole or 0)
@@ -231,6 +238,11 @@ class _Tries:
         figures.downloaded += size
         figures.saved += max(0, whole - size)
 
+    def _say_waiting(self, answer: "DeltaAnswer") -> None:
+        about = f", for about {answer.seconds} s" if answer.seconds is not None else ""
+        text = f"Waiting for the delta for image '{self._step.reference}'"
+        self._deltas.say(f"{text}: it is being made{about}", self._step)
+
     def _say_once(self, answer: "DeltaAnswer", size: int, whole: int) -> None:
         if self._told != answer.digest:
             self._told = str(answer.digest)
@@ -245,6 +257,11 @@ class _Tries:
             tries = f"{self._failed} failed tries, the last one: " if self._failed > 1 else ""
             raise self._module.NoDeltaError(f"{tries}{error}", is_lasting=False) from error
         wait = max(self._variables.retry_interval, error.wait or 0.0)
+        # What the server asks for beyond that is patience too.
+        self._waited += wait - self._variables.retry_interval
+        if self._waited > self._patience.limit(None):
+            limit = f"it is waited for {self._patience.limit(None):.0f} s at most"
+            raise self._module.NoDeltaError(f"{error}; {limit}", is_lasting=False) from error
         self._deltas.say(
             f"Failed to download delta for image '{self._step.reference}': {error}; "
             f"next try in {wait:.0f} s",

@@ -9,17 +9,26 @@ from pathlib import Path
 from gantry.supervisor import room
 from gantry.supervisor.config import DeviceConfig
 from gantry.supervisor.engine import Credentials, Engine
+from gantry.supervisor.pace import Pace
 from gantry.supervisor.room import NoRoomError
 from gantry.supervisor.storage import Storage
 
 
 class NoDeltaError(Exception):
     """This image comes otherwise; the message says why. `is_lasting`: the same pair would fail
-    again."""
+    again; `is_kept`: after a restart of the supervisor too."""
+
+    is_kept = False
 
     def __init__(self, message: str, is_lasting: bool = True) -> None:
         super().__init__(message)
         self.is_lasting = is_lasting
+
+
+class NotApplicableError(NoDeltaError):
+    """The delta is here whole, and no image comes of it."""
+
+    is_kept = True
 
 
 class TryAgainError(Exception):
@@ -34,7 +43,8 @@ class TryAgainError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What there is. `folder` is where deltas are kept, `turn` whose it is to rebuild."""
+    """What there is. `folder` is where deltas are kept, `turn` whose it is to rebuild, `pace` how
+    fast the device downloads."""
 
     engine: Engine
     config: DeviceConfig
@@ -45,6 +55,7 @@ class Means:
     instance: str
     machine: str
     turn: asyncio.Semaphore
+    pace: Pace
 
     async def check_room(self, needed: int) -> None:
         """See that the disk has so many bytes for it, and its folder.

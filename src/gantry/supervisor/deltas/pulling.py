@@ -15,7 +15,7 @@ from gantry.deltas.reader import Delta, DeltaError
 from gantry.supervisor import loopback, room
 from gantry.supervisor.deltas import door, manifest
 from gantry.supervisor.deltas.manifest import MissingLayerError, PlannedLayer, Way
-from gantry.supervisor.deltas.means import Means, NoDeltaError, TryAgainError
+from gantry.supervisor.deltas.means import Means, NoDeltaError, NotApplicableError, TryAgainError
 from gantry.supervisor.deltas.rebuilding import Rebuilder, RebuildError
 from gantry.supervisor.engine import EngineError
 from gantry.supervisor.loopback import Served
@@ -55,7 +55,7 @@ class Pulling:
             folders = await asyncio.to_thread(layer_folders, means.storage, here)
             planned = await asyncio.to_thread(self._plan, documents, delta)
         except (DeltaError, MissingLayerError) as error:
-            raise NoDeltaError(str(error)) from error
+            raise NotApplicableError(str(error)) from error
         except EngineError as error:
             raise TryAgainError(str(error)) from error
         except OSError as error:
@@ -64,7 +64,7 @@ class Pulling:
         await means.check_room(sum(sizes) + max(sizes, default=0))
         missing = [each for each in delta.sources if each not in folders]
         if missing:
-            raise NoDeltaError(f"its source layer {missing[0]} is not here")
+            raise NotApplicableError(f"its source layer {missing[0]} is not here")
         needed = {name: folders[name] for name in delta.sources}
         await self._serve(documents, planned, Rebuilder(delta, needed, means.turn))
 
@@ -167,7 +167,7 @@ class Pulling:
         try:
             await asyncio.wait({pulling, failing}, return_when=asyncio.FIRST_COMPLETED)
             if failing.done():
-                raise NoDeltaError(f"it cannot be applied: {failing.result()}")
+                raise NotApplicableError(f"it cannot be applied: {failing.result()}")
             await pulling
         finally:
             for task in (pulling, failing):
@@ -188,7 +188,7 @@ class Pulling:
         found = await engine.layers(source)
         if found != documents.diff_ids or tag is None:
             await engine.remove_image(source)
-            raise NoDeltaError("the engine has another image than the target's")
+            raise NotApplicableError("the engine has another image than the target's")
         await engine.tag_image(source, tag)
         await engine.remove_image(source)
 

@@ -8,7 +8,6 @@ import asyncio
 import json
 import re
 import ssl
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -31,10 +30,11 @@ from gantry.supervisor.config import DeviceConfig
 
 # Bytes of an answer that is no delta.
 _LIMIT = 256 * 1024
-# A delta that is still being made is waited for so long, in seconds.
-_PATIENCE = 1800.0
+# Seconds to connect, and those by which an answer that the server is to wait with comes before the
+# request's end.
+_CONNECT, _MARGIN = 15.0, 5.0
 # What a server asks for, it gets, within this, in seconds.
-_LEAST_WAIT, _LONGEST_WAIT = 1.0, 300.0
+_LONGEST_WAIT = 300.0
 _SPAN = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 
 
@@ -70,30 +70,27 @@ class DeltaServer:
         """Close every connection."""
         await self._client.aclose()
 
-    async def ask(self) -> DeltaAnswer:
-        """Which delta there is: `ready` or `whole`. One that is being made is waited for.
+    async def ask(self, wait: float) -> DeltaAnswer:
+        """Which delta there is: `ready`, `whole`, or `working` when it is still being made after
+        `wait` seconds, or as many as a request may take.
 
         Raises:
             DeltaServerError: no answer, or a refusal.
         """
-        end = time.monotonic() + _PATIENCE
-        wait = int(max(0.0, min(float(MAX_WAIT_SECONDS), self._seconds - 5.0)))
-        while True:
-            path = f"{DELTA_PATH}?{self._pair.query(wait=wait)}"
-            begun = time.monotonic()
-            async with self._authorized(path, {}) as answer:
+        most = min(wait, float(MAX_WAIT_SECONDS), self._seconds - _MARGIN)
+        path = f"{DELTA_PATH}?{self._pair.query(wait=max(0, int(most)))}"
+        try:
+            # One that begins to answer and does not go on is no answer.
+            async with (
+                asyncio.timeout(_CONNECT + 2 * self._seconds),
+                self._authorized(path, {}) as answer,
+            ):
                 found = _answer(await _whole(answer), path)
-            if found.state in (DeltaState.READY, DeltaState.WHOLE):
-                return found
-            if found.state is not DeltaState.WORKING:
-                raise DeltaServerError(f"{self._base}: its answer is {found.state}")
-            if time.monotonic() > end:
-                raise DeltaServerError(
-                    f"it is not made after {_PATIENCE / 60:.0f} min", is_final=True
-                )
-            # What was waited for on the server's side counts.
-            asked = float(found.retry_after or 0) - (time.monotonic() - begun)
-            await asyncio.sleep(min(max(asked, _LEAST_WAIT), _LONGEST_WAIT))
+        except TimeoutError as error:
+            raise DeltaServerError(f"{self._base}: no whole answer in time") from error
+        if found.state not in (DeltaState.READY, DeltaState.WHOLE, DeltaState.WORKING):
+            raise DeltaServerError(f"{self._base}: its answer is {found.state}")
+        return found
 
     @asynccontextmanager
     async def body(
@@ -160,7 +157,7 @@ class DeltaServer:
     @asynccontextmanager
     async def _exchange(self, url: str, **how: Any) -> AsyncIterator[httpx2.Response]:
         shown = url.partition("?")[0]
-        timeout = httpx2.Timeout(self._seconds, connect=15.0)
+        timeout = httpx2.Timeout(self._seconds, connect=_CONNECT)
         try:
             async with self._client.stream("GET", url, timeout=timeout, **how) as answer:
                 if answer.status_code not in (200, 202, 206):

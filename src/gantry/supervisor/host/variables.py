@@ -39,12 +39,14 @@ NOT_A_PI = "not for this device type: it has no config.txt"
 
 @dataclass(frozen=True, slots=True)
 class DeltaSettings:
-    """How deltas are to be had. Times are seconds; `apply_timeout` 0 is none."""
+    """How deltas are to be had. Times are seconds; `apply_timeout` 0 is none, `wait_timeout` None
+    is as long as a pull takes."""
 
     enabled: bool = True
     version: int = 3
     request_timeout: float = 59.0
     apply_timeout: float = 0.0
+    wait_timeout: float | None = None
     retry_count: int = 3
     retry_interval: float = 10.0
 
@@ -124,6 +126,7 @@ _MEANINGS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "SUPERVISOR_DELTA_VERSION": (".version", _whole(2, 3)),
     "SUPERVISOR_DELTA_REQUEST_TIMEOUT": (".request_timeout", _milliseconds(1000, _DAY)),
     "SUPERVISOR_DELTA_APPLY_TIMEOUT": (".apply_timeout", _milliseconds(0, _DAY)),
+    "SUPERVISOR_DELTA_WAIT_TIMEOUT": (".wait_timeout", _milliseconds(0, _DAY)),
     "SUPERVISOR_DELTA_RETRY_COUNT": (".retry_count", _whole(0, 1000)),
     "SUPERVISOR_DELTA_RETRY_INTERVAL": (".retry_interval", _milliseconds(0, _DAY)),
     "HOST_DISCOVERABILITY": ("discovery", _switch),

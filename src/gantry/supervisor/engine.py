@@ -176,6 +176,10 @@ class Engine:
             if name is not None:
                 await self._json("DELETE", f"/images/{name}", missing_is_fine=True)
 
+    async def remove_tag(self, tag: str) -> None:
+        """Take this one name from an image; the image goes with its last one."""
+        await self._json("DELETE", f"/images/{tag}", missing_is_fine=True)
+
     async def tag_image(self, image: str, tag: str) -> None:
         """Give an image one more name, of the form `repository:tag`."""
         repository, _, name = tag.rpartition(":")

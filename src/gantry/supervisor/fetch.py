@@ -98,6 +98,12 @@ class Fetcher:
             download.task = asyncio.create_task(self._fetch(download), name=f"pull {reference}")
         return min(waits, default=None)
 
+    async def beforehand(self, step: FetchImage, sources: tuple[str, ...]) -> None:
+        """Have an image here that no application wants, from others that are here, by delta; what
+        cannot be had so is somebody else's to pull."""
+        if self._deltas is not None:
+            await self._deltas.bring(step, self._turns, lambda _: None, sources)
+
     def hurry(self) -> None:
         """The network is back: failed downloads need not wait."""
         for each in self._downloads.values():

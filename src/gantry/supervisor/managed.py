@@ -13,6 +13,7 @@ from gantry.supervisor.clock import WallClock
 from gantry.supervisor.config import DeviceConfig
 from gantry.supervisor.deltas.door import Deltas
 from gantry.supervisor.deltas.hopeless import Hopeless
+from gantry.supervisor.deltas.own import OwnImage
 from gantry.supervisor.engine import Credentials, EngineInfo
 from gantry.supervisor.exposition import Sample
 from gantry.supervisor.fetch import Fetcher
@@ -77,6 +78,7 @@ class Managed:
             self._hold_all,
             self._hindrance,
             lambda: self._hosting.variables.update_retry_seconds,
+            OwnImage(parts.engine, self._fetcher).bring,
         )
         etag = await self._aiming.open()
         self._poller = Poller(parts.cloud, self._interval, self._aiming.receive, self._online, etag)

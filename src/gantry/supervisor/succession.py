@@ -7,7 +7,7 @@ new one or the old one again, finds out how it ended.
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -63,7 +63,8 @@ class Hindrance:
 class Succession:
     """Follows the supervisor of the target. `hold` has the update locks of all applications while
     it lasts, `hindrance` says what else is in the way, `retry` after how many seconds one that did
-    not do is tried again."""
+    not do is tried again. `bring` has an image here beforehand, made from one of those that it is
+    given, where it can; what it does not bring, the host pulls."""
 
     def __init__(
         self,
@@ -73,6 +74,7 @@ class Succession:
         hold: Hold,
         hindrance: Callable[[], Hindrance | None],
         retry: Callable[[], float],
+        bring: Callable[[str, frozenset[str]], Awaitable[None]],
     ) -> None:
         self._store = store
         self._door = door
@@ -80,6 +82,7 @@ class Succession:
         self._hold = hold
         self._hindrance = hindrance
         self._retry = retry
+        self._bring = bring
         self._wanted: TargetSupervisor | None = None
         self._followed = False
         self._wake = asyncio.Event()
@@ -138,7 +141,7 @@ class Succession:
         step = plan(wanted, host, self._last, time.time(), self._retry())
         match step:
             case Begin(attempt=attempt):
-                return await self._begin(wanted, attempt)
+                return await self._begin(wanted, attempt, host)
             case Note(attempt=attempt):
                 await self._remember(attempt)
                 if step.sentence:
@@ -156,13 +159,19 @@ class Succession:
         elif self._last is not None and self._last.end is not None:
             self._state, self._message = str(self._last.end), self._last.message
 
-    async def _begin(self, wanted: TargetSupervisor, attempt: Attempt) -> float:
+    async def _begin(self, wanted: TargetSupervisor, attempt: Attempt, host: HostState) -> float:
         """Have the host begin as soon as nothing is in the way; seconds until the next look."""
         since = time.monotonic()
+        is_here = not host.takes_tags
         while not self._wake.is_set():
             hindrance = self._hindrance()
             if hindrance and not hindrance.is_firm and time.monotonic() - since > _PATIENCE:
                 hindrance = None
+            if hindrance is None and not is_here:
+                self._state, self._message = "waiting", "its image is on its way"
+                await self._have(wanted, host)
+                is_here = True
+                continue
             if hindrance is None:
                 try:
                     async with self._hold(False):
@@ -173,6 +182,19 @@ class Succession:
                 self._state, self._message = "waiting", hindrance.reason
             await self._sleep(_BLOCKED_AGAIN)
         return 0.0
+
+    async def _have(self, wanted: TargetSupervisor, host: HostState) -> None:
+        """Have the image here, where it can be had, unless another one is wanted meanwhile."""
+        bringing = asyncio.ensure_future(self._bring(wanted.image, host.images))
+        waking = asyncio.ensure_future(self._wake.wait())
+        try:
+            await asyncio.wait({bringing, waking}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (bringing, waking):
+                task.cancel()
+            for ended in await asyncio.gather(bringing, waking, return_exceptions=True):
+                if isinstance(ended, Exception):
+                    _LOG.warning("%s is left to the host to pull: %r", wanted.image, ended)
 
     async def _ask(self, wanted: TargetSupervisor, attempt: Attempt) -> float:
         if not await self._remember(attempt):

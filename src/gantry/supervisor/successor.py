@@ -49,11 +49,13 @@ class Attempt:
 @dataclass(frozen=True, slots=True)
 class HostState:
     """What the host says: `images` are the names of what runs, `result` is how the last update
-    since its start ended, as `(image, state, message)`."""
+    since its start ended, as `(image, state, message)`. `takes_tags`: it finds an image that was
+    brought by delta."""
 
     images: frozenset[str]
     is_updating: bool
     result: tuple[str, str, str] | None
+    takes_tags: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,4 +169,5 @@ def read_host(answer: Mapping[str, Any]) -> HostState:
         images=frozenset([*names, wire.scalar(answer.get("image"))]),
         is_updating=wire.flag(answer.get("updating")),
         result=(result[0], result[1], result[2]) if ended else None,
+        takes_tags=wire.flag(answer.get("tags")),
     )

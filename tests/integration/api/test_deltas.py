@@ -6,6 +6,7 @@ from typing import Any
 from gantry.contracts.deltas import DeltaPair, WantedPairs
 
 from .conftest import HOST, Fleet
+from .test_supervisors import publish
 
 
 class Releases:
@@ -118,3 +119,25 @@ def test_a_pin_counts_and_an_inactive_device_does_not(fleet: Fleet) -> None:
     got = fleet.user.patch(f"/v7/device({inactive})", json={"is_active": False})
     assert got.status_code == 200, got.text
     assert wanted(fleet) == [(DeltaPair((two["main"],), one["main"]), 1)]
+
+
+def test_supervisors_are_wanted_too(fleet: Fleet) -> None:
+    old, again, new, other = (digest() for _ in range(4))
+    publish(fleet.api, "3.1.0", old)
+    publish(fleet.api, "3.1.0", again)
+    target = publish(fleet.api, "3.2.0", new)
+    publish(fleet.api, "3.1.0", other, architecture="armv7hf", image="x/armv7hf-supervisor")
+    for version in ("3.1.0", "3.1.0", "3.2.0", "3.0.0"):
+        device = fleet.register()
+        body: dict[str, Any] = {device.uuid: {"supervisor_version": version}}
+        assert device.client.patch("/device/v3/state", json=body).status_code == 200
+        pin = {"should_be_managed_by__release": target}
+        assert fleet.user.patch(f"/v7/device({device.id})", json=pin).is_success
+    told = fleet.api.service("deltas").get("/services/deltas/wanted").json()
+    image = "registry.devbots.gantry.internal:8443/gantry/aarch64-supervisor"
+    found = [
+        (each.pair, each.devices)
+        for each in WantedPairs.from_json(told).pairs
+        if each.pair.dest == f"{image}@{new}"
+    ]
+    assert found == [(DeltaPair((f"{image}@{again}",), f"{image}@{new}"), 2)]

@@ -277,8 +277,10 @@ class Registry:
         self, layers: Sequence[Mapping[str, bytes]], repository: str | None = None
     ) -> str:
         """An image of busybox and these layers of files, which runs the file `run`. Layers of the
-        same files are the same in each image."""
-        name = f"{self.address}/v2/{repository or self._repository}"
+        same files are the same in each image. Without a folder, `repository` is an application's.
+        """
+        repository = repository or self._repository
+        name = f"{self.address}/{'' if '/' in repository else 'v2/'}{repository}"
         lines = ["FROM supervisor-test/busybox"]
         context = io.BytesIO()
         with tarfile.open(fileobj=context, mode="w") as archive:

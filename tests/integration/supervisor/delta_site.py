@@ -53,11 +53,11 @@ class Site:
         self.host_network = False
         self.second: SecondEngine | None = None
 
-    def push(self, change: bytes = b"") -> str:
+    def push(self, change: bytes = b"", repository: str | None = None) -> str:
         """A release like all others of this site, but for what its application has more."""
         application = self.ballast + change
         image = self.registry.push_layers(
-            [{"base": self.base}, {"run": FOREVER, "app": application}]
+            [{"base": self.base}, {"run": FOREVER, "app": application}], repository
         )
         return image.replace(self.registry.address, self.proxy.address, 1)
 

@@ -3,15 +3,20 @@ server of deltas is a small one, which misbehaves on command; tests/e2e has the 
 
 import json
 import os
+import socketserver
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 import docker
 import pytest
 
 from gantry.contracts.bundle import local_tag
+from tests.host_door import HostDoor
 from tests.integration.supervisor.conftest import (
     Cloud,
     Device,
@@ -169,3 +174,70 @@ def test_what_cannot_be_applied_is_pulled_and_not_tried_again(site: Site) -> Non
     wait_until("the third release", site.runs(third))
     assert site.says(f"No delta for image '{third}': it cannot be applied: ")
     wait_until("nothing is left", site.is_clean)
+
+
+class Host:
+    """A host whose engine says that the supervisor's container is of this image: in a test, there
+    is no such container. All else of its door is real."""
+
+    def __init__(self, home: Path, image: str) -> None:
+        self.door = HostDoor(home / "host")
+        fleet = {"registryEndpoint": image.partition("/")[0]}
+        (self.door.boot / "config.json").write_text(json.dumps(fleet))
+        (self.door.home / "supervisor.json").write_text('{"architecture": "aarch64"}')
+        told = {"Image": "id", "Config": {"Image": image}, "RepoDigests": [image]}
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                content = json.dumps(told).encode()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, *_: Any) -> None:
+                return
+
+        self.door.engine = str(home / "host.sock")
+        self._engine = socketserver.ThreadingUnixStreamServer(self.door.engine, Handler)
+        threading.Thread(target=self._engine.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self.door.close()
+        self._engine.shutdown()
+        self._engine.server_close()
+
+
+def test_the_next_supervisor_comes_by_delta_before_the_host_is_asked(
+    site: Site, tmp_path: Path
+) -> None:
+    old, new, newer = (site.push(each, "gantry/aarch64-supervisor") for each in (b"", b"1", b"2"))
+    size, more = site.make(old, new), site.make(old, newer)
+    site.device.engine.images.pull(old)
+    host = Host(tmp_path, old)
+    try:
+        site.device.environment["HOST_DOOR"] = str(host.door.path)
+        # What is on trial would be waited for.
+        site.cloud.config |= {"BALENA_SUPERVISOR_ROLLBACK": "0"}
+        site.first = site.push()
+        site.run(site.first)
+        site.device.start()
+        wait_until("the release", site.runs(site.first))
+        passed = site.proxy.passed
+        site.cloud.supervisor = {"version": "99.0.0", "image": new}
+        wait_until("the host is asked", lambda: host.door.runs)
+        assert host.door.runs[0].endswith(new)
+        assert site.says(f"Downloading delta for image '{new}'")
+        assert site.layers(new) != site.layers(old)
+        assert site.device.engine.images.list(name=str(local_tag(new)))
+        assert site.server.sent == size
+        # It never runs, for another one is wanted.
+        site.cloud.supervisor = {"version": "99.0.1", "image": newer}
+        wait_until("the host is asked again", lambda: len(host.door.runs) == 2)
+        assert site.server.sent == size + more
+        assert site.proxy.passed - passed < 20_000, "a layer was downloaded"
+        assert site.device.engine.images.list(name=str(local_tag(newer)))
+        assert not site.device.engine.images.list(name=str(local_tag(new)))
+        wait_until("nothing is left", site.is_clean)
+    finally:
+        host.close()

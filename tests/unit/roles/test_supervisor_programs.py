@@ -27,7 +27,7 @@ def module(name: str) -> ModuleType:
 
 
 container, engine, health = module("container"), module("engine"), module("health")
-run, settings, trial = module("run"), module("settings"), module("trial")
+images, run, settings, trial = (module(e) for e in ("images", "run", "settings", "trial"))
 update, asked, storage = module("update"), module("asked"), module("storage")
 
 CONFIG = {"apiEndpoint": "https://api.devbots.gantry.internal:8443", "apiKey": "fleets"}
@@ -351,12 +351,52 @@ def test_the_host_tells_what_runs_by_all_of_its_names(
     body = {"Image": "id", "Config": {"Image": FLEETS}, "RepoDigests": [WANTED]}
     client, _ = answering(b"HTTP/1.0 200 OK\r\n\r\n" + json.dumps(body).encode())
     monkeypatch.setattr(asked, "Engine", lambda: client)
-    told = {"image": FLEETS, "digests": [WANTED], "trying": False, "result": None}
+    told = {"image": FLEETS, "digests": [WANTED], "tags": True, "trying": False, "result": None}
     assert asked.state() == told
     trial.ask(trial.Trial("new:2", 60.0, 5.0))
     assert asked.state() == told
     trial.begin(trial.pending())
     assert asked.state() == told | {"trying": True}
+
+
+class Having(engine.Engine):  # type: ignore[misc,name-defined]
+    """An engine with images of these names, which needs nothing else."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = [*names]
+
+    def image(self, reference: str) -> dict[str, Any] | None:
+        return {"Id": reference} if reference in self.names else None
+
+    def remove(self, path: str) -> bool:
+        name = path.removeprefix("/images/")
+        was_there = name in self.names
+        self.names = [each for each in self.names if each != name]
+        return was_there
+
+    def pull(self, reference: str, _login: Any) -> Iterator[str]:
+        yield f"pulling {reference}"
+        self.names.append(reference)
+
+
+def test_what_came_by_delta_is_found_by_its_tag_and_goes_by_it(
+    fleets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "PRELOAD", fleets / "preload")
+    tag = f"{NAME}:sha256-{'a' * 64}"
+    assert (images.tagged(WANTED), images.canonical(tag)) == (tag, WANTED)
+    assert (images.tagged(FLEETS), images.canonical(FLEETS)) == ("", FLEETS)
+    said: list[str] = []
+    here = Having(tag)
+    assert images.held(here, WANTED) == tag
+    images.ensure(here, WANTED, {}, said.append)
+    assert (here.names, said) == ([tag], [])
+    images.forget(here, (WANTED,), FLEETS, said.append)
+    assert (here.names, said) == ([], [f"removed {WANTED}"])
+    # After a factory reset, say: the registry has it by its digest.
+    images.ensure(here, WANTED, {}, said.append)
+    assert here.names == [WANTED]
+    assert images.held(here, WANTED) == WANTED
 
 
 def test_an_image_that_is_not_to_be_had_is_a_result(

@@ -180,6 +180,8 @@ class Bench:
         self.door = door
         self.said: list[str] = []
         self.locked = False
+        self.brought: list[tuple[str, frozenset[str]]] = []
+        self.is_bringing = False
         self.hindrance: Hindrance | None = None
         self.retry = DAY
         self._store = home / "database.sqlite"
@@ -189,6 +191,11 @@ class Bench:
         if self.locked and not force:
             raise LockedError(())
         yield
+
+    async def _bring(self, image: str, running: frozenset[str]) -> None:
+        self.brought.append((image, running))
+        if self.is_bringing:
+            await asyncio.sleep(60)
 
     async def _live(
         self, wanted: TargetSupervisor | None, until: Callable[[Succession], bool]
@@ -202,6 +209,7 @@ class Bench:
             self._hold,
             lambda: self.hindrance,
             lambda: self.retry,
+            self._bring,
         )
         one.follow(wanted)
         living = asyncio.create_task(one.run())
@@ -257,6 +265,25 @@ def test_the_host_begins_and_the_old_one_finds_out_that_it_is_back(bench: Bench)
     bench.door.ended(NEWER, "failed", "cannot be pulled")
     bench.retry = 0.5
     bench.live(lambda _: len(bench.door.runs) == 3, replace(WANTED, version="0.8.1", image=NEWER))
+
+
+def test_the_image_is_brought_before_the_host_is_asked(bench: Bench) -> None:
+    bench.is_bringing = True
+    bench.live(lambda _: bool(bench.brought))
+    assert bench.door.runs == []
+
+    def is_another(one: Succession) -> bool:
+        if len(bench.brought) == 2:
+            one.follow(replace(WANTED, version="0.8.1", image=NEWER))
+        return len(bench.brought) == 3
+
+    # Another one is wanted meanwhile.
+    bench.live(is_another)
+    assert [image for image, _ in bench.brought] == [NEW, NEW, NEWER]
+    assert bench.door.runs == []
+    bench.is_bringing = False
+    bench.until("updating")
+    assert len(bench.door.runs) == 1
 
 
 def test_while_the_host_is_at_it_nothing_is_asked(bench: Bench) -> None:

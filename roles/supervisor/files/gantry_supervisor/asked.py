@@ -4,7 +4,7 @@ import re
 from dataclasses import asdict
 from typing import Any
 
-from gantry_supervisor import settings, trial, update
+from gantry_supervisor import images, settings, trial, update
 from gantry_supervisor.engine import Engine, EngineError
 
 # Of its own, so that the update outlives the supervisor that asked for it.
@@ -19,8 +19,8 @@ class AskedError(Exception):
 
 def state() -> dict[str, Any]:
     """`image`, the name by which the container was started, and `digests`, its image's names in
-    registries; `trying`, whether an update is on trial; `result` of the last update since the
-    host's start, or None.
+    registries; `tags`: an image may be here as `images.tagged` says; `trying`, whether an update is
+    on trial; `result` of the last update since the host's start, or None.
 
     Raises:
         AskedError: the engine does not answer.
@@ -34,8 +34,9 @@ def state() -> dict[str, Any]:
         raise AskedError(str(error)) from error
     result, tried = update.result(), trial.pending()
     return {
-        "image": container["Config"]["Image"] if container else "",
+        "image": images.canonical(container["Config"]["Image"]) if container else "",
         "digests": (image or {}).get("RepoDigests") or [],
+        "tags": True,
         "trying": tried is not None and tried.begun,
         "result": asdict(result) if result else None,
     }

@@ -7,6 +7,31 @@ from gantry_supervisor import settings
 from gantry_supervisor.engine import Engine, EngineError, EngineGoneError
 
 Say = Callable[[str], None]
+# What came without its registry has its digest in its tag: `name:sha256-…`.
+BY_DIGEST, BY_TAG = "@sha256:", ":sha256-"
+
+
+def tagged(image: str) -> str:
+    """The other name of `name@sha256:…` that an engine may hold it by; '' for a name without a
+    digest. The supervisor names so what it brings by delta: an engine takes a digest into an
+    image's names only where it pulled it by that."""
+    name, is_by_digest, digest = image.partition(BY_DIGEST)
+    return f"{name}{BY_TAG}{digest}" if is_by_digest else ""
+
+
+def canonical(image: str) -> str:
+    """`name@sha256:…` for what `tagged` makes of it; other names as they are."""
+    return image.replace(BY_TAG, BY_DIGEST)
+
+
+def held(engine: Engine, image: str) -> str:
+    """The name by which the engine has this image; '' where it does not.
+
+    Raises:
+        EngineError: the engine does not answer.
+    """
+    names = (image, tagged(image))
+    return next((each for each in names if each and engine.image(each)), "")
 
 
 def ensure(engine: Engine, image: str, config: dict[str, Any], say: Say) -> None:
@@ -16,7 +41,7 @@ def ensure(engine: Engine, image: str, config: dict[str, Any], say: Say) -> None
         EngineError: it can be had neither way.
     """
     load_archives(engine, say)
-    if engine.image(image):
+    if held(engine, image):
         return
     say(f"pulling {image}")
     try:
@@ -53,7 +78,8 @@ def forget(engine: Engine, images: tuple[str, ...], current: str, say: Say) -> N
         if image == current:
             continue
         try:
-            if engine.remove(f"/images/{image}"):
+            found = [engine.remove(f"/images/{each}") for each in (image, tagged(image)) if each]
+            if any(found):
                 say(f"removed {image}")
         except EngineError as error:
             say(f"{image} stays: {error}")

@@ -185,7 +185,7 @@ class Watch:
             chosen = chosen.changed(source="")
         info = self._engine.ask("GET", "/info")
         body = container.body(
-            self._image,
+            images.held(self._engine, self._image) or self._image,
             self._role,
             chosen,
             container.bounding_set(),

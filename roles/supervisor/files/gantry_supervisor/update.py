@@ -113,7 +113,8 @@ def _update(
 
 def _runs(engine: Engine, image: str) -> bool:
     """Whether the container that runs is of this very image."""
-    container, found = engine.container(settings.CONTAINER), engine.image(image)
+    container = engine.container(settings.CONTAINER)
+    found = engine.image(images.held(engine, image) or image)
     return bool(container and found and container["Image"] == found["Id"])
 
 

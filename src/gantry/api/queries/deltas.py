@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+# Of supervisors the version is known that runs: of the releases that have it, the last one counts.
 _UPDATES = text("""
 select running, target, count(*) as devices
 from (
@@ -14,6 +15,18 @@ from (
     from device d
     join application a on a.id = d.belongs_to__application
     where d.is_active and d.is_running__release is not null
+    union all
+    select old.id, new.id
+    from device d
+    join release new on new.id = d.should_be_managed_by__release
+    cross join lateral (
+        select r.id from release r
+        where r.belongs_to__application = new.belongs_to__application
+            and r.semver = d.supervisor_version and r.status = 'success'
+            and r.images_removed_timestamp is null
+        order by r.id desc limit 1
+    ) old
+    where d.is_active and d.supervisor_version <> new.semver
 ) of
 where running <> target
 group by running, target

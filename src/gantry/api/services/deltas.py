@@ -1,4 +1,4 @@
-"""Which deltas devices need: from what they run to what they are to run."""
+"""Which deltas devices need: from what they run to what they are to run; supervisors too."""
 
 from collections import Counter
 from collections.abc import Mapping

@@ -100,17 +100,23 @@ class Deltas:
             await asyncio.to_thread(folder.remove, self._folder, folder.key(reference))
 
     async def bring(
-        self, step: FetchImage, turns: asyncio.Semaphore, moved: Callable[[int], None]
+        self,
+        step: FetchImage,
+        turns: asyncio.Semaphore,
+        moved: Callable[[int], None],
+        sources: tuple[str, ...] | None = None,
     ) -> bool:
         """Have this image in the engine, by delta; False where it has to be pulled. `turns` is
-        whose it is to download. Where it is cancelled, the file is kept, and nothing else."""
+        whose it is to download, `sources` are the images to make it from, if not the application's.
+        Where it is cancelled, the file is kept, and nothing else."""
         variables = self._variables()
         if not variables.enabled or self._config.delta_endpoint is None:
             return False
         # What is not the fleet's, or not named by digest, the server does not know.
         if self._credentials(step.reference) is None or local_tag(step.reference) is None:
             return False
-        sources = source_images(step, self._current())
+        if sources is None:
+            sources = source_images(step, self._current())
         pair = (step.reference, *sorted(sources))
         if pair in self._hopeless:  # it was told of
             self.figures.whole += 1
@@ -138,7 +144,7 @@ class Deltas:
         self.figures.whole += 1
         self._journal.write(
             f"No delta for image '{step.reference}': {reason}; downloading it whole",
-            step.service_id,
+            step.service_id or None,
         )
         return False
 
@@ -170,7 +176,7 @@ class Deltas:
 
     def say(self, text: str, step: FetchImage, is_error: bool = False) -> None:
         """A line of the journal."""
-        self._journal.write(text, step.service_id, is_error=is_error)
+        self._journal.write(text, step.service_id or None, is_error=is_error)
 
 
 class _Tries:

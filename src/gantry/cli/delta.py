@@ -174,20 +174,22 @@ def stats(
         (
             each.release[:7],
             moment(each.at),
-            _mb(each.whole),
-            _mb(each.delta),
+            _size(each.whole),
+            _size(each.delta),
             f"{100 * each.saved / each.whole:.1f} %" if each.whole and each.saved else "",
             str(each.downloads),
             each.state,
         )
         for each in updates
     ]
-    columns = ("release", "created", "whole MB", "delta MB", "saved", "downloads", "state")
+    columns = ("release", "created", "whole", "delta", "saved", "downloads", "state")
     print_table(columns, rows, f"{found.slug} has no two releases yet: push one more")
 
 
-def _mb(size: int | None) -> str:
-    return "" if size is None else f"{size / 1e6:.2f}"
+def _size(size: int | None) -> str:
+    from gantry.cli.delta_picture import size_text
+
+    return "" if size is None else size_text(size)
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,8 +1,9 @@
 """The history of a fleet's update sizes as a picture: SVG without scripts and fonts of its own.
 
 Two bars for each update, what a pull fetches and what a delta does, on one linear axis, so that
-lengths can be compared; the number over a bar says what is too short to be seen. Colours are told
-apart by those who see them otherwise, and change with the reader's light or dark.
+lengths can be compared; the number over a bar says what is too short to be seen. Where no delta is
+worth its while, the second bar is an outline. Colours are told apart by those who see them
+otherwise, and change with the reader's light or dark.
 """
 
 from collections.abc import Sequence
@@ -15,17 +16,18 @@ from gantry.client.delta_history import Update
 LEFT, RIGHT, TOP, BOTTOM = 64, 24, 92, 64
 PLOT_HEIGHT = 260
 SLOT, BAR, GAP = 84, 30, 4
-LEAST_WIDTH = 520
+LEAST_WIDTH = 560
 STYLE = """
   .page{fill:#fff}.title{fill:#1f2933;font-size:18px;font-weight:600}
   .text{fill:#52606d;font-size:12px}.value{fill:#1f2933;font-size:11px}
   .grid{stroke:#e4e7eb}.axis{stroke:#9aa5b1}.whole{fill:#b8c2cc}.delta{fill:#0f766e}
+  .pulled{fill:none;stroke:#0f766e;stroke-width:1.5}
   .none{fill:none;stroke:#9aa5b1;stroke-dasharray:3 3}
   text{font-family:system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}
   @media (prefers-color-scheme:dark){
     .page{fill:#16191d}.title{fill:#f0f4f8}.text{fill:#aab4be}.value{fill:#f0f4f8}
     .grid{stroke:#2b3138}.axis{stroke:#66707a}.whole{fill:#56616c}.delta{fill:#2dd4bf}
-    .none{stroke:#66707a}
+    .pulled{stroke:#2dd4bf}.none{stroke:#66707a}
   }
 """
 
@@ -94,7 +96,7 @@ def _legend(width: int) -> list[str]:
         _text(LEFT + 17, 76, "text", "whole layers, packed"),
         f'<rect class="delta" x="{LEFT + 158}" y="66" width="11" height="11" rx="2"/>',
         _text(LEFT + 175, 76, "text", "delta"),
-        _text(right, 76, "text", "dashed: not known yet", "end"),
+        _text(right, 76, "text", "outlined: pulled whole; dashed: not known", "end"),
     ]
 
 
@@ -115,7 +117,8 @@ def _update(middle: float, update: Update, top: int) -> list[str]:
         parts.append(_text(middle, TOP + PLOT_HEIGHT - 6, "text", "no change", "middle"))
     else:
         parts += _bar(middle - BAR - GAP / 2, update.whole, "whole", top)
-        parts += _bar(middle + GAP / 2, update.delta, "delta", top)
+        is_pulled = update.state == "whole" and update.delta == update.whole
+        parts += _bar(middle + GAP / 2, update.delta, "pulled" if is_pulled else "delta", top)
     base = TOP + PLOT_HEIGHT
     parts.append(_text(middle, base + 20, "text", update.release[:7], "middle"))
     parts.append(_text(middle, base + 38, "text", _day(update.at), "middle"))
@@ -145,7 +148,8 @@ def _told(update: Update) -> str:
         for what, size in (("whole", update.whole), ("delta", update.delta))
         if size is not None
     ]
-    words = [f"release {update.release[:7]}", *sizes, f"{update.downloads} downloads", update.state]
+    downloads = f"{update.downloads} download{'' if update.downloads == 1 else 's'}"
+    words = [f"release {update.release[:7]}", *sizes, downloads, update.state]
     return ", ".join(words)
 
 

@@ -1,5 +1,6 @@
 """What an update of a fleet weighed, and the picture of it."""
 
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -69,6 +70,12 @@ def test_the_picture_is_svg_with_a_bar_for_each_size() -> None:
     assert "3.1 MB instead of 92 MB: 96.6 % saved on each device" in texts
     heights = {e.get("class"): float(e.get("height") or 0) for e in root.iter(f"{SVG}rect")}
     assert heights["whole"] / heights["delta"] == pytest.approx(91.6 / 3.1, rel=0.02)
+
+
+def test_what_was_pulled_whole_is_outlined() -> None:
+    whole = Update("a" * 40, "2026-11-01T10:00:00Z", 5_000_000, 5_000_000, 0, "whole")
+    assert draw("bots", [whole]).count('class="pulled"') == 1
+    assert 'class="pulled"' not in draw("bots", [replace(whole, delta=9_000, state="ready")])
 
 
 def test_a_picture_of_nothing_says_so() -> None:

@@ -6,7 +6,16 @@ from enum import StrEnum
 from typing import Any
 
 from gantry.deployment.engine.state import Resource
-from gantry.deployment.engine.values import EngineError, holds_unknown, is_secret, reveal
+from gantry.deployment.engine.values import (
+    UNKNOWN,
+    EngineError,
+    holds_unknown,
+    is_secret,
+    reveal,
+)
+
+# What tells the blocks of a list apart, of each kind that a container has.
+NAMES = ("file", "name", "containerPath", "internal", "label")
 
 
 class Op(StrEnum):
@@ -145,10 +154,44 @@ def differences(old: Any, new: Any, path: str = "") -> tuple[Change, ...]:
             inner = f"{path}.{key}" if path else key
             found += differences(old.get(key), new.get(key), inner)
         return tuple(found)
-    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        pairs = enumerate(zip(old, new, strict=True))
-        return tuple(c for i, (a, b) in pairs for c in differences(a, b, f"{path}[{i}]"))
+    if isinstance(old, list) and isinstance(new, list):
+        return _between(old, new, path) or (Change(path, old, new),)
     return (Change(path, old, new),)
+
+
+def _between(old: list[Any], new: list[Any], path: str) -> tuple[Change, ...]:
+    """Where two lists differ: by what tells their parts apart, where something does, else by place.
+    Nothing where only the order differs, or where neither can be said."""
+    was, now = _by_name(old), _by_name(new)
+    if was is None or now is None:
+        was, now = dict(enumerate(old)), dict(enumerate(new))
+        if len(old) != len(new):
+            texts = [each for each in (*old, *new) if isinstance(each, str) and each != UNKNOWN]
+            if len(texts) < len(old) + len(new):
+                return ()
+            was, now = {each: each for each in old}, {each: each for each in new}
+    names = [*now, *(name for name in was if name not in now)]
+    return tuple(
+        change
+        for name in names
+        for change in (
+            differences(was[name], now[name], f"{path}[{name}]")
+            if name in was and name in now
+            else (Change(f"{path}[{name}]", was.get(name), now.get(name)),)
+        )
+    )
+
+
+def _by_name(parts: list[Any]) -> dict[Any, Any] | None:
+    """The blocks of a list by the first of NAMES that all have; None: nothing tells them apart."""
+    if not all(isinstance(each, dict) and not is_secret(each) for each in parts):
+        return None
+    for name in NAMES:
+        named = [each.get(name) for each in parts]
+        if all(isinstance(each, str | int) and each != UNKNOWN for each in named):
+            found = dict(zip(named, parts, strict=True))
+            return found if len(found) == len(parts) else None
+    return None
 
 
 def describe(resource: Resource | Step) -> str:

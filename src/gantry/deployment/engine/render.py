@@ -71,10 +71,28 @@ def _change(change: Change, replaces: tuple[str, ...]) -> Text:
 
 
 def _short(value: Any) -> str:
-    if value is None:
-        return "(none)"
-    text = str(mask(value)).replace(UNKNOWN, "(known after it is made)")
+    text = _plain(mask(value)).replace(UNKNOWN, "(known after it is made)")
     return text if len(text) <= WIDTH else text[: WIDTH - 1] + "…"
+
+
+def _plain(value: Any, within: bool = False) -> str:
+    """A value as people write it: `hostPath /dev/net/tun, permissions rwm`; braces only `within`
+    another value."""
+    match value:
+        case None:
+            return "(none)"
+        case bool():
+            return str(value).lower()
+        case dict():
+            text = ", ".join(f"{name} {_plain(each, True)}" for name, each in value.items())
+            return f"{{{text}}}" if within or not text else text
+        case list():
+            text = ", ".join(_plain(each, True) for each in value)
+            return f"[{text}]"
+        case "":
+            return '""'
+        case _:
+            return str(value)
 
 
 class ConsoleReporter(Reporter):

@@ -81,3 +81,24 @@ def test_differences_go_to_the_property() -> None:
     paths = [change.path for change in differences(old, new)]
     assert paths == ["a.b[1]", "s", "u", "gone"]
     assert differences({"u": UNKNOWN}, {"u": UNKNOWN})
+
+
+def test_blocks_of_a_list_are_told_apart_by_their_names() -> None:
+    tun, card = (
+        {"hostPath": "/dev/net/tun", "containerPath": "/dev/net/tun"},
+        {
+            "hostPath": "/dev/dri/card1",
+            "containerPath": "/dev/dri/card0",
+        },
+    )
+    assert differences({"devices": [card]}, {"devices": [tun, card]}) == (
+        Change("devices[/dev/net/tun]", None, tun),
+    )
+    (other,) = differences([tun, card], [tun, card | {"hostPath": "/dev/dri/card2"}], "devices")
+    assert other == Change("devices[/dev/dri/card0].hostPath", "/dev/dri/card1", "/dev/dri/card2")
+    # What differs in its order alone is told whole, and so is what has two of one name.
+    assert [each.path for each in differences([tun, card], [card, tun], "devices")] == ["devices"]
+    both = [{"internal": 53, "protocol": each} for each in ("tcp", "udp")]
+    assert [each.path for each in differences(both, both[:1], "ports")] == ["ports"]
+    assert [each.path for each in differences([UNKNOWN], ["a", "b"], "dns")] == ["dns"]
+    assert differences(["A"], ["A", "B"], "adds") == (Change("adds[B]", None, "B"),)

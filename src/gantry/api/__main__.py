@@ -22,13 +22,14 @@ import uvicorn
 from sqlalchemy.exc import SQLAlchemyError
 
 from gantry.api.app import create_app, interface, make_context
-from gantry.api.config import ConfigError, load
+from gantry.api.config import load
 from gantry.api.database import Database, DatabaseUnavailableError, reason
 from gantry.api.errors import ApiError
 from gantry.api.events import Hub
 from gantry.api.rules import listing, sql
 from gantry.api.services import second_factor
 from gantry.api.services.bootstrap import prepare
+from gantry.configuration import ConfigError
 
 log = logging.getLogger("gantry.api")
 

@@ -1,6 +1,5 @@
 """The api's configuration: one JSON file, checked whole before anything is started."""
 
-import os
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -12,20 +11,16 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
-    ValidationError,
     field_validator,
     model_validator,
 )
 
+from gantry import configuration
 from gantry.contracts.device_types import device_type
 
 DEFAULT_PATH = Path("/etc/gantry/api.json")
 
 Port = Annotated[int, Field(ge=1, le=65535)]
-
-
-class ConfigError(Exception):
-    """The configuration file is missing or wrong; the message names the file and each fault."""
 
 
 class ServiceKeys(BaseModel):
@@ -147,17 +142,6 @@ def load(path: Path | None = None) -> Config:
     """The configuration in `path`, else in GANTRY_CONFIG, else in /etc/gantry/api.json.
 
     Raises:
-        ConfigError: no such file, not JSON, or a key that is missing, unknown or wrong.
+        ConfigError: as `configuration.read`.
     """
-    source = path or Path(os.environ.get("GANTRY_CONFIG", DEFAULT_PATH))
-    try:
-        return Config.model_validate_json(source.read_bytes())
-    except OSError as error:
-        raise ConfigError(f"cannot read the configuration {source}: {error.strerror}") from error
-    except ValidationError as error:
-        # The faults alone: pydantic's own text would quote the values, and some are secret.
-        faults = "; ".join(
-            f"{'.'.join(str(part) for part in fault['loc']) or 'file'}: {fault['msg']}"
-            for fault in error.errors(include_input=False, include_url=False)
-        )
-        raise ConfigError(f"the configuration {source} is wrong: {faults}") from None
+    return configuration.load(Config, DEFAULT_PATH, path)

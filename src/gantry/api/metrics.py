@@ -1,4 +1,4 @@
-"""What Prometheus is told of one api process (https://prometheus.io/docs/instrumenting/).
+"""What Prometheus is told of one api process.
 
 Labels have few values: templates of routes and never paths, names of rules, kinds and states.
 """
@@ -8,15 +8,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from prometheus_client import (
-    CONTENT_TYPE_LATEST,
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    ProcessCollector,
-    generate_latest,
-)
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
@@ -26,15 +17,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gantry.api.database import Database
 from gantry.api.events import Hub
 from gantry.api.queries import census
+from gantry.gauges import Gauges
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
-MEDIA_TYPE = CONTENT_TYPE_LATEST
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 STREAMS = ("text/event-stream", "application/x-ndjson")
 KINDS = frozenset({"device", "application", "key", "user", "web", "gone", "action"})
-SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 # Several scrapers, and replicas, ask the database no more than this often for the same.
 CENSUS_SECONDS = 15.0
 # What is counted in the database: a name, what it is, its labels, and how it is counted.
@@ -72,53 +62,34 @@ _CENSUS = (
 )
 
 
-class Metrics:
-    """All figures of a process. They begin at 0 when it starts."""
+class Metrics(Gauges):
+    """All figures of a process."""
 
     def __init__(self, database: Database) -> None:
-        self._registry = CollectorRegistry()
-        self.requests = Counter(
-            "gantry_api_requests",
-            "Requests that were answered.",
-            ("method", "route", "status"),
-            registry=self._registry,
+        super().__init__("gantry_api")
+        self.requests = self.counter(
+            "requests", "Requests that were answered.", ("method", "route", "status")
         )
-        self.seconds = Histogram(
-            "gantry_api_request_seconds",
-            "Until an answer began.",
-            ("method", "route"),
-            buckets=SECONDS,
-            registry=self._registry,
+        self.seconds = self.histogram(
+            "request_seconds", "Until an answer began.", ("method", "route")
         )
-        self.in_flight = Gauge(
-            "gantry_api_requests_in_flight",
-            "Requests that are being answered, without streams.",
-            registry=self._registry,
+        self.in_flight = self.gauge(
+            "requests_in_flight", "Requests that are being answered, without streams."
         )
-        self.streams = Gauge(
-            "gantry_api_streams_open",
+        self.streams = self.gauge(
+            "streams_open",
             "Answers that do not end: event streams of devices, revocations for logs.",
             ("route",),
-            registry=self._registry,
         )
-        self.notifications = Counter(
-            "gantry_api_notifications",
-            "Announcements of the database that were heard.",
-            ("kind",),
-            registry=self._registry,
+        self.notifications = self.counter(
+            "notifications", "Announcements of the database that were heard.", ("kind",)
         )
-        self.rules = Counter(
-            "gantry_api_rules_broken",
+        self.rules = self.counter(
+            "rules_broken",
             "Requests that were refused because they broke a rule of the model (docs/rules.md).",
             ("rule",),
-            registry=self._registry,
         )
-        self._registry.register(_DatabaseCollector(database))
-        ProcessCollector(registry=self._registry)
-
-    def text(self) -> bytes:
-        """All of them, in Prometheus's text format."""
-        return generate_latest(self._registry)
+        self.add(_DatabaseCollector(database))
 
 
 class _DatabaseCollector(Collector):

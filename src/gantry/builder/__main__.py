@@ -16,7 +16,7 @@ from gantry.builder.app import create_app
 from gantry.builder.buildx import BuildFailedError, Buildx
 from gantry.builder.catalogue import Catalogue, CatalogueError
 from gantry.builder.cgroups import BuildCgroups, CgroupError
-from gantry.builder.config import BuilderConfig, ConfigError, load
+from gantry.builder.config import BuilderConfig, load
 from gantry.builder.container import ContainerError
 from gantry.builder.daemons import DaemonError, engine_daemon, name_server, wait_ready
 from gantry.builder.engine import Engine, EngineError
@@ -27,6 +27,7 @@ from gantry.builder.queue import BuildQueue
 from gantry.builder.registry import Registry
 from gantry.builder.releases import ReleaseApi, ReleaseApiError
 from gantry.builder.supervisor_image import SupervisorImages
+from gantry.configuration import ConfigError
 from gantry.contracts.device_types import Architecture
 
 PORT = 8080

@@ -1,19 +1,14 @@
 """The builder's settings: /etc/gantry/builder.json."""
 
-import json
-import os
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
+from gantry import configuration
 from gantry.contracts.device_types import DeviceType, device_type
 
 DEFAULT_PATH = Path("/etc/gantry/builder.json")
 GIB = 1024**3
-
-
-class ConfigError(Exception):
-    """The configuration cannot be used; the message says which key and why."""
 
 
 class Limits(BaseModel):
@@ -79,21 +74,9 @@ class BuilderConfig(BaseModel):
 
 
 def load(path: Path | None = None) -> BuilderConfig:
-    """Read the configuration file: `path`, else GANTRY_CONFIG, else /etc/gantry/builder.json.
+    """The configuration in `path`, else in GANTRY_CONFIG, else in /etc/gantry/builder.json.
 
     Raises:
-        ConfigError: no such file, no JSON, or a wrong key; never holds a secret's value.
+        ConfigError: as `configuration.read`.
     """
-    source = path or Path(os.environ.get("GANTRY_CONFIG", DEFAULT_PATH))
-    try:
-        return BuilderConfig.model_validate(json.loads(source.read_text()))
-    except OSError as error:
-        raise ConfigError(f"{source} cannot be read: {error.strerror}") from error
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in each['loc']) or 'file'}: {each['msg']}"
-            for each in error.errors(include_input=False, include_url=False)
-        )
-        raise ConfigError(f"{source}: {problems}") from None
-    except ValueError as error:
-        raise ConfigError(f"{source} is not JSON: {error}") from error
+    return configuration.load(BuilderConfig, DEFAULT_PATH, path)

@@ -6,13 +6,14 @@ import sys
 def main() -> int:
     """Runs the service until it is stopped; 2 when its configuration is wrong."""
     # Imported late: the health check runs every few seconds and needs none of it.
+    from gantry.configuration import ConfigError
     from gantry.git.config import load_config
     from gantry.git.service import serve
     from gantry.git.settings import SettingsError, config_file
 
     try:
         return serve(load_config(config_file()))
-    except SettingsError as error:
+    except (ConfigError, SettingsError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
 

@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from gantry.git.settings import MAX_PUSH_BYTES, SettingsError
+from gantry import configuration
+from gantry.git.settings import MAX_PUSH_BYTES
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 HttpUrl = Annotated[str, Field(pattern=r"^https?://[^/\s]+$")]
@@ -34,16 +35,6 @@ def load_config(path: Path) -> GitConfig:
     """The checked configuration.
 
     Raises:
-        SettingsError: one line that names the file and every key that is wrong, never a value:
-            the file holds a key.
+        ConfigError: as `configuration.read`.
     """
-    try:
-        return GitConfig.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(str(part) for part in fault['loc']) or 'file'}: {fault['msg']}"
-            for fault in error.errors(include_input=False, include_url=False)
-        )
-        raise SettingsError(f"{path}: {faults}") from None
+    return configuration.read(GitConfig, path)

@@ -5,8 +5,9 @@ from types import FrameType
 
 import uvicorn
 
+from gantry.configuration import ConfigError
 from gantry.logs.app import Service, create_app
-from gantry.logs.config import ConfigError, load
+from gantry.logs.config import load
 
 GRACE_SECONDS = 5
 

@@ -1,18 +1,15 @@
 """The configuration file `/etc/gantry/logs.json`, as infra writes it."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from gantry import configuration
 
 DEFAULT_PATH = Path("/etc/gantry/logs.json")
 
 Port = Annotated[int, Field(ge=1, le=65535)]
-
-
-class ConfigError(Exception):
-    """The configuration file is missing or wrong; the message names the file and each fault."""
 
 
 class Config(BaseModel):
@@ -42,17 +39,6 @@ def load(path: Path | None = None) -> Config:
     """The configuration in `path`, else in GANTRY_CONFIG, else in /etc/gantry/logs.json.
 
     Raises:
-        ConfigError: no such file, not JSON, or a key that is missing, unknown or wrong. It quotes
-            no value: the file holds secrets.
+        ConfigError: as `configuration.read`.
     """
-    source = path or Path(os.environ.get("GANTRY_CONFIG", DEFAULT_PATH))
-    try:
-        return Config.model_validate_json(source.read_bytes())
-    except OSError as error:
-        raise ConfigError(f"cannot read the configuration {source}: {error.strerror}") from error
-    except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(str(part) for part in fault['loc']) or 'file'}: {fault['msg']}"
-            for fault in error.errors(include_input=False, include_url=False)
-        )
-        raise ConfigError(f"the configuration {source} is wrong: {faults}") from None
+    return configuration.load(Config, DEFAULT_PATH, path)

@@ -4,7 +4,8 @@ import asyncio
 import signal
 import sys
 
-from gantry.vpn.config import Config, ConfigError, load
+from gantry.configuration import ConfigError
+from gantry.vpn.config import Config, load
 from gantry.vpn.firewall import FirewallError
 from gantry.vpn.service import serve
 

@@ -1,4 +1,4 @@
-"""What Prometheus is told of one VPN server (https://prometheus.io/docs/instrumenting/).
+"""What Prometheus is told of one VPN server.
 
 Labels have few values: kinds and results, never devices, users or addresses.
 """
@@ -6,18 +6,7 @@ Labels have few values: kinds and results, never devices, users or addresses.
 from collections.abc import Mapping
 from enum import StrEnum
 
-from prometheus_client import (
-    CONTENT_TYPE_LATEST,
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    ProcessCollector,
-    generate_latest,
-)
-
-MEDIA_TYPE = CONTENT_TYPE_LATEST
-SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+from gantry.gauges import Gauges
 
 
 class Login(StrEnum):
@@ -40,55 +29,37 @@ class Road(StrEnum):
     PUBLIC_URL = "public_url"
 
 
-class Metrics:
-    """All figures of a process. They begin at 0 when it starts."""
+class Metrics(Gauges):
+    """All figures of a process."""
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        self.connected = self._gauge("devices_connected", "Devices that are logged in.")
-        self.waiting = self._gauge("logins_waiting", "Logins that are not answered yet.")
-        self.unsent = self._gauge("events_unsent", "Events that the api has not taken yet.")
-        self.openvpn_up = self._gauge("openvpn_up", "Whether openvpn runs.")
-        self.api_up = self._gauge("api_up", "Whether the api took the last report.")
-        self.logins = Counter(
-            "gantry_vpn_logins",
-            "Logins of devices, and renewals of their keys.",
-            ("result",),
-            registry=self._registry,
+        super().__init__("gantry_vpn")
+        self.connected = self.gauge("devices_connected", "Devices that are logged in.")
+        self.waiting = self.gauge("logins_waiting", "Logins that are not answered yet.")
+        self.unsent = self.gauge("events_unsent", "Events that the api has not taken yet.")
+        self.openvpn_up = self.gauge("openvpn_up", "Whether openvpn runs.")
+        self.api_up = self.gauge("api_up", "Whether the api took the last report.")
+        self.logins = self.counter(
+            "logins", "Logins of devices, and renewals of their keys.", ("result",)
         )
-        self.login_seconds = Histogram(
-            "gantry_vpn_login_seconds",
-            "From openvpn's question to our answer.",
-            buckets=SECONDS,
-            registry=self._registry,
+        self.login_seconds = self.histogram(
+            "login_seconds", "From openvpn's question to our answer."
         )
-        self.kills = self._counter("devices_cut", "Devices whose key ended while they were there.")
-        self.starts = self._counter("openvpn_starts", "How often openvpn was started.")
-        self.received = self._counter("received_bytes", "From devices, counted at their end.")
-        self.sent = self._counter("sent_bytes", "To devices, counted at their end.")
-        self.roads = Gauge(
-            "gantry_vpn_tunnels_open",
-            "Ways to devices that are open.",
-            ("kind",),
-            registry=self._registry,
-        )
-        self.answers = Counter(
-            "gantry_vpn_tunnels",
+        self.kills = self.counter("devices_cut", "Devices whose key ended while they were there.")
+        self.starts = self.counter("openvpn_starts", "How often openvpn was started.")
+        self.received = self.counter("received_bytes", "From devices, counted at their end.")
+        self.sent = self.counter("sent_bytes", "To devices, counted at their end.")
+        self.roads = self.gauge("tunnels_open", "Ways to devices that are open.", ("kind",))
+        self.answers = self.counter(
+            "tunnels",
             "Ways to devices that were asked for, by the status of the answer.",
             ("kind", "status"),
-            registry=self._registry,
         )
-        self.carried = Counter(
-            "gantry_vpn_tunnel_bytes",
+        self.carried = self.counter(
+            "tunnel_bytes",
             "Bytes that ways to devices carried, counted at their end.",
             ("kind", "direction"),
-            registry=self._registry,
         )
-        ProcessCollector(registry=self._registry)
-
-    def text(self) -> bytes:
-        """All of them, in Prometheus's text format."""
-        return generate_latest(self._registry)
 
     def count_bytes(self, environment: Mapping[str, str]) -> None:
         """What openvpn says of a connection that ended."""
@@ -96,9 +67,3 @@ class Metrics:
             value = environment.get(name, "")
             if value.isdecimal():
                 counter.inc(int(value))
-
-    def _gauge(self, name: str, text: str) -> Gauge:
-        return Gauge(f"gantry_vpn_{name}", text, registry=self._registry)
-
-    def _counter(self, name: str, text: str) -> Counter:
-        return Counter(f"gantry_vpn_{name}", text, registry=self._registry)

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import httpx2
 
+from gantry.gauges import MEDIA_TYPE
 from gantry.vpn import firewall
 from gantry.vpn.api import TIMEOUT_SECONDS, Api, Event
 from gantry.vpn.config import Config
@@ -17,7 +18,7 @@ from gantry.vpn.devices import Devices, Dispatch
 from gantry.vpn.errors import VpnError
 from gantry.vpn.heads import MAX_HEAD_BYTES, answer, read_head
 from gantry.vpn.login import Authenticator
-from gantry.vpn.metrics import MEDIA_TYPE, Metrics
+from gantry.vpn.metrics import Metrics
 from gantry.vpn.process import Keeper, Run
 from gantry.vpn.public_urls import PublicUrls
 from gantry.vpn.relay import closing

@@ -11,10 +11,11 @@ import pytest
 from gantry.builder import buildlog
 from gantry.builder.buildx import BuildJob, command
 from gantry.builder.cgroups import BuildCgroups
-from gantry.builder.config import ConfigError, load
+from gantry.builder.config import load
 from gantry.builder.container import emulation, fence_rules
 from gantry.builder.progress import Transcript
 from gantry.builder.queue import BuildQueue
+from gantry.configuration import ConfigError
 from gantry.contracts.device_types import Architecture
 
 SETTINGS = {
@@ -299,5 +300,5 @@ class TestSettings:
         assert "s3cret" not in str(caught.value)
 
     def test_no_file(self, tmp_path: Path) -> None:
-        with pytest.raises(ConfigError, match="cannot be read"):
+        with pytest.raises(ConfigError, match="cannot read"):
             load(tmp_path / "missing.json")

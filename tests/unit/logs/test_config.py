@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from gantry.logs.config import ConfigError, load
+from gantry.configuration import ConfigError
+from gantry.logs.config import load
 
 GOOD = {
     "fleet": "devbots",

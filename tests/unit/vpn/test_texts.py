@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from gantry.vpn.config import Config, ConfigError, load
+from gantry.configuration import ConfigError
+from gantry.vpn.config import Config, load
 from gantry.vpn.openvpn_conf import DATA_CIPHERS, TLS_CIPHERS, openvpn_conf
 from gantry.vpn.rules import ruleset
 

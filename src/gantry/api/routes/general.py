@@ -6,10 +6,10 @@ from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 
 from gantry.api.context import Ctx, CurrentUser
-from gantry.api.metrics import MEDIA_TYPE
 from gantry.api.routes.answers import BoardState, DeviceConfig, FleetConfig, failures
 from gantry.api.services import provisioning
 from gantry.contracts.device_types import DEVICE_TYPES
+from gantry.gauges import MEDIA_TYPE
 
 router = APIRouter(tags=["fleet"])
 

@@ -4,8 +4,9 @@ import sys
 
 import uvicorn
 
+from gantry.configuration import ConfigError
 from gantry.deltas.server.app import create_app
-from gantry.deltas.server.config import ConfigError, load
+from gantry.deltas.server.config import load
 
 GRACE_SECONDS = 5
 

@@ -33,9 +33,9 @@ from gantry.deltas.server.errors import (
     RequestError,
     TemporaryError,
 )
-from gantry.deltas.server.metrics import MEDIA_TYPE as METRICS_TYPE
 from gantry.deltas.server.pairs import Pair
 from gantry.deltas.server.service import AWAY_SECONDS, Service, running
+from gantry.gauges import MEDIA_TYPE as METRICS_TYPE
 
 BODY_LIMIT = 4 * 1024**2
 

@@ -1,11 +1,11 @@
 """The configuration file `/etc/gantry/deltas.json`, as infra writes it."""
 
-import os
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from gantry import configuration
 from gantry.contracts.storage import S3Storage
 
 DEFAULT_PATH = Path("/etc/gantry/deltas.json")
@@ -15,10 +15,6 @@ Url = Annotated[str, Field(pattern=r"^https?://[^/\s]+$")]
 Authority = Annotated[str, Field(pattern=r"^[a-z0-9.-]+(:[0-9]{1,5})?$")]
 MEBIBYTE = 1024**2
 GIBIBYTE = 1024**3
-
-
-class ConfigError(Exception):
-    """The configuration file is missing or wrong; the message names the file and each fault."""
 
 
 class Bucket(BaseModel):
@@ -106,17 +102,6 @@ def load(path: Path | None = None) -> Config:
     """The configuration in `path`, else in GANTRY_CONFIG, else in /etc/gantry/deltas.json.
 
     Raises:
-        ConfigError: no such file, not JSON, or a key that is missing, unknown or wrong. It quotes
-            no value: the file holds secrets.
+        ConfigError: as `configuration.read`.
     """
-    source = path or Path(os.environ.get("GANTRY_CONFIG", DEFAULT_PATH))
-    try:
-        return Config.model_validate_json(source.read_bytes())
-    except OSError as error:
-        raise ConfigError(f"cannot read the configuration {source}: {error.strerror}") from error
-    except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(str(part) for part in fault['loc']) or 'file'}: {fault['msg']}"
-            for fault in error.errors(include_input=False, include_url=False)
-        )
-        raise ConfigError(f"the configuration {source} is wrong: {faults}") from None
+    return configuration.load(Config, DEFAULT_PATH, path)

@@ -1,24 +1,14 @@
-"""What Prometheus is told of the delta server (https://prometheus.io/docs/instrumenting/).
+"""What Prometheus is told of the delta server.
 
 Labels have few values: states and outcomes, never images.
 """
 
 from enum import StrEnum
 
-from prometheus_client import (
-    CONTENT_TYPE_LATEST,
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    ProcessCollector,
-    generate_latest,
-)
-
 from gantry.contracts.deltas import DeltaState
 from gantry.deltas.server.making import Made
+from gantry.gauges import Gauges
 
-MEDIA_TYPE = CONTENT_TYPE_LATEST
 SECONDS = (0.5, 1, 2, 5, 10, 20, 60, 120, 300, 900, 1800)
 
 
@@ -33,43 +23,32 @@ class Outcome(StrEnum):
     DEFERRED = "deferred"
 
 
-class Metrics:
-    """All figures of a process. They begin at 0 when it starts."""
+class Metrics(Gauges):
+    """All figures of a process."""
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        self.waiting = self._gauge("waiting", "Deltas that wait to be made.")
-        self.working = self._gauge("working", "Deltas that are being made.")
-        self.stored = self._gauge("stored_bytes", "Of all deltas that are kept.")
-        self.cached = self._gauge("layer_cache_bytes", "Of unpacked layers that are kept.")
-        self.api_up = self._gauge("api_up", "Whether the api told last time what is wanted.")
-        self.pairs = Gauge(
-            "gantry_deltas_pairs", "Pairs by their state.", ("state",), registry=self._registry
-        )
-        self.outcomes = Counter(
-            "gantry_deltas_made",
-            "Pairs that were to be made, by what became of them.",
-            ("outcome",),
-            registry=self._registry,
+        super().__init__("gantry_deltas")
+        self.waiting = self.gauge("waiting", "Deltas that wait to be made.")
+        self.working = self.gauge("working", "Deltas that are being made.")
+        self.stored = self.gauge("stored_bytes", "Of all deltas that are kept.")
+        self.cached = self.gauge("layer_cache_bytes", "Of unpacked layers that are kept.")
+        self.api_up = self.gauge("api_up", "Whether the api told last time what is wanted.")
+        self.pairs = self.gauge("pairs", "Pairs by their state.", ("state",))
+        self.outcomes = self.counter(
+            "made", "Pairs that were to be made, by what became of them.", ("outcome",)
         )
         for each in Outcome:
             self.outcomes.labels(each)
-        self.seconds = Histogram(
-            "gantry_deltas_make_seconds",
+        self.seconds = self.histogram(
+            "make_seconds",
             "From a worker's start with a pair to the delta, with fetching.",
             buckets=SECONDS,
-            registry=self._registry,
         )
-        self.sent = self._counter("sent_bytes", "Of deltas, to those who fetch them.")
-        self.downloads = self._counter("downloads", "Deltas that were fetched to their last byte.")
-        self.saved = self._counter(
+        self.sent = self.counter("sent_bytes", "Of deltas, to those who fetch them.")
+        self.downloads = self.counter("downloads", "Deltas that were fetched to their last byte.")
+        self.saved = self.counter(
             "saved_bytes", "What pulls would have fetched more than the deltas that were fetched."
         )
-        ProcessCollector(registry=self._registry)
-
-    def text(self) -> bytes:
-        """All of them, in Prometheus's text format."""
-        return generate_latest(self._registry)
 
     def made(self, made: Made) -> None:
         """A delta was made."""
@@ -87,9 +66,3 @@ class Metrics:
         for each in DeltaState:
             if each is not DeltaState.UNKNOWN:
                 self.pairs.labels(each).set(states.get(each, 0))
-
-    def _gauge(self, name: str, text: str) -> Gauge:
-        return Gauge(f"gantry_deltas_{name}", text, registry=self._registry)
-
-    def _counter(self, name: str, text: str) -> Counter:
-        return Counter(f"gantry_deltas_{name}", text, registry=self._registry)

@@ -4,7 +4,7 @@ import pulumi
 
 import vpn
 from config import StackConfig
-from haproxy_cfg import PROBE_HOST, PROBE_PORT, SharedPort, haproxy_cfg
+from haproxy_cfg import PROBE_HOST, PROBE_PORT, Room, SharedPort, haproxy_cfg
 from identity import Identity
 from network import Networks
 from service import Attachment, Service, Spec, http_probe
@@ -40,12 +40,13 @@ class Balancer(Service):
 
 def _files(config: StackConfig, identity: Identity) -> dict[str, pulumi.Input[str]]:
     host, port, servers = config.host, config.vpn_port, vpn.server_names(config)
+    room = Room(vpn.devices(config), vpn.tunnels(config), config.vpn.connections_per_minute)
     if not config.vpn.share_port:
-        return {"haproxy.cfg": haproxy_cfg(host, port, servers)}
+        return {"haproxy.cfg": haproxy_cfg(host, port, servers, room)}
     return {
         "haproxy.cfg": identity.balancer_secret.apply(
             lambda secret: haproxy_cfg(
-                host, port, servers, SharedPort("proxy", config.https_port, secret)
+                host, port, servers, room, SharedPort("proxy", config.https_port, secret)
             )
         ),
         "tls.pem": pulumi.Output.concat(identity.server.certificate_pem, identity.server.key_pem),

@@ -102,8 +102,8 @@ class Memory(_Settings):
     logs: Megabytes = 256
     # Its workers' besides: `deltas.memory` for each.
     deltas: Megabytes = 256
-    # Each server of it.
-    vpn: Megabytes = 512
+    # Each server of it: what it has room for follows this (docs/vpn.md).
+    vpn: Annotated[int, Field(ge=192)] = 768
     balancer: Megabytes = 256
     # It holds requests to the api whole, 4 MiB each at most.
     proxy: Megabytes = 512
@@ -178,11 +178,13 @@ class Vpn(_Settings):
     """How devices reach the VPN: at a port of its own, or at the HTTPS port (`sharePort`).
 
     `kilobytesPerSecond` is what one device may send, and what it may receive; 0 is no limit.
+    `connectionsPerMinute`: so many devices of one address may begin anew; 0 is no limit.
     """
 
     port: Port | None = None
     servers: int = Field(default=1, ge=1, le=16)
     kilobytes_per_second: int = Field(default=0, ge=0)
+    connections_per_minute: int = Field(default=300, ge=0)
     share_port: bool = False
 
     @model_validator(mode="after")

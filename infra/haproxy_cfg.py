@@ -6,6 +6,10 @@ One port for three languages, told apart by what the client says first:
 - TLS for `tunnel.<host>`, the door for people, which a VPN server answers;
 - where the port is shared, TLS for every other name. It is ended here and begun anew towards the
   proxy: Debian 13's Caddy knows no PROXY protocol, and would take the balancer for every client.
+
+Only the balancer sees where somebody comes from, so it is here that one address may not take all
+the places of those who are not judged yet. Who is refused is not counted: a site with many devices
+behind one address comes back at that pace, and not never.
 """
 
 from dataclasses import dataclass
@@ -13,13 +17,30 @@ from dataclasses import dataclass
 PROBE_HOST = "127.0.0.1"
 PROBE_PORT = 2021
 OPENVPN_PORT, TUNNEL_PORT, HEALTH_PORT = 1194, 3129, 8080
-# Connections that are open at a time: on each server, and besides.
-DEVICES, PEOPLE = 4000, 4000
-# Of people, at one server, which has memory for so many: others wait, and then are sent away. TLS
+# Connections that are open at a time, besides those at the servers.
+PEOPLE = 4000
+# More people than a server has room for tunnels are let through to it: so many can be told so. TLS
 # is begun before anybody is judged, and devices' connections must not pay for it.
-TUNNELS = 1000
+TOLD = 100
+# Of one address, in 10 s: a server has 10 s for the hello of TLS and 10 for a request, and 500
+# places for those who have not come so far.
+PEOPLE_IN_TEN_SECONDS = 200
 # What the balancer says to the proxy, and the proxy to nobody: who it is, and who the client is.
 SECRET_HEADER, CLIENT_HEADER = "X-Gantry-Balancer", "X-Gantry-Client"
+# Who is counted as one.
+ADDRESS = "src,ipmask(32,64)"
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What each server has room for, and how many `newcomers`, devices that begin anew, come from
+    one address in a minute (0: any number). openvpn gives each a minute to say who it is, so that
+    there are no more of them at a time.
+    """
+
+    devices: int
+    tunnels: int
+    newcomers: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +52,16 @@ class SharedPort:
     secret: str
 
 
-def haproxy_cfg(host: str, port: int, servers: list[str], shared: SharedPort | None = None) -> str:
+def haproxy_cfg(
+    host: str, port: int, servers: list[str], room: Room, shared: SharedPort | None = None
+) -> str:
     """The text for a fleet at `host`, whose VPN `servers` are all reached at `port`."""
+    connections = len(servers) * (room.devices + room.tunnels) + PEOPLE
     return f"""\
 global
 	log stdout format raw local0 info
 	# Two for each connection. Where the engine allows fewer, it takes fewer connections.
-	fd-hard-limit {2 * (len(servers) * DEVICES + PEOPLE)}
+	fd-hard-limit {2 * connections}
 
 defaults
 	log global
@@ -71,14 +95,32 @@ frontend health
 
 frontend door
 	bind :{port}
+	acl tls req.ssl_hello_type 1
 	acl tunnel req.ssl_sni -i tunnel.{host}
+	acl openvpn req.payload(2,1),hex 38 50
+	# One address, or one network where addresses are IPv6's, has half of all places at most.
+	tcp-request connection track-sc0 {ADDRESS} table addresses
+	tcp-request connection reject if {{ sc0_conn_cur gt {connections // 2} }}
 	tcp-request inspect-delay 5s
-	tcp-request content accept if {{ req.ssl_hello_type 1 }}{"" if shared else " tunnel"}
-	tcp-request content accept if {{ req.payload(2,1),hex 38 50 }}
+	tcp-request content track-sc1 {ADDRESS} table people if tls tunnel
+	tcp-request content reject if tls tunnel {{ sc1_gpc0_rate gt {PEOPLE_IN_TEN_SECONDS - 1} }}
+	tcp-request content sc-inc-gpc0(1) if tls tunnel
+	tcp-request content accept if tls{"" if shared else " tunnel"}
+{_newcomers(room.newcomers)}\
+	tcp-request content accept if openvpn
 	tcp-request content reject
 	use_backend tunnel if tunnel
-{"	use_backend tls if { req.ssl_hello_type 1 }" if shared else ""}
+{"	use_backend tls if tls" if shared else ""}
 	default_backend openvpn
+
+backend addresses
+	stick-table type ipv6 size 100k expire 2m store conn_cur
+
+backend people
+	stick-table type ipv6 size 100k expire 2m store gpc0_rate(10s)
+
+backend newcomers
+	stick-table type ipv6 size 100k expire 2m store gpc0_rate(1m)
 
 backend openvpn
 	balance leastconn
@@ -90,8 +132,18 @@ backend tunnel
 	option httpchk GET /healthy
 	# An idle shell is no reason to end it: the servers have a limit of their own.
 	timeout tunnel 24h
-{_servers(servers, TUNNEL_PORT, f" maxconn {TUNNELS}")}
+{_servers(servers, TUNNEL_PORT, f" maxconn {room.tunnels + TOLD}")}
 {_https(shared) if shared else ""}"""
+
+
+def _newcomers(most: int) -> str:
+    if not most:
+        return ""
+    return f"""\
+	tcp-request content track-sc1 {ADDRESS} table newcomers if openvpn
+	tcp-request content reject if openvpn {{ sc1_gpc0_rate gt {most - 1} }}
+	tcp-request content sc-inc-gpc0(1) if openvpn
+"""
 
 
 def _servers(names: list[str], port: int, more: str = "") -> str:

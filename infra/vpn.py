@@ -11,6 +11,11 @@ from service import Attachment, Powers, Service, Spec, http_probe
 
 PROXY_PORT = 3128
 KILOBYTE = 1000
+# MiB of a server's memory that are no device's: the service, openvpn, and whoever is at its doors
+# and not judged yet. Of the rest three fifths are devices', at 184 KiB each (openvpn, measured:
+# docs/benchmarks.md), and two fifths tunnels' and visitors', at 160 and 80 KiB.
+OWN_MEBIBYTES = 128
+DEVICES_A_MEBIBYTE, TUNNELS_A_MEBIBYTE = 10 / 3, 5 / 3
 
 # Everything that a VPN server may do and other services may not: root with this one capability.
 POWERS = Powers(
@@ -20,6 +25,16 @@ POWERS = Powers(
     # What comes out of a tunnel is the server's or nobody's: nothing is passed on.
     sysctls={"net.ipv4.ip_forward": "0"},
 )
+
+
+def devices(config: StackConfig) -> int:
+    """How many devices one server has room for."""
+    return int((config.memory.vpn - OWN_MEBIBYTES) * DEVICES_A_MEBIBYTE)
+
+
+def tunnels(config: StackConfig) -> int:
+    """How many people's tunnels one server has room for, and connections to public URLs besides."""
+    return int((config.memory.vpn - OWN_MEBIBYTES) * TUNNELS_A_MEBIBYTE)
 
 
 def server_names(config: StackConfig) -> list[str]:
@@ -51,6 +66,8 @@ class VpnServer(Service):
                 "address": "100.64.0.1",
                 "network": "100.64.0.0/10",
                 "rate_bytes_per_second": config.vpn.kilobytes_per_second * KILOBYTE,
+                "max_devices": devices(config),
+                "max_tunnels": tunnels(config),
                 "peers": {each: f"http://{each}:{PROXY_PORT}" for each in peers},
             }
         )

@@ -35,7 +35,8 @@ class Config(BaseModel):
     `server` is its name, by which the others and the api reach it; `peers` are the others' CONNECT
     proxies. All servers have the same `address`: devices see one. `rate_bytes_per_second` is each
     device's, in each direction; 0 is no limit. `renegotiate_seconds`: how often keys are made anew,
-    and the api is asked again. `max_devices` is what 512 MiB have room for.
+    and the api is asked again. `max_devices` and `max_tunnels` are what the server's memory has
+    room for, as infra/vpn.py reckons; so many connections to public URLs may be open besides.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -50,6 +51,7 @@ class Config(BaseModel):
     rate_bytes_per_second: int = Field(default=0, ge=0, le=10**10)
     peers: dict[str, Url] = {}
     max_devices: int = Field(default=2000, ge=1, le=100_000)
+    max_tunnels: int = Field(default=1000, ge=1, le=100_000)
     renegotiate_seconds: int = Field(default=3600, ge=10)
     listen: Listen = Listen()
     certificates: Path = Path("/etc/gantry")

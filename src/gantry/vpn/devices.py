@@ -49,11 +49,19 @@ class Session:
 
 
 class Devices:
-    """All sessions of this server. `on_event` is told who came and went, in order."""
+    """All sessions of this server, of which there are `most`. `on_event` is told who came and went,
+    in order.
+    """
 
     def __init__(
-        self, cuts: Cuts, metrics: Metrics, on_event: Callable[[Run, Event], None]
+        self,
+        most: int,
+        cuts: Cuts,
+        metrics: Metrics,
+        on_event: Callable[[Run, Event], None],
     ) -> None:
+        self._most = most
+        metrics.room.set(most)
         self._cuts = cuts
         self._metrics = metrics
         self._on_event = on_event
@@ -68,6 +76,10 @@ class Devices:
     def session(self, client: int) -> Session | None:
         """A connection that was let in."""
         return self._sessions.get(client)
+
+    def is_full_for(self, uuid: str) -> bool:
+        """Whether there is no room for this device. One that is there already has its own place."""
+        return uuid not in self._connected and len(self._sessions) >= self._most
 
     def admit(self, run: Run, client: int, grant: DeviceGrant, proof: bytes) -> None:
         """A device may come in; it is watched from now on, and counts once openvpn says that it

@@ -16,6 +16,7 @@ from gantry.vpn.api import Api, DeviceGrant
 from gantry.vpn.config import Config
 from gantry.vpn.devices import Devices, Session
 from gantry.vpn.errors import RefusedError, UnavailableError
+from gantry.vpn.full import Full
 from gantry.vpn.management import ClientNotice, Kind
 from gantry.vpn.metrics import Login, Metrics
 from gantry.vpn.process import Run
@@ -31,6 +32,7 @@ MAX_KEY_LENGTH = 128
 _HEX = frozenset("0123456789abcdef")
 # One text for all: it tells nobody which uuids exist.
 WRONG = "wrong uuid or key"
+FULL = "this server has no room for more devices"
 
 
 class Authenticator:
@@ -43,6 +45,7 @@ class Authenticator:
         self._metrics = metrics
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._full = Full()
         # Keys are compared by fingerprints that mean nothing outside this process.
         self._pepper = secrets.token_bytes(32)
 
@@ -75,6 +78,8 @@ class Authenticator:
         known = self._known(notice)
         if known and known.grant.uuid != uuid:
             return self._refuse(run, notice, WRONG)
+        if not known and self._devices.is_full_for(uuid):
+            return self._send_on(run, notice)
         try:
             async with asyncio.timeout(PATIENCE_SECONDS), self._slots:
                 grant = await self._api.authorize_device(uuid, key)
@@ -112,17 +117,27 @@ class Authenticator:
             self._devices.end(known, reason)
         return Login.REFUSED
 
+    def _send_on(self, run: Run, notice: ClientNotice) -> Login:
+        """There is no room; at another server, or later, there may be."""
+        self._full.tell(f"{len(self._devices.connected)} devices are connected")
+        self._deny_for_now(run, notice, FULL, BUSY_BACKOFF_SECONDS)
+        return Login.FULL
+
     def _unsure(self, run: Run, notice: ClientNotice, backoff: tuple[int, int]) -> Login:
         """The api cannot say: who is in with this very key stays; nobody else comes in."""
-        client, exchange = notice.client, _exchange(notice)
         known = self._known(notice)
         if known and hmac.compare_digest(known.proof, self._proof(notice)):
-            run.management.send(management.allow_again(client, exchange))
+            run.management.send(management.allow_again(notice.client, _exchange(notice)))
             return Login.KEPT
-        seconds = random.randint(*backoff)  # noqa: S311 - spreads devices, hides nothing
-        reason = "the servers are busy"
-        run.management.send(management.deny_for_now(client, exchange, reason, seconds))
+        self._deny_for_now(run, notice, "the servers are busy", backoff)
         return Login.UNAVAILABLE
+
+    def _deny_for_now(
+        self, run: Run, notice: ClientNotice, reason: str, backoff: tuple[int, int]
+    ) -> None:
+        seconds = random.randint(*backoff)  # noqa: S311 - spreads devices, hides nothing
+        said = management.deny_for_now(notice.client, _exchange(notice), reason, seconds)
+        run.management.send(said)
 
     def _known(self, notice: ClientNotice) -> Session | None:
         return self._devices.session(notice.client) if notice.kind is Kind.REAUTH else None

@@ -10,7 +10,7 @@ from gantry.gauges import Gauges
 
 
 class Login(StrEnum):
-    """How a login ended. `kept` went on without the api, which was away."""
+    """How a login ended. `kept` went on without the api, which was away; `full`: no room."""
 
     ACCEPTED = "accepted"
     RENEWED = "renewed"
@@ -18,6 +18,7 @@ class Login(StrEnum):
     REFUSED = "refused"
     UNAVAILABLE = "unavailable"
     BUSY = "busy"
+    FULL = "full"
 
 
 class Road(StrEnum):
@@ -35,6 +36,7 @@ class Metrics(Gauges):
     def __init__(self) -> None:
         super().__init__("gantry_vpn")
         self.connected = self.gauge("devices_connected", "Devices that are logged in.")
+        self.room = self.gauge("devices_most", "Devices that there is room for.")
         self.waiting = self.gauge("logins_waiting", "Logins that are not answered yet.")
         self.unsent = self.gauge("events_unsent", "Events that the api has not taken yet.")
         self.openvpn_up = self.gauge("openvpn_up", "Whether openvpn runs.")

@@ -12,6 +12,9 @@ PING_SECONDS = 10
 SILENCE_SECONDS = 45
 """A client that is silent for so long is gone, and so is a server."""
 
+# Besides those who are in: who is not judged yet, and who is to hear that there is no room.
+NEWCOMERS = 300
+
 # Most Raspberry Pis have no AES in hardware: openvpn takes the first that the client has too.
 DATA_CIPHERS = ("CHACHA20-POLY1305", "AES-256-GCM", "AES-128-GCM")
 # Of TLS 1.2; all of TLS 1.3's are AEAD. openvpn takes no line of more than 255 characters.
@@ -62,7 +65,7 @@ ping {PING_SECONDS}
 ping-restart {SILENCE_SECONDS}
 push "ping {PING_SECONDS}"
 push "ping-restart {SILENCE_SECONDS}"
-max-clients {config.max_devices}
+max-clients {config.max_devices + NEWCOMERS}
 tcp-nodelay
 disable-dco
 persist-key

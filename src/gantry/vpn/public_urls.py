@@ -19,7 +19,6 @@ from gantry.vpn.tunnels import Crowd
 
 PORT = 80
 IDLE_SECONDS = 300.0
-MAX_CONNECTIONS = 2000
 MAX_PER_DEVICE = 64
 # A page has many parts: the api is asked once for them.
 REMEMBER_SECONDS = 5.0
@@ -42,7 +41,7 @@ class PublicUrls:
         self._roads = roads
         self._cuts = cuts
         self._metrics = metrics
-        self._crowd = Crowd(MAX_CONNECTIONS, MAX_PER_DEVICE, "device")
+        self._crowd = Crowd(config.max_tunnels, MAX_PER_DEVICE, "device", "visitors")
         self._asking = asyncio.Semaphore(ASKING_AT_ONCE)
         self._places: dict[str, tuple[float, Place]] = {}
 

@@ -46,7 +46,7 @@ class Service:
         self.metrics = Metrics()
         self.api = Api(client, config)
         self.cuts = Cuts()
-        self.devices = Devices(self.cuts, self.metrics, self._on_event)
+        self.devices = Devices(config.max_devices, self.cuts, self.metrics, self._on_event)
         self.reporter = Reporter(self.api, self.devices, self.metrics)
         login = Authenticator(config, self.api, self.devices, self.metrics)
         dispatch = Dispatch(self.devices, login.on_login, self._on_run)

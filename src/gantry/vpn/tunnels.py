@@ -14,16 +14,17 @@ from gantry.vpn.api import Api, TunnelEnd, TunnelGrant
 from gantry.vpn.config import Config
 from gantry.vpn.cuts import Cuts
 from gantry.vpn.errors import RefusedError, UnavailableError, VpnError
+from gantry.vpn.full import Full
 from gantry.vpn.heads import Head, Target, answer, connect_target, proxy_secret, read_head
 from gantry.vpn.metrics import Metrics, Road
 from gantry.vpn.relay import Count, End, closing, prepare, relay
 from gantry.vpn.roads import Roads
 
 IDLE_SECONDS = 6 * 3600.0
-# As many as the balancer lets in.
-MAX_TUNNELS = 1000
 MAX_PER_DEVICE = 100
 MAX_PER_USER = 200
+# Of services, besides those of people, who may not keep the api from devices.
+MAX_OF_SERVICES = 300
 # Who has not been judged yet: an open door, and few may stand in it.
 MAX_AT_THE_DOOR = 500
 ASKING_AT_ONCE = 8
@@ -35,12 +36,16 @@ STATUS = {401: 407, 409: 503}
 
 
 class Crowd:
-    """Counts who is there, by what they are counted by."""
+    """Counts who is there, by what they are counted by: `each` of one `what`, of `everybody`'s
+    `things`.
+    """
 
-    def __init__(self, everybody: int, each: int, what: str) -> None:
+    def __init__(self, everybody: int, each: int, what: str, things: str) -> None:
         self._everybody = everybody
         self._each = each
         self._what = what
+        self._things = things
+        self._full = Full()
         self._numbers: Counter[str] = Counter()
 
     @contextlib.contextmanager
@@ -48,10 +53,15 @@ class Crowd:
         """One more of `name` while the block runs.
 
         Raises:
-            VpnError: 429, there are too many.
+            VpnError: 429, there are too many of it; 503, there is no room for more of any.
         """
-        if self._numbers[name] >= self._each or self._numbers.total() >= self._everybody:
+        if self._numbers[name] >= self._each:
             raise VpnError(429, f"too many connections of this {self._what}: close some")
+        if (number := self._numbers.total()) >= self._everybody:
+            self._full.tell(f"{number} {self._things} are open")
+            raise VpnError(
+                503, f"this server has no room for more {self._things}: try again in a while"
+            )
         self._numbers[name] += 1
         try:
             yield
@@ -72,9 +82,10 @@ class Tunnels:
         self._roads = roads
         self._cuts = cuts
         self._metrics = metrics
-        self._users = Crowd(MAX_TUNNELS, MAX_PER_USER, "user")
-        self._devices = Crowd(MAX_TUNNELS, MAX_PER_DEVICE, "device")
-        self._door = Crowd(MAX_AT_THE_DOOR, MAX_AT_THE_DOOR, "proxy")
+        most = config.max_tunnels
+        self._users = Crowd(most, MAX_PER_USER, "user", "tunnels")
+        self._devices = Crowd(most + MAX_OF_SERVICES, MAX_PER_DEVICE, "device", "tunnels")
+        self._door = Crowd(MAX_AT_THE_DOOR, MAX_AT_THE_DOOR + 1, "", "unanswered requests")
         self._asking = asyncio.Semaphore(ASKING_AT_ONCE)
         self._ends: asyncio.Queue[TunnelEnd] = asyncio.Queue(MAX_ENDS)
 

@@ -1,12 +1,13 @@
 """The balancer with the real HAProxy: who is led where by what they say first."""
 
+import contextlib
 import json
 import socket
 import ssl
 import struct
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import docker
 import pytest
@@ -16,6 +17,19 @@ from .standins import HOST, MEBIBYTE, PORT, VPN_SERVERS, Balanced, balanced, req
 
 DEVICE = "0123456789abcdef0123456789abcdef.devices"
 SECONDS = 30
+# As infra/haproxy_cfg.py has it.
+PEOPLE_IN_TEN_SECONDS = 200
+# A client in a container of the same network: whom it came to.
+HELLO = """
+import socket, sys
+with socket.create_connection(("balancer", 1194), 30) as stream:
+    stream.sendall(bytes.fromhex(sys.argv[1]))
+    try:
+        said = stream.recv(64).splitlines()
+    except ConnectionResetError:
+        said = []
+print(said[0].decode() if said else "refused")
+"""
 # P_CONTROL_HARD_RESET_CLIENT_V2 and _V3 of OpenVPN: length, opcode and key, session, no acks, id.
 RESETS = [
     struct.pack(">HB8sBI", 14, opcode << 3, b"session!", 0, 0) for opcode in (7, 10)
@@ -167,6 +181,41 @@ def test_it_stops_at_once(client: docker.DockerClient, own: Balanced) -> None:
         container.stop(timeout=SECONDS)
         assert time.monotonic() - began < SECONDS / 3
         assert stream.recv(len(RESETS[0])) in (RESETS[0], b"")
+
+
+def test_one_address_has_so_many_newcomers_and_no_more(
+    client: docker.DockerClient, run: Run
+) -> None:
+    with balanced(client, run(vpn='{"connectionsPerMinute": 5}')) as made, ExitStack() as open_:
+        # Who has got in stays, and is not counted again.
+        for _ in range(5):
+            stream, name = hello(made, RESETS[0])
+            open_.enter_context(stream)
+            assert name.decode() in VPN_SERVERS
+        for _ in range(20):
+            assert refused(made, RESETS[0])
+        # Somebody else has their own five, whatever that one does.
+        other = ["python3", "-c", HELLO, RESETS[0].hex()]
+        for _ in range(5):
+            assert made.servers["vpn-2"].exec_run(other).output in (b"vpn-1\n", b"vpn-2\n")
+        assert made.servers["vpn-2"].exec_run(other).output == b"refused\n"
+        # People are counted for themselves.
+        entered = 0
+        with contextlib.suppress(ssl.SSLError, ConnectionError):
+            for entered in range(PEOPLE_IN_TEN_SECONDS + 1):  # noqa: B007
+                with made.front.stream("tunnel", made.front.trust) as person:
+                    assert person.recv(5).decode() in VPN_SERVERS
+        assert entered == PEOPLE_IN_TEN_SECONDS
+
+
+def refused(balancer: Balanced, first: bytes) -> bool:
+    """Whether a client who says this is sent away without a word."""
+    with balancer.front.plain() as stream:
+        stream.sendall(first)
+        try:
+            return stream.recv(64) == b""
+        except ConnectionResetError:
+            return True
 
 
 def test_https_goes_on_to_the_proxy(shared: Balanced) -> None:

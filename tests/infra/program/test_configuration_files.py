@@ -16,7 +16,6 @@ from gantry.git.config import GitConfig
 from gantry.logs.config import Config as LogsConfig
 from gantry.registry.settings import load as load_collector
 from gantry.vpn.config import Config as VpnConfig
-from gantry.vpn.tunnels import MAX_TUNNELS
 
 from .conftest import Registered, Run
 
@@ -124,6 +123,8 @@ def test_vpn(fleet: Registered) -> None:
         "address": "100.64.0.1",
         "network": "100.64.0.0/10",
         "rate_bytes_per_second": 0,
+        "max_devices": 2133,
+        "max_tunnels": 1066,
         "peers": {},
     }
     assert api.vpn_port == 1194
@@ -201,10 +202,27 @@ def test_a_bucket_takes_the_volumes_place(run: Run) -> None:
     assert driver["secure"] is False
 
 
-def test_the_balancer_lets_no_more_people_in_than_a_server_has_room_for(fleet: Registered) -> None:
+@pytest.mark.parametrize("memory", [192, 768, 4096])
+def test_a_vpn_server_has_as_many_as_its_memory_has_room_for(run: Run, memory: int) -> None:
+    fleet = run(memory=json.dumps({"vpn": memory}))
+    assert fleet.of("Container")["vpn-1"]["memory"] == memory
+    config = VpnConfig.model_validate_json(fleet.files("vpn-1")["/etc/gantry/vpn.json"])
+    # What each takes: docs/vpn.md. The service itself and openvpn take the rest.
+    kibibytes = 184 * config.max_devices + (160 + 80) * config.max_tunnels
+    assert 0.6 * (memory - 128) < kibibytes / 1024 <= memory - 128
     text = fleet.files("balancer")["/etc/gantry/haproxy.cfg"]
     servers = [each.split() for each in text.splitlines() if each.startswith("\tserver vpn-")]
     limits = {
         words[2]: words[words.index("maxconn") + 1 :][:1] for words in servers if "maxconn" in words
     }
-    assert limits == {"vpn-1:3129": [str(MAX_TUNNELS)]}
+    # Some more come through, who are to hear that there is no room.
+    assert limits == {"vpn-1:3129": [str(config.max_tunnels + 100)]}
+
+
+def test_newcomers_of_one_address_have_a_limit_that_can_be_lifted(run: Run) -> None:
+    for vpn, rate in (("{}", "299"), ('{"connectionsPerMinute": 40}', "39")):
+        text = run(vpn=vpn).files("balancer")["/etc/gantry/haproxy.cfg"]
+        assert f"reject if openvpn {{ sc1_gpc0_rate gt {rate} }}" in text
+    text = run(vpn='{"connectionsPerMinute": 0}').files("balancer")["/etc/gantry/haproxy.cfg"]
+    assert "reject if openvpn" not in text
+    assert "accept if openvpn" in text

@@ -38,6 +38,8 @@ def refusal(stack: str, settings: dict[str, str]) -> str:
         ({"gitPort": "1194"}, "gitPort and vpn.port are both 1194: they must differ"),
         ({"vpn": '{"port": 443, "sharePort": true}'}, "gantry:vpn: port is 443, and sharePort"),
         ({"vpn": '{"servers": 0}'}, "gantry:vpn.servers: Input should be greater than or equal"),
+        ({"vpn": '{"connectionsPerMinute": -1}'}, "gantry:vpn.connectionsPerMinute: Input should"),
+        ({"memory": '{"vpn": 128}'}, "gantry:memory.vpn: Input should be greater than or equal"),
         ({"vpn": '{"speed": 1}'}, "gantry:vpn.speed: unknown key"),
         ({"deltas": '{"workers": 0}'}, "gantry:deltas.workers: Input should be greater than or"),
         ({"deltas": '{"workers": 4, "cache": 3}'}, "gantry:deltas: cache is 3, and workers 4"),

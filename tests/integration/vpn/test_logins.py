@@ -3,6 +3,8 @@
 import secrets
 from typing import Any
 
+import pytest
+
 from tests.integration.vpn.network import SERVICE_KEY, Client, Server, wait_until
 
 
@@ -85,6 +87,32 @@ def test_keys_are_made_anew_and_the_api_is_asked_again(cloud: Any) -> None:
     with cloud.away():
         wait_until(lambda: busy.login("kept") >= 1, 60, busy.output)
         assert _fetch(busy, address) == "still here"
+
+
+@pytest.mark.parametrize(
+    ("words", "heard"),
+    [
+        # A data channel that proves nothing of what it carries.
+        (("data-ciphers AES-256-CBC",), "no shared cipher"),
+        # A control channel that does not, and one that is too old.
+        (
+            ("tls-version-max 1.2", "tls-cipher TLS-ECDHE-ECDSA-WITH-AES-256-CBC-SHA384"),
+            "TLS handshake failed",
+        ),
+        (
+            ("tls-version-min 1.0", "tls-version-max 1.1", "tls-cipher DEFAULT:@SECLEVEL=0"),
+            "TLS handshake failed",
+        ),
+    ],
+)
+def test_what_is_weak_is_not_spoken(
+    cloud: Any, server: Server, words: tuple[str, ...], heard: str
+) -> None:
+    device = cloud.device()
+    client = cloud.client(device, "vpn-1", *words).connect()
+    client.hears(heard)
+    assert "Initialization Sequence Completed" not in client.log()
+    assert not cloud.is_connected(device)
 
 
 def test_nothing_secret_is_printed(cloud: Any, server: Server) -> None:

@@ -42,7 +42,7 @@ def _haproxy_cfg(servers: list[str]) -> str:
     module = importlib.util.module_from_spec(spec)
     sys.modules["haproxy_cfg"] = module
     spec.loader.exec_module(module)
-    return str(module.haproxy_cfg(HOST, 1194, servers))
+    return str(module.haproxy_cfg(HOST, 1194, servers, module.Room(2000, 1000, 300)))
 
 
 def test_devices_come_back_on_the_other_server(cloud: Any, balancer: Any) -> None:

@@ -25,6 +25,22 @@ class Server(socketserver.ThreadingTCPServer):
 Server(("0.0.0.0", 7000), Echo).serve_forever()
 """
 
+# As a websocket begins (RFC 6455, 4.2.2); then it sends back each line.
+UPGRADE = """
+import socketserver
+class Upgraded(socketserver.StreamRequestHandler):
+    def handle(self):
+        while self.rfile.readline().strip():
+            pass
+        self.wfile.write(b"HTTP/1.1 101 Switching Protocols\\r\\n"
+                         b"Connection: Upgrade\\r\\nUpgrade: websocket\\r\\n\\r\\n")
+        while piece := self.rfile.readline():
+            self.wfile.write(piece)
+class Server(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+Server(("0.0.0.0", 80), Upgraded).serve_forever()
+"""
+
 
 @pytest.fixture(scope="module")
 def device(cloud: Any, member: Any) -> Any:
@@ -168,3 +184,48 @@ def test_a_public_url_is_there_while_it_is_on(cloud: Any, server: Server, device
         while end.recv(65536):
             pass
     assert page().status_code == 404
+
+
+def test_a_websocket_passes_and_is_cut_with_its_url(
+    cloud: Any, server: Server, member: Any
+) -> None:
+    device, client = member()
+    client.run(UPGRADE)
+    client.listens(80)
+    cloud.set_public(device, on=True)
+    with socket.create_connection((server.address, 8081), 20) as end:
+        host = f"Host: {device.uuid}.devices.{HOST}"
+        end.sendall(f"GET / HTTP/1.1\r\n{host}\r\nUpgrade: websocket\r\n\r\n".encode())
+        answer = end.makefile("rb")
+        assert answer.readline().startswith(b"HTTP/1.1 101 ")
+        while answer.readline().strip():
+            pass
+        for number in range(3):
+            end.sendall(b"line %d\n" % number)
+            assert answer.readline() == b"line %d\n" % number
+        cloud.set_public(device, on=False)
+        end.settimeout(20)
+        assert answer.read() == b""
+
+
+def test_a_server_that_is_full_says_so(cloud: Any) -> None:
+    small = cloud.server("vpn-small", max_devices=1, max_tunnels=1)
+    device, late = cloud.device(), cloud.device()
+    client = cloud.client(device, "vpn-small").connect()
+    client.connected()
+    client.run(ECHO)
+    client.listens(7000)
+    cloud.wait_connected(device)
+    cloud.client(late, "vpn-small").connect().hears("no room for more devices")
+    target, key = f"{device.uuid}.gantry:7000", f"Bearer {cloud.person()}"
+    with ask(small, target, key) as first:
+        assert first.status == 200
+        with ask(small, target, key) as second:
+            assert (second.status, "no room for more tunnels" in second.body) == (503, True)
+        # People do not keep the api from a device.
+        with ask(small, target, f"Bearer {SERVICE_KEY}", tls=False) as own:
+            assert own.carry(b"an action") == b"an action"
+        assert first.carry(b"goes on") == b"goes on"
+    told = [each for each in small.output().splitlines() if each.startswith("full: ")]
+    assert len(told) == 2
+    assert not cloud.is_connected(late)

@@ -61,16 +61,19 @@ class StandIn:
 class Server:
     """A server's parts, with what openvpn is told in `commands`."""
 
-    def __init__(self, api: StandIn) -> None:
+    def __init__(self, api: StandIn, config: Config = CONFIG) -> None:
         self.cuts = Cuts()
         self.metrics = Metrics()
         self.client = httpx2.AsyncClient(transport=httpx2.MockTransport(api))
-        self.api = Api(self.client, CONFIG)
+        self.api = Api(self.client, config)
         self.devices = Devices(
-            self.cuts, self.metrics, lambda run, event: self.on_event(run, event)
+            config.max_devices,
+            self.cuts,
+            self.metrics,
+            lambda run, event: self.on_event(run, event),
         )
         self.reporter = Reporter(self.api, self.devices, self.metrics)
-        self.login = Authenticator(CONFIG, self.api, self.devices, self.metrics)
+        self.login = Authenticator(config, self.api, self.devices, self.metrics)
         self.on_event = self.reporter.add
 
     async def open(self) -> None:
@@ -129,8 +132,8 @@ def consent(uuid: str = UUID, address: str = "100.64.0.7") -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def serving(api: StandIn) -> AsyncIterator[Server]:
-    made = Server(api)
+async def serving(api: StandIn, config: Config = CONFIG) -> AsyncIterator[Server]:
+    made = Server(api, config)
     await made.open()
     try:
         yield made

@@ -86,12 +86,19 @@ def test_a_cut_after_the_block_cancels_nothing() -> None:
 
 
 def test_a_crowd_is_limited_in_all_and_by_name() -> None:
-    crowd = Crowd(3, 2, "device")
+    crowd = Crowd(3, 2, "device", "tunnels")
     with crowd.joined("a"), crowd.joined("a"):
         with pytest.raises(VpnError, match="this device") as caught, crowd.joined("a"):
             pass
         assert caught.value.status == 429
-        with crowd.joined("b"), pytest.raises(VpnError), crowd.joined("c"):
+        # Whoever comes when there is no room is not told that it is their own doing.
+        no_room = "no room for more tunnels"
+        with (
+            crowd.joined("b"),
+            pytest.raises(VpnError, match=no_room) as caught,
+            crowd.joined("c"),
+        ):
             pass
+        assert caught.value.status == 503
     with crowd.joined("a"), crowd.joined("b"), crowd.joined("c"):
         pass

@@ -7,7 +7,7 @@ import pytest
 
 from gantry.vpn import login
 from gantry.vpn.metrics import Login
-from tests.unit.vpn.parts import UUID, StandIn, consent, serving
+from tests.unit.vpn.parts import CONFIG, UUID, StandIn, consent, serving
 
 
 def test_the_api_s_word_becomes_openvpn_s(api: StandIn) -> None:
@@ -126,6 +126,41 @@ def test_a_storm_waits_here_and_not_in_the_api(api: StandIn, monkeypatch: Any) -
             assert f'gantry_vpn_logins_total{{result="{Login.BUSY}"}} 20.0' in text
 
     asyncio.run(run())
+
+
+def test_who_finds_no_room_is_told_so_and_the_operator_too(
+    api: StandIn, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def run() -> None:
+        api.answer = lambda _, __, body: (200, consent(body["uuid"]))
+        async with serving(api, CONFIG.model_copy(update={"max_devices": 2})) as server:
+            for number in (1, 2):
+                await server.enter(number, uuid=f"{number:032x}")
+            for number in (3, 4):
+                server.knock(number, uuid=f"{number:032x}")
+                said = await server.command()
+                assert said.startswith(f'client-deny {number} 0 "{login.FULL}" "TEMP[backoff ')
+                assert said.endswith(f']:{login.FULL}"')
+            assert len(api.asked) == 2
+            # Who is there already comes in anew, and has its keys made anew.
+            await server.enter(5, uuid=f"{1:032x}")
+            server.knock(5, uuid=f"{1:032x}", again=True)
+            assert await server.command() == "client-auth-nt 5 0"
+            # A place that is free again is had by who asks next.
+            for gone in (1, 2, 5):
+                server.leave(gone)
+            await server.enter(6, uuid=f"{3:032x}")
+            text = server.metrics.text().decode()
+            assert f'gantry_vpn_logins_total{{result="{Login.FULL}"}} 2.0' in text
+            assert "gantry_vpn_devices_most 2.0" in text
+
+    asyncio.run(run())
+    # Once a minute is enough.
+    (line,) = [each for each in capsys.readouterr().out.splitlines() if each.startswith("full")]
+    assert line == (
+        "full: 2 devices are connected, as many as it has room for; give it more memory "
+        "(gantry:memory: {vpn: MiB}) or the fleet one more server (gantry:vpn: {servers: N})"
+    )
 
 
 def test_who_waited_too_long_is_sent_away(api: StandIn, monkeypatch: Any) -> None:

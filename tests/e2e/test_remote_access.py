@@ -114,6 +114,15 @@ def test_a_file_there_and_back(alpha: FleetUnderTest, tmp_path: Path) -> None:
     alpha.gantry("cp", str(sent), f"{DEVICE}:/tmp/a file")
     alpha.gantry("cp", f"{DEVICE}:/tmp/a file", str(tmp_path / "back"))
     assert (tmp_path / "back").read_bytes() == sent.read_bytes()
+    # And into the service, from which it is read as its program reads it.
+    alpha.gantry("cp", str(sent), f"{DEVICE}/main:/tmp/a file")
+    counted = alpha.gantry("ssh", DEVICE, "main", "--", "wc", "-c", "/tmp/a file")
+    assert counted.split()[0] == str(sent.stat().st_size)
+
+
+def test_the_journal_of_the_host(alpha: FleetUnderTest) -> None:
+    lines = alpha.gantry("device", "journal", DEVICE, "-n", "20", "-u", "gantry-vpn")
+    assert "Initialization Sequence Completed" in lines
 
 
 def test_a_protocol_is_simulated_through_a_tunnel(alpha: FleetUnderTest) -> None:

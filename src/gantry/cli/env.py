@@ -41,11 +41,16 @@ def register(app: typer.Typer) -> None:
     app.add_typer(env_app, name="env")
 
 
-def _owner(
+def owner_of(
     client: "ApiClient", device: str | None, application: str | None, fleet: str
 ) -> Application | Device:
+    """Whose something is: the device's that is named, else the application's.
+
+    Raises:
+        UsageError: both are named.
+    """
     if device and application:
-        raise UsageError("--device and --application do not go together: a variable is of one")
+        raise UsageError("--device and --application do not go together: it is of one of them")
     return client.device(device) if device else application_of(client, application, fleet)
 
 
@@ -59,7 +64,7 @@ def list_variables(
 ) -> None:
     """The variables. For a device also those that it has of its fleet."""
     with client_of(ctx, fleet) as client:
-        owner = _owner(client, device, application, chosen_fleet(ctx, fleet))
+        owner = owner_of(client, device, application, chosen_fleet(ctx, fleet))
         found = client.variables(owner)
         if isinstance(owner, Device):
             own = {each.name for each in found}
@@ -91,7 +96,7 @@ def set_variables(
     """Give variables their values. Devices restart what uses them."""
     pairs = [_pair(each) for each in assignments]
     with client_of(ctx, fleet) as client:
-        owner = _owner(client, device, application, chosen_fleet(ctx, fleet))
+        owner = owner_of(client, device, application, chosen_fleet(ctx, fleet))
         for name, value in pairs:
             changed = client.set_variable(owner, name, value)
             say(f"{name}: {'set' if changed else 'had this value already'} ({owner.name})")
@@ -114,7 +119,7 @@ def remove_variables(
 ) -> None:
     """Remove variables."""
     with client_of(ctx, fleet) as client:
-        owner = _owner(client, device, application, chosen_fleet(ctx, fleet))
+        owner = owner_of(client, device, application, chosen_fleet(ctx, fleet))
         for name in names:
             client.remove_variable(owner, name)
             say(f"{name}: removed ({owner.name})")

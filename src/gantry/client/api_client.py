@@ -360,6 +360,18 @@ class ApiClient:
             raise NotFoundError(f"{owner.name} has no variable {name!r} of its own")
         self._http.request("DELETE", f"/v7/{resource}({known.id})")
 
+    def reachable_ports(self, owner: Application | Device) -> str | None:
+        """Which ports of it members reach who are no administrators; None: nothing is said."""
+        query = {"$select": "reachable_ports", "$filter": f"id eq {owner.id}"}
+        [row] = self._rows(_resource_of(owner), query)
+        ports: str | None = row["reachable_ports"]
+        return ports
+
+    def set_reachable_ports(self, owner: Application | Device, ports: str | None) -> None:
+        """Says which ports of it those reach: `80,8000-8010`; empty for none, None for nothing."""
+        body = {"reachable_ports": ports}
+        self._http.request("PATCH", f"/v7/{_resource_of(owner)}({owner.id})", json=body)
+
     def set_tag(self, device: Device, key: str, value: str) -> bool:
         """Gives a device's tag this value; False: it had it already."""
         known = self._tag_id(device, key)
@@ -510,8 +522,12 @@ def _tunnel(fields: Mapping[str, Any]) -> str | None:
     return f"{parts.hostname}:{parts.port or fields.get('vpnPort', 443)}"
 
 
+def _resource_of(owner: Application | Device) -> str:
+    return "device" if isinstance(owner, Device) else "application"
+
+
 def _variables_of(owner: Application | Device) -> tuple[str, str]:
-    kind = "device" if isinstance(owner, Device) else "application"
+    kind = _resource_of(owner)
     return f"{kind}_environment_variable", kind
 
 

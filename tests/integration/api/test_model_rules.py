@@ -291,6 +291,11 @@ BROKEN: list[tuple[str, str, str, tuple[int, ...]]] = [
         ("custom_location", set_in("device", f"{each} = 'north'"), "device", (1,))
         for each in ("custom_latitude", "custom_longitude")
     ),
+    *(
+        ("reachable_ports", set_in(table, f"reachable_ports = '{text}'"), table, (1,))
+        for table in ("application", "device")
+        for text in ("ssh", "80-", "80,,81", "80, 81")
+    ),
     ("target_fits", set_in("release", "is_final = false", 3), "application", (1,)),
     ("target_fits", set_in("release", "is_invalidated = true", 3), "application", (1,)),
     *(
@@ -404,6 +409,11 @@ ALLOWED = [
     set_in("api_key", "role = 'user', is_of__actor = 1"),
     set_in("device", "should_be_managed_by__release = 6"),
     set_in("device", "custom_latitude = '-12.5', custom_longitude = ''"),
+    *(
+        set_in(table, f"reachable_ports = {text}")
+        for table in ("application", "device")
+        for text in ("'80,8000-8010'", "''", "null")
+    ),
     set_in("release", "is_final = false, is_invalidated = true"),
     set_in(VARIABLES[0], "name = 'RESIN_HOST_CONFIG_x', value = repeat('x', 100000)"),
     "delete from device",

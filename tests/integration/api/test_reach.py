@@ -4,6 +4,7 @@ import base64
 import secrets
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -14,33 +15,34 @@ import pytest
 from gantry.api.services import totp
 
 from .conftest import Api, Device, Fleet
-from .vpn import Server, audited, event, token_of
+from .vpn import Changes, Server, audited, event, token_of
 
 PASSWORD = "long enough"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
 FINGERPRINT = "SHA256:+DiY3wvvV6TuJJhbpZisF/zLDA0zPMSvHdkr4UvCOqU"
 
-# What everybody is told who asks for a tunnel, for a request to the supervisor, and for an action.
+# What everybody is told who asks for a tunnel, for a request to the supervisor, for the journal and
+# for an action, and who switches a public URL.
 TABLE = {
-    "owner": (200, 503, 201),
-    "administrator of the organization": (200, 503, 201),
-    "member of the organization": (200, 503, 201),
-    "owner's key": (200, 503, 201),
-    "other user": (404, 404, 404),
-    "administrator of the platform": (404, 404, 404),
-    "other user's key": (404, 404, 404),
-    "who was a member": (404, 404, 404),
-    "revoked key": (401, 401, 401),
-    "expired key": (401, 401, 401),
-    "ended session": (401, 401, 401),
-    "session without its second factor": (401, 401, 401),
-    "session with its second factor": (200, 503, 201),
-    "the device": (403, 403, 403),
-    "another device": (403, 403, 403),
-    "provisioning key": (403, 403, 403),
-    "service key": (401, 401, 401),
-    "nonsense": (401, 401, 401),
-    "nobody": (401, 401, 401),
+    "owner": (200, 503, 503, 201, 200),
+    "administrator of the organization": (200, 503, 503, 201, 200),
+    "member of the organization": (200, 503, 503, 201, 200),
+    "owner's key": (200, 503, 503, 201, 200),
+    "other user": (404, 404, 404, 404, 404),
+    "administrator of the platform": (404, 404, 404, 404, 404),
+    "other user's key": (404, 404, 404, 404, 404),
+    "who was a member": (404, 404, 404, 404, 404),
+    "revoked key": (401, 401, 401, 401, 401),
+    "expired key": (401, 401, 401, 401, 401),
+    "ended session": (401, 401, 401, 401, 401),
+    "session without its second factor": (401, 401, 401, 401, 401),
+    "session with its second factor": (200, 503, 503, 201, 200),
+    "the device": (403, 403, 403, 403, 403),
+    "another device": (403, 403, 403, 403, 403),
+    "provisioning key": (403, 403, 403, 403, 403),
+    "service key": (401, 401, 401, 401, 401),
+    "nonsense": (401, 401, 401, 401, 401),
+    "nobody": (401, 401, 401, 401, 401),
 }
 
 
@@ -52,6 +54,81 @@ def mine(make_fleet: Callable[[], Fleet]) -> Fleet:
 @pytest.fixture(scope="module")
 def device(mine: Fleet) -> Device:
     return mine.register()
+
+
+@dataclass
+class Ported:
+    """A device whose ports are not for everybody, and who is there."""
+
+    fleet: Fleet
+    device: Device
+    server: Server
+    clients: dict[str, httpx.Client]
+    membership: int
+
+    @property
+    def path(self) -> str:
+        return f"/v7/device({self.device.id})"
+
+    def say(self, of_all: str | None, own: str | None) -> None:
+        """Which ports are reached, of all devices and of this one."""
+        for path, ports in (
+            (f"/v7/application({self.fleet.application['id']})", of_all),
+            (self.path, own),
+        ):
+            said = self.fleet.user.patch(path, json={"reachable_ports": ports})
+            assert said.status_code == 200, said.text
+
+    def ask(self, who: str, port: int) -> int:
+        """What somebody is told who asks for a port."""
+        token = token_of(self.clients[who])
+        return self.server.tunnel(token, self.device.uuid, port=port).status_code
+
+    def key_opens(self, who: str) -> bool:
+        """Whether the device's sshd is to take somebody's key."""
+        client = self.clients[who]
+        added = client.post("/v7/user__has__public_key", json={"public_key": KEY}).json()
+        try:
+            return asked(self.device, added["fingerprint"]).status_code == 200
+        finally:
+            client.delete(f"/v7/user__has__public_key({added['id']})")
+
+    def publish(self, who: str) -> int:
+        """What somebody is told who switches the public URL on; it is off again."""
+        told = self.clients[who].patch(self.path, json={"is_web_accessible": True}).status_code
+        self.fleet.user.patch(self.path, json={"is_web_accessible": False})
+        return told
+
+    def move(self, who: str) -> int:
+        """What somebody is told who takes the device to where it is."""
+        body = {"belongs_to__application": self.fleet.application["id"]}
+        return self.clients[who].patch(self.path, json=body).status_code
+
+    def demote(self) -> None:
+        """The administrator is a member like others."""
+        (role,) = self.fleet.user.get(
+            "/v7/organization_membership_role?$filter=name eq 'member'"
+        ).json()["d"]
+        body = {"organization_membership_role": role["id"]}
+        path = f"/v7/organization_membership({self.membership})"
+        assert self.fleet.user.patch(path, json=body).status_code == 200
+
+
+@pytest.fixture
+def ported(make_fleet: Callable[[], Fleet]) -> Ported:
+    fleet = make_fleet()
+    made = fleet.register()
+    server = Server(fleet.api, "ports.invalid")
+    server.login(made)
+    name, administrator = new_user(fleet.api)
+    membership = join(fleet, name, "administrator")
+    clients = {
+        "owner": fleet.user,
+        "administrator": administrator,
+        "member": member(fleet),
+        "stranger": new_user(fleet.api)[1],
+    }
+    return Ported(fleet, made, server, clients, membership)
 
 
 @pytest.fixture(scope="module")
@@ -176,15 +253,89 @@ def test_who_reaches_a_device(
     found = (
         server.tunnel(credential, device.uuid).status_code,
         client.post("/supervisor/v1/blink", json={"uuid": device.uuid}).status_code,
+        client.post("/supervisor/v2/journal-logs", json={"uuid": device.uuid}).status_code,
         client.post(
             "/v7/device_action", json={"device": device.id, "action": "identify"}
         ).status_code,
+        client.patch(f"/v7/device({device.id})", json={"is_web_accessible": False}).status_code,
     )
     assert found == TABLE[who]
 
 
 def test_everybody_is_in_the_table(credentials: dict[str, str | None]) -> None:
     assert set(credentials) == set(TABLE)
+
+
+# Lists of the application and of the device, and which ports a member then reaches.
+PORTS = [
+    (None, None, {1, 80, 22222, 65535}),
+    ("80,8000-8010", None, {80, 8000, 8010}),
+    ("80,8000-8010", "22222", {22222}),
+    ("", None, set()),
+    ("", "1-65535", {1, 80, 8000, 8010, 22222, 65535}),
+    (None, "", set()),
+]
+
+
+@pytest.mark.parametrize(("of_all", "own", "reached"), PORTS)
+def test_which_ports_whom(
+    ported: Ported, of_all: str | None, own: str | None, reached: set[int]
+) -> None:
+    ported.say(of_all, own)
+    tried = sorted({1, 79, 80, 81, 7999, 8000, 8010, 8011, 22222, 65535})
+    for who in ("administrator", "owner"):
+        assert {ported.ask(who, port) for port in tried} == {200}
+    found = {port for port in tried if ported.ask("member", port) == 200}
+    assert found == (set(tried) if (of_all, own) == (None, None) else reached)
+    # The ways that lead to a port by another name: a shell, and a page for everybody.
+    assert (ported.key_opens("member"), ported.key_opens("administrator")) == (
+        22222 in reached,
+        True,
+    )
+    page = {who: ported.publish(who) for who in ("member", "administrator")}
+    assert page == {"member": 200 if 80 in reached else 403, "administrator": 200}
+    # Who may not reach everything does not take the device to where they may.
+    assert (ported.move("member") == 403) is ((of_all, own) != (None, None))
+
+
+def test_who_says_which_ports(ported: Ported) -> None:
+    ported.say("80", None)
+    for path in (f"/v7/application({ported.fleet.application['id']})", ported.path):
+        for ports in (None, "1-65535"):
+            body = {"reachable_ports": ports}
+            refused = ported.clients["member"].patch(path, json=body)
+            assert (refused.status_code, "only administrators" in refused.text) == (403, True)
+            outside = ported.clients["stranger"].patch(path, json=body)
+            assert outside.status_code == 404
+        for wrong in ("ssh", "0", "65536", "90-80", "80-", "1,,2"):
+            body = {"reachable_ports": wrong}
+            assert ported.clients["owner"].patch(path, json=body).status_code == 400, wrong
+        kept = {"reachable_ports": " 8000-8010, 80,80 "}
+        assert ported.clients["administrator"].patch(path, json=kept).status_code == 200
+        (row,) = ported.clients["member"].get(f"{path}?$select=reachable_ports").json()["d"]
+        assert row["reachable_ports"] == "80,8000-8010"
+    refused = ported.server.tunnel(token_of(ported.clients["member"]), ported.device.uuid)
+    assert "other members reach ports 80,8000-8010 of it" in refused.text
+
+
+def test_who_reaches_less_asks_anew(ported: Ported) -> None:
+    ported.say(None, None)
+    changes = Changes(ported.fleet.api)
+    names = {}
+    for who in ("member", "administrator", "owner"):
+        asked = ported.server.tunnel(token_of(ported.clients[who]), ported.device.uuid)
+        names[who] = asked.json()["credential"]
+    ported.say(None, "80")
+    heard = changes.until({"credential": names["member"]})
+    ported.say("80", "80")
+    heard += changes.until({"credential": names["member"]})
+    assert not [
+        each for each in heard if each.get("credential") in (names["owner"], names["administrator"])
+    ]
+    # Who is an administrator no more asks anew too.
+    ported.demote()
+    changes.until({"credential": names["administrator"]})
+    assert ported.ask("administrator", 22222) == 403
 
 
 def test_a_tunnel_and_its_end(mine: Fleet, device: Device, server: Server) -> None:

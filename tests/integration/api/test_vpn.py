@@ -1,10 +1,7 @@
 """What the VPN's servers ask and tell: logins of devices, who is connected, what ends."""
 
 import ipaddress
-import json
-import queue
 import secrets
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +12,7 @@ import psycopg
 import pytest
 
 from .conftest import Api, Device, Fleet, free_port, make_config, own_database, running
-from .vpn import Server, event, state
+from .vpn import Changes, Server, event, state
 
 
 @pytest.fixture
@@ -283,34 +280,6 @@ def test_a_silent_server_s_devices_are_not_connected(postgres: str, tmp_path: Pa
             # It was the network between the two: what it has is there at once.
             silent.beat([lost.uuid])
             assert state(fleet.user, lost.uuid)[0]
-
-
-class Changes:
-    """What a server hears, read by a thread."""
-
-    def __init__(self, api: Api) -> None:
-        self.lines: queue.Queue[dict[str, Any]] = queue.Queue()
-        self._api = api
-        self._open = threading.Event()
-        self.ended = threading.Event()
-        threading.Thread(target=self._read, daemon=True).start()
-        assert self._open.wait(20)
-
-    def _read(self) -> None:
-        client = self._api.service("vpn")
-        with client.stream("GET", "/services/vpn/changes", timeout=120) as answer:
-            self._open.set()
-            for line in answer.iter_lines():
-                if line.strip():
-                    self.lines.put(json.loads(line))
-        self.ended.set()
-
-    def until(self, wanted: dict[str, Any]) -> list[dict[str, Any]]:
-        """All that is heard until this one."""
-        heard = []
-        while wanted not in heard:
-            heard.append(self.lines.get(timeout=20))
-        return heard
 
 
 def test_what_ends_is_heard(shared_api: Api, fleet: Fleet, server: Server) -> None:

@@ -1,6 +1,9 @@
 """A server of the VPN, as the api hears it."""
 
+import json
+import queue
 import secrets
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -60,6 +63,34 @@ class Server:
         body = {"uuid": uuid, "port": 22222, "session": secrets.token_hex(8), **more}
         headers = {"X-Gantry-Authorization": f"Bearer {authorization}"} if authorization else {}
         return self.client.post("/services/vpn/tunnels/authorize", json=body, headers=headers)
+
+
+class Changes:
+    """What a server hears, read by a thread."""
+
+    def __init__(self, api: Api) -> None:
+        self.lines: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._api = api
+        self._open = threading.Event()
+        self.ended = threading.Event()
+        threading.Thread(target=self._read, daemon=True).start()
+        assert self._open.wait(20)
+
+    def _read(self) -> None:
+        client = self._api.service("vpn")
+        with client.stream("GET", "/services/vpn/changes", timeout=120) as answer:
+            self._open.set()
+            for line in answer.iter_lines():
+                if line.strip():
+                    self.lines.put(json.loads(line))
+        self.ended.set()
+
+    def until(self, wanted: dict[str, Any]) -> list[dict[str, Any]]:
+        """All that is heard until this one."""
+        heard = []
+        while wanted not in heard:
+            heard.append(self.lines.get(timeout=20))
+        return heard
 
 
 def event(uuid: str, what: str, session: str, ago: float = 0.0) -> dict[str, Any]:

@@ -254,3 +254,27 @@ def test_the_list_says_who_can_be_reached(operator: Operator, robot: Robot) -> N
 def test_login_keeps_where_tunnels_begin(operator: Operator) -> None:
     kept = json.loads(operator.session.read_text())
     assert kept["tunnel"] == "tunnel.devbots.gantry.internal:1194"
+
+
+def test_ports_that_members_reach(
+    operator: Operator, person: tuple[Operator, Fleet], robot: Robot
+) -> None:
+    name, slug = robot[0], person[1].application["slug"]
+
+    def shown() -> list[str | None]:
+        return [each["ports"] for each in operator.json("ports", "-d", name)]
+
+    assert shown() == [None, None]
+    operator.run("ports", "set", "22222,80", "-a", slug)
+    assert shown() == [None, "80,22222"]
+    assert "as its fleet" in operator.run("ports", "-d", name)
+    operator.run("ports", "set", "none", "-d", name)
+    assert shown() == ["", "80,22222"]
+    operator.run("ports", "set", "all", "-d", name)
+    assert shown() == ["1-65535", "80,22222"]
+    wrong = operator.ended("ports", "set", "ssh", "-d", name)
+    assert wrong.returncode != 0
+    assert "such as 80,8000-8010" in wrong.stderr
+    operator.run("ports", "clear", "-d", name)
+    operator.run("ports", "clear", "-a", slug)
+    assert shown() == [None, None]

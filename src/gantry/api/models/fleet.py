@@ -17,6 +17,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 from gantry.api.models.base import Base, CreatedAt, JsonObject, Key
 
 UUID_PATTERN = "^[0-9a-f]{32}([0-9a-f]{30})?$"
+# Ports and ranges of them, such as `80,8000-8010,22222`; nothing for none.
+PORTS_PATTERN = "^([0-9]{1,5}(-[0-9]{1,5})?(,[0-9]{1,5}(-[0-9]{1,5})?)*)?$"
 APP_NAME_PATTERN = "^[A-Za-z][A-Za-z0-9_-]{3,99}$"
 
 
@@ -121,6 +123,8 @@ class Application(Base):
     is_accessible_by_support_until__date: Mapped[datetime | None]
     should_track_latest_release: Mapped[bool] = mapped_column(server_default=true())
     should_be_running__release: Mapped[int | None] = mapped_column(index=True)
+    # Which ports of its devices members reach who are no administrators; null: all.
+    reachable_ports: Mapped[str | None]
 
 
 class Device(Base):
@@ -177,6 +181,8 @@ class Device(Base):
         ForeignKey("release.id", ondelete="SET NULL"), index=True
     )
     is_web_accessible: Mapped[bool] = mapped_column(server_default=false())
+    # As the application's, before which it goes; null: as that says.
+    reachable_ports: Mapped[str | None]
     is_accessible_by_support_until__date: Mapped[datetime | None]
     is_locked_until__date: Mapped[datetime | None]
     # Where people say that it is: goes before what it says itself. Texts, as the family has them.

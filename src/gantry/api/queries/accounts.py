@@ -113,11 +113,11 @@ def public_key_by_fingerprint(session: Session, user_id: int, fingerprint: str) 
     )
 
 
-def public_key_of_member(
+def public_keys_of_members(
     session: Session, application_id: int, fingerprint: str
-) -> tuple[PublicKey, User] | None:
-    """The SSH key of this fingerprint, and its user, of the members of an application's
-    organization; the oldest, where several have it."""
+) -> list[tuple[PublicKey, User]]:
+    """The SSH keys of this fingerprint, each with its user, of the members of an application's
+    organization; the oldest first, where several have it."""
     found = session.execute(
         select(PublicKey, User)
         .join(User, User.id == PublicKey.user)
@@ -128,9 +128,8 @@ def public_key_of_member(
         )
         .where(Application.id == application_id, PublicKey.fingerprint == fingerprint)
         .order_by(PublicKey.id)
-        .limit(1)
-    ).one_or_none()
-    return None if found is None else found._tuple()
+    )
+    return [each._tuple() for each in found]
 
 
 def set_password(session: Session, user_id: int, password_hash: str) -> None:

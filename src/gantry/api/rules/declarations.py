@@ -41,7 +41,7 @@ from gantry.api.models import (
     User,
 )
 from gantry.api.models.accounts import USERNAME_PATTERN
-from gantry.api.models.fleet import APP_NAME_PATTERN, UUID_PATTERN
+from gantry.api.models.fleet import APP_NAME_PATTERN, PORTS_PATTERN, UUID_PATTERN
 from gantry.api.models.organizations import HANDLE_PATTERN
 from gantry.api.models.variables import (
     CONFIGURATION_NAME_PATTERN,
@@ -271,6 +271,15 @@ FLEETS = (
         [
             Check(Device, name, f"{name} ~ {_COORDINATE}")
             for name in ("custom_latitude", "custom_longitude")
+        ],
+    ),
+    Rule(
+        "reachable_ports",
+        "It is necessary that the reachable ports of each application and of each device, if any "
+        "are said, are a list of ports and ranges of ports.",
+        [
+            Check(each, "reachable_ports", f"reachable_ports ~ '{PORTS_PATTERN}'")
+            for each in (Application, Device)
         ],
     ),
     Rule(

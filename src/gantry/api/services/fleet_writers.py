@@ -8,10 +8,10 @@ from pydantic import BeforeValidator, StringConstraints
 from sqlalchemy.orm import Session
 
 from gantry.api.actors import DeviceActor, UserActor
-from gantry.api.errors import ConflictError
+from gantry.api.errors import ConflictError, ForbiddenError
 from gantry.api.models import Application, Device, Release
 from gantry.api.queries import applications, devices, records, releases
-from gantry.api.services import versions
+from gantry.api.services import ports, versions
 from gantry.api.services.applications import owned
 from gantry.api.services.records import Body, Reference, Writer
 from gantry.api.services.registration import check_device_name
@@ -34,6 +34,7 @@ class ChangedDevice(Body):
     note: Note | None = None
     is_active: bool | None = None
     is_web_accessible: bool | None = None
+    reachable_ports: ports.Ports | None = None
     is_accessible_by_support_until__date: datetime | None = None
     is_locked_until__date: datetime | None = None
     # Degrees as texts; empty or null for where the device itself says it is.
@@ -54,6 +55,7 @@ _NULLABLE = frozenset(
         "is_locked_until__date",
         "custom_latitude",
         "custom_longitude",
+        "reachable_ports",
         "should_be_managed_by__release",
         "should_be_operated_by__release",
     }
@@ -79,10 +81,31 @@ def _update_devices(
         if name in sent:
             values["is_pinned_on__release"] = sent[name]
     # Held in one order, so that two such changes do not wait for each other.
-    held = [device.id for device in devices.devices_by_ids(session, ids)]
-    records.change(session, Device, held, values)
+    held = devices.devices_by_ids(session, ids)
+    _check_ports(session, actor, held, body)
+    records.change(session, Device, [device.id for device in held], values)
     if body.belongs_to__application is not None:
         releases.ensure_service_installs(session, application_id=body.belongs_to__application)
+
+
+def _check_ports(
+    session: Session, actor: UserActor, held: Sequence[Device], body: ChangedDevice
+) -> None:
+    """What decides who reaches which port is for administrators, where ports are not for all."""
+    for device in held:
+        application = records.by_id(session, Application, device.belongs_to__application)
+        if "reachable_ports" in body.sent():
+            ports.check_may_say(session, actor.user_id, application)
+        if body.is_web_accessible:
+            ports.check(session, actor.user_id, device, ports.WEB_PORT)
+        if (
+            body.belongs_to__application is not None
+            and ports.listed(session, actor.user_id, device) is not None
+        ):
+            raise ForbiddenError(
+                f"device {device.uuid[:7]} has ports that are for administrators alone: one of "
+                "them moves it to another application"
+            )
 
 
 class PinnedDevice(Body):

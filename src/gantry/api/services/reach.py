@@ -9,10 +9,10 @@ from sqlalchemy.orm import Session
 
 from gantry.api.actors import DeviceActor, UserActor
 from gantry.api.errors import ForbiddenError, NotFoundError
-from gantry.api.models import Device
+from gantry.api.models import Device, PublicKey, User
 from gantry.api.queries import accounts, records, vpn
 from gantry.api.queries import audit as audit_queries
-from gantry.api.services import audit
+from gantry.api.services import audit, ports
 from gantry.api.services.sessions import Holder, user_actor
 from gantry.api.services.vpn import Name, connection
 
@@ -98,11 +98,12 @@ def open_tunnel(session: Session, holder: Holder, asked: TunnelRequest) -> Tunne
     """Let a person reach a port of a device; the audit log has it.
 
     Raises:
-        ForbiddenError, NotFoundError: as `person` and `reachable`.
+        ForbiddenError, NotFoundError: as `person` and `reachable`; or the port is not for them.
         ConflictError: the device is not connected.
     """
     user = person(holder)
     device = reachable(session, user, asked.uuid)
+    ports.check(session, user.user_id, device, asked.port)
     address, server = connection(device)
     changes = {"port": asked.port, "session": asked.session}
     action = audit.Action.OPEN_TUNNEL
@@ -136,13 +137,20 @@ def accept_key(session: Session, device: DeviceActor, fingerprint: str) -> Accep
     Raises:
         NotFoundError: nobody's who may.
     """
-    found = accounts.public_key_of_member(session, device.application_id, fingerprint)
-    if found is None:
-        raise NotFoundError("there is no key of this fingerprint that opens this device")
-    key, user = found
+    key, user = _who_logs_in(session, device, fingerprint)
     login = f"ssh:{device.device_id}:{key.id}"
     if not audit_queries.is_noted(session, login, ONE_LOGIN):
         changes = {"fingerprint": key.fingerprint, "title": key.title}
         action, ids = audit.Action.ACCEPT_KEY, [device.device_id]
         audit.note(session, user_actor(user), action, Device, ids, changes, part_of=login)
     return AcceptedKey(user.username, key.public_key)
+
+
+def _who_logs_in(session: Session, device: DeviceActor, fingerprint: str) -> tuple[PublicKey, User]:
+    """Of the members who have this key the first who reaches the device's SSH."""
+    row = records.by_id(session, Device, device.device_id)
+    for key, user in accounts.public_keys_of_members(session, device.application_id, fingerprint):
+        allowed = ports.listed(session, user.id, row)
+        if allowed is None or ports.holds(allowed, ports.SSH_PORT):
+            return key, user
+    raise NotFoundError("there is no key of this fingerprint that opens this device")

@@ -18,7 +18,7 @@ from gantry.api.models import (
 )
 from gantry.api.queries import accounts, applications, organizations, records, releases
 from gantry.api.services import applications as application_service
-from gantry.api.services import ssh_keys, tags, variable_writers
+from gantry.api.services import ports, ssh_keys, tags, variable_writers
 from gantry.api.services.actions import DEVICE_ACTION
 from gantry.api.services.assets import RELEASE_ASSET
 from gantry.api.services.bootstrap import create_user
@@ -149,6 +149,7 @@ class ChangedApplication(Body):
     is_accessible_by_support_until__date: datetime | None = None
     should_track_latest_release: bool | None = None
     should_be_running__release: Reference | None = None
+    reachable_ports: ports.Ports | None = None
 
 
 def _create_application(session: Session, actor: UserActor, body: NewApplication) -> int:
@@ -186,6 +187,7 @@ _PLAIN = frozenset(
         "is_discoverable",
         "is_stored_at__repository_url",
         "is_accessible_by_support_until__date",
+        "reachable_ports",
     }
 )
 # These have no null.
@@ -193,13 +195,15 @@ _FLAGS = frozenset({"is_of__class", "is_public", "is_archived", "is_discoverable
 
 
 def _update_applications(
-    session: Session, _: UserActor, ids: Sequence[int], body: ChangedApplication
+    session: Session, actor: UserActor, ids: Sequence[int], body: ChangedApplication
 ) -> None:
     sent = body.sent()
     for each in ids:
         application = applications.application_by_id(session, each, lock=True)
         if application is None:
             continue
+        if "reachable_ports" in sent:
+            ports.check_may_say(session, actor.user_id, application)
         if body.app_name is not None:
             _rename(session, application, body.app_name)
         for name in sent.keys() & _PLAIN:

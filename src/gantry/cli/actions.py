@@ -67,7 +67,8 @@ def actions(
         )
         for each in found
     ]
-    print_table(COLUMNS, rows, "no actions: `gantry device restart DEVICE` is one")
+    nothing = "nothing waits" if pending else "no actions: `gantry device restart DEVICE` is one"
+    print_table(COLUMNS, rows, nothing)
 
 
 @actions_app.command()

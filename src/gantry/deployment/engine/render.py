@@ -1,5 +1,6 @@
 """Steps as people read them: a coloured diff without secrets, and a live view of what runs."""
 
+import difflib
 import threading
 import time
 from collections.abc import Iterable
@@ -24,6 +25,8 @@ SIGNS = {
     Op.SAME: (" ", "dim"),
 }
 WIDTH = 80
+# Of a text with more than one.
+LINES = 10
 
 
 def diff(steps: Iterable[Step], details: bool = True) -> list[Text]:
@@ -34,7 +37,8 @@ def diff(steps: Iterable[Step], details: bool = True) -> list[Text]:
             continue
         lines.append(_headline(step))
         if details and step.op in (Op.UPDATE, Op.REPLACE):
-            lines += [_change(change, step.replaces) for change in step.changes]
+            for change in step.changes:
+                lines += _change(change, step.replaces)
     return lines
 
 
@@ -65,14 +69,30 @@ def _headline(step: Step) -> Text:
     return Text(f"{sign} {describe(step)}  {step.op}{why}", style)
 
 
-def _change(change: Change, replaces: tuple[str, ...]) -> Text:
+def _change(change: Change, replaces: tuple[str, ...]) -> list[Text]:
     forced = " [replaces]" if change.path.split(".")[0].split("[")[0] in replaces else ""
-    return Text(f"    {change.path}: {_short(change.old)} => {_short(change.new)}{forced}", "dim")
+    old, new = change.old, change.new
+    if isinstance(old, str) and isinstance(new, str) and "\n" in old + new:
+        head = Text(f"    {change.path}:{forced}", "dim")
+        return [head, *(Text(f"      {_cut(each)}", "dim") for each in _lines(old, new))]
+    return [Text(f"    {change.path}: {_short(old)} => {_short(new)}{forced}", "dim")]
+
+
+def _lines(old: str, new: str) -> list[str]:
+    """The lines of a text that go and that come: `- …`, `+ …`; of many the first."""
+    # After the names of two files, which have none.
+    compared = [*difflib.unified_diff(old.splitlines(), new.splitlines(), lineterm="", n=0)][2:]
+    found = [f"{each[0]} {each[1:].expandtabs(4)}" for each in compared if each[0] in "-+"]
+    more = len(found) - LINES
+    return found if more <= 0 else [*found[:LINES], f"… and {more} more lines"]
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= WIDTH else text[: WIDTH - 1] + "…"
 
 
 def _short(value: Any) -> str:
-    text = _plain(mask(value)).replace(UNKNOWN, "(known after it is made)")
-    return text if len(text) <= WIDTH else text[: WIDTH - 1] + "…"
+    return _cut(_plain(mask(value)).replace(UNKNOWN, "(known after it is made)"))
 
 
 def _plain(value: Any, within: bool = False) -> str:

@@ -39,3 +39,19 @@ def test_each_line_says_what_of_it_changes() -> None:
         "    image: (none) => (known after it is made)",
         "    labels: (none) => []",
     ]
+
+
+def test_of_a_text_the_lines_that_differ_are_shown() -> None:
+    old = "".join(f"line {number}\n" for number in range(40))
+    new = old.replace("line 3\n", "line three\n").replace("line 39\n", "")
+    (one,) = differences({"content": old}, {"content": new})
+    step = Step(Op.UPDATE, "u::balancer", "docker:index/container:Container", (one,))
+    assert [line.plain for line in diff([step])][1:] == [
+        "    content:",
+        "      - line 3",
+        "      + line three",
+        "      - line 39",
+    ]
+    (all_,) = differences({"content": old}, {"content": ""})
+    step = Step(Op.UPDATE, "u::balancer", "docker:index/container:Container", (all_,))
+    assert [line.plain for line in diff([step])][-1] == "      … and 30 more lines"

@@ -1,4 +1,4 @@
-"""A fuzzer at what reads and applies deltas: half a minute here, longer in the soak tests."""
+"""A fuzzer at what reads and applies deltas: a minute here, longer in the soak tests."""
 
 import re
 import subprocess

@@ -164,23 +164,30 @@ def recipe_names(root: Path) -> list[str]:
 def context_files(root: Path, paths: Iterable[str]) -> Iterator[ContextFile]:
     """The files under `paths`, sorted, each once; caches of tools are left out.
 
-    Modes are what git keeps of them, so that a umask changes no hash.
+    A path may end with a pattern: `folder/*.py` are such files of this folder alone. Modes are what
+    git keeps of them, so that a umask changes no hash.
 
     Raises:
-        ImageError: a path that is not there, or that leaves the repository.
+        ImageError: a path that is not there or has nothing, or that leaves the repository.
     """
     found: dict[str, Path] = {}
     for path in paths:
-        start = root / path
-        if not start.exists() or not start.resolve().is_relative_to(root.resolve()):
-            raise ImageError(f"context path {path!r} is not in the repository ({root})")
-        for each in [start] if start.is_file() else start.rglob("*"):
+        for each in _files(root, path):
             relative = each.relative_to(root)
             if each.is_file() and not set(relative.parts) & set(IGNORED):
                 found[relative.as_posix()] = each
     for name, source in sorted(found.items()):
         mode = 0o755 if source.stat().st_mode & 0o100 else 0o644
         yield ContextFile(path=name, mode=mode, source=source)
+
+
+def _files(root: Path, path: str) -> list[Path]:
+    folder, _, name = path.rpartition("/")
+    start = root / folder if "*" in name else root / path
+    found = [start] if start.is_file() else list(start.glob(name if "*" in name else "**/*"))
+    if not found or not start.resolve().is_relative_to(root.resolve()):
+        raise ImageError(f"context path {path!r} is not in the repository ({root})")
+    return found
 
 
 def playbook_files(root: Path, playbook: str) -> tuple[ContextFile, ...]:

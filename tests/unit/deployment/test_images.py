@@ -106,6 +106,14 @@ def test_the_bundle_of_the_host_makes_another_base(
         images.plan_image("cloud", root)
 
 
+def test_a_pattern_takes_files_of_its_folder_alone(root: Path) -> None:
+    (root / "src" / "below").mkdir()
+    for name in ("one.py", "two.py", "notes.md", "below/three.py"):
+        (root / "src" / name).write_text("")
+    found = [each.path for each in images.context_files(root, ["src/*.py"])]
+    assert found == ["src/main.py", "src/one.py", "src/two.py"]
+
+
 def test_the_context_is_the_same_bytes_each_time(root: Path) -> None:
     plan = images.plan_image("cloud", root)
     archive = images.context_archive(plan)
@@ -122,6 +130,7 @@ def test_the_context_is_the_same_bytes_each_time(root: Path) -> None:
         ('from = "debian"\ncolour = "red"', "unknown keys colour"),
         ('from = "debian"\ncontext = ["gone"]', "context path 'gone' is not in the repository"),
         ('from = "debian"\ncontext = ["../.."]', "is not in the repository"),
+        ('from = "debian"\ncontext = ["src/*.gone"]', "context path 'src/*.gone' is not in"),
         ('from = "debian"\nplaybook = "gone.yml"', "path 'gone.yml' is not in the repository"),
         ('from = "raspios"\narch = "armv7hf"', "base raspios is not made for armv7hf"),
         ("from = ", "images/cloud/recipe.toml: "),

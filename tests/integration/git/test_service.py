@@ -63,7 +63,10 @@ def test_a_stop_ends_pushes_and_says_so(
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"colour": "red"}, b"/etc/gantry/git.json: colour: Extra inputs are not permitted"),
+        (
+            {"colour": "red"},
+            b"git.json is wrong: colour: Extra inputs are not permitted",
+        ),
         ({"git_port": 0}, b"git_port: Input should be greater than or equal to 1"),
     ],
 )

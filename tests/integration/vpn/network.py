@@ -212,9 +212,15 @@ class Client:
     def connected(self, timeout: float = 60) -> str:
         """Its address, once its own openvpn says that all is done."""
         self.hears("Initialization Sequence Completed", timeout=timeout)
-        address = self.tunnel_address
-        assert address
-        return address
+        found: list[str] = []
+
+        def has_address() -> bool:
+            found.extend(filter(None, [self.tunnel_address]))
+            return bool(found)
+
+        # It is gone for a moment where openvpn has begun anew since.
+        wait_until(has_address, 30, self.log)
+        return found[-1]
 
     def hears(self, text: str, times: int = 1, timeout: float = 30) -> None:
         """Waits until openvpn has printed this, so many times."""

@@ -156,15 +156,20 @@ def test_it_comes_back_after_a_reboot(fleet: FleetUnderTest, machine: Machine) -
     assert failed == ""
 
 
-def test_the_supervisors_memory_is_measured(machine: Machine) -> None:
-    """A figure for docs/benchmarks.md; on a real processor's page tables and allocator."""
+def test_what_the_supervisor_takes_is_measured(machine: Machine) -> None:
+    """Figures for docs/benchmarks.md, on a real processor's page tables and allocator, with nothing
+    to do but its fleet's own poll interval."""
     pid = machine.ssh("docker inspect --format '{{.State.Pid}}' gantry_supervisor").stdout.strip()
+    ticks = f"cut -d' ' -f14,15 /proc/{pid}/stat; sleep 120; cut -d' ' -f14,15 /proc/{pid}/stat"
+    before, after = (sum(map(int, line.split())) for line in machine.ssh(ticks).stdout.splitlines())
     status = machine.ssh(f"cat /proc/{pid}/status; cat /proc/{pid}/smaps_rollup").stdout
     found = {line.split(":")[0]: int(line.split()[1]) for line in status.splitlines()
              if line.endswith(" kB")}  # fmt: skip
     print(f"    supervisor: {found['VmRSS'] / 1024:.1f} MB resident, {found['Pss'] / 1024:.1f} PSS")
+    print(f"    supervisor: {(after - before) / 120:.2f} % of a core")
     print("   ", machine.ssh("free -m | sed -n 2p").stdout.strip())
     assert found["VmRSS"] > 0
+    assert after >= before
 
 
 def test_a_supervisor_that_is_not_to_be_had_leaves_the_old_one(

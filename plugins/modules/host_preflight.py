@@ -62,6 +62,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "ca": {"type": "str", "default": ""},
 }
 TIMEOUT_SECONDS = 15
+# An engine that has just started, on a board with a slow card.
+ENGINE_SECONDS = 90
 # Whoever updates this host already would undo what we do, and we what it does.
 OTHER_AGENTS = {
     "balena-supervisor.service": "balena",
@@ -105,8 +107,14 @@ def agent_problems() -> list[str]:
         for unit, product in OTHER_AGENTS.items()
         if any((Path(folder) / unit).exists() for folder in UNIT_FOLDERS)
     }
-    found |= {OTHER_CONTAINERS[name] for name in containers() if name in OTHER_CONTAINERS}
-    problems = [
+    problems = []
+    try:
+        found |= {OTHER_CONTAINERS[name] for name in containers() if name in OTHER_CONTAINERS}
+    except subprocess.TimeoutExpired:
+        problems.append(
+            f"its Docker does not answer within {ENGINE_SECONDS} s: see `systemctl status docker`"
+        )
+    problems += [
         f"the agent of {product} is installed: remove it, one platform must rule a device"
         for product in sorted(found)
     ]
@@ -126,7 +134,7 @@ def containers() -> list[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=TIMEOUT_SECONDS,
+        timeout=ENGINE_SECONDS,
     )
     return listed.stdout.split()
 

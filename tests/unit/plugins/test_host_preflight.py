@@ -46,6 +46,18 @@ def test_other_agents_are_named_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     ]
 
 
+def test_an_engine_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = tmp_path / "docker"
+    engine.write_text("#!/bin/sh\nexec sleep 60\n")
+    engine.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(preflight, "UNIT_FOLDERS", ())
+    monkeypatch.setattr(preflight, "OTHER_ENGINES", ())
+    monkeypatch.setattr(preflight, "ENGINE_SECONDS", 0.2)
+    (problem,) = preflight.agent_problems()
+    assert problem.startswith("its Docker does not answer within 0.2 s")
+
+
 def test_an_endpoint_that_answers_anything_is_there(server: Any, tmp_path: Path) -> None:
     ca = speak_tls(server, tmp_path).read_text()
     server.answers["/v2/"] = answer(401, {})

@@ -13,7 +13,7 @@ from gantry.cli.context import (
 )
 from gantry.cli.env import DeviceOption, owner_of
 from gantry.cli.output import print_json, print_table, say
-from gantry.client.records import Device
+from gantry.client.records import Application, Device
 
 ports_app = typer.Typer(help="Which ports of devices members reach who are no administrators.")
 
@@ -36,12 +36,10 @@ def ports(
         return
     with client_of(ctx, fleet) as client:
         owner = owner_of(client, device, application, chosen_fleet(ctx, fleet))
-        found = [(f"device {owner.name}", client.reachable_ports(owner))]
+        owners = [owner]
         if isinstance(owner, Device):
-            owner = client.application(owner.application)
-            found.append((f"fleet {owner.slug}", client.reachable_ports(owner)))
-        else:
-            found = [(f"fleet {owner.slug}", found[0][1])]
+            owners.append(client.application(owner.application))
+        found = [(_named(each), client.reachable_ports(each)) for each in owners]
     if as_json:
         print_json([{"of": of, "ports": text} for of, text in found])
         return
@@ -81,6 +79,10 @@ def clear_ports(
         owner = owner_of(client, device, application, chosen_fleet(ctx, fleet))
         client.set_reachable_ports(owner, None)
     say(f"{owner.name}: members reach {_shown(None, is_fleet=not isinstance(owner, Device))}")
+
+
+def _named(owner: Application | Device) -> str:
+    return f"device {owner.name}" if isinstance(owner, Device) else f"fleet {owner.slug}"
 
 
 def _shown(text: str | None, *, is_fleet: bool) -> str:

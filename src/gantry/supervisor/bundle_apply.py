@@ -19,7 +19,7 @@ from gantry.supervisor.state import read_image
 from gantry.supervisor.store import Store
 
 
-class Application:
+class Applying:
     """Applies a bundle, and says in `progress` how far it is. `holder` is who holds the device at
     the moment."""
 

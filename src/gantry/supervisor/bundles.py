@@ -138,9 +138,9 @@ class Bundles:
     async def _apply(self, path: Path, holder: Holder) -> tuple[str, str]:
         """See bundle_apply. Bundles are rare: what reads them is not kept in memory before one
         comes."""
-        from gantry.supervisor.bundle_apply import Application
+        from gantry.supervisor.bundle_apply import Applying
 
-        application = Application(
+        applying = Applying(
             self._settings,
             self._engine,
             self._store,
@@ -149,4 +149,4 @@ class Bundles:
             self._holder,
             self._progress,
         )
-        return await application.apply(path, holder)
+        return await applying.apply(path, holder)

@@ -296,19 +296,27 @@ class Registry:
             member.size = len(dockerfile)
             archive.addfile(member, io.BytesIO(dockerfile))
         context.seek(0)
+        built = f"supervisor-test/built:{secrets.token_hex(8)}"
         self.engine.images.build(
-            fileobj=context, custom_context=True, tag=f"{name}:push", rm=True, nocache=True
+            fileobj=context, custom_context=True, tag=built, rm=True, nocache=True
         )
-        digest = ""
-        for message in self.engine.images.push(name, tag="push", stream=True, decode=True):
-            assert "error" not in message, message
-            digest = (message.get("aux") or {}).get("Digest", digest)
-        reference = f"{name}@{digest}"
-        for each in (f"{name}:push", reference):
-            with suppress(docker.errors.ImageNotFound):
-                self.engine.images.remove(each, force=True)
+        reference: str = wait_until("the image is pushed", lambda: self._push(built, name))
+        for each in (f"{name}:push", reference, built):
+            remove_image(self.engine, each)
         self.pushed.append(reference)
         return reference
+
+    def _push(self, built: str, name: str) -> str:
+        """Push it under this name; empty where a supervisor that cleans up took the name away."""
+        digest = ""
+        self.engine.images.get(built).tag(name, "push")
+        for message in self.engine.images.push(name, tag="push", stream=True, decode=True):
+            if "does not exist" in message.get("error", ""):
+                return ""
+            assert "error" not in message, message
+            digest = (message.get("aux") or {}).get("Digest", digest)
+        assert digest, f"the engine told no digest of {name}"
+        return f"{name}@{digest}"
 
 
 class Device:
@@ -475,8 +483,25 @@ def remove_images(engine: docker.DockerClient, address: str) -> None:
     """Every image of this registry."""
     for name in image_names(engine):
         if name.startswith(f"{address}/"):
-            with suppress(docker.errors.ImageNotFound):
-                engine.images.remove(name, force=True)
+            remove_image(engine, name)
+
+
+def remove_image(engine: docker.DockerClient, name: str) -> None:
+    """Remove it, also while a supervisor that cleans up does so too."""
+
+    def gone() -> bool:
+        try:
+            engine.images.remove(name, force=True)
+        except docker.errors.ImageNotFound:
+            return True
+        except docker.errors.APIError as error:
+            # What the engine says of two removals of one image at once.
+            if "unrecognized image ID" not in str(error):
+                raise
+            return False
+        return True
+
+    wait_until(f"{name} is removed", gone)
 
 
 def import_busybox(engine: docker.DockerClient, work: Path) -> None:

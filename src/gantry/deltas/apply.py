@@ -13,15 +13,14 @@ from pathlib import Path
 
 from gantry.deltas import arguments as words
 from gantry.deltas import entries as told
-from gantry.deltas import patch
-from gantry.deltas.differences import Differences
 from gantry.deltas.entries import Before, Special
 from gantry.deltas.format import BLOCK, PATH_LIMIT, SIZE_LIMIT, Column, DeltaError, Layer
 from gantry.deltas.headers import SHAPE_LENGTH, Header, build, read_shape
 from gantry.deltas.output import Output
-from gantry.deltas.packing import PIECE, Columns, check
+from gantry.deltas.packing import Columns, check
+from gantry.deltas.patch import Patching
 from gantry.deltas.reader import Delta
-from gantry.deltas.sources import Facts, Place, SourceFile, SourceLayer
+from gantry.deltas.sources import Facts, Place, SourceLayer
 
 
 def rebuild(
@@ -34,7 +33,8 @@ def rebuild(
     """Write a layer's tar, piece by piece; who hears of an error throws away what came.
 
     `sources` gives for the diffID of each source layer the folder of its files. `tell` hears of
-    each file that has content.
+    each file that has content. `write` is called one piece after the other, perhaps in another
+    thread.
 
     Raises:
         DeltaError: the delta is damaged or asks for what it may not; a source is missing or not
@@ -64,6 +64,7 @@ def rebuild(
                 raise _damaged(diff_id) from error
             raise
         finally:
+            out.close()
             for each in opened.values():
                 each.close()
         if columns.check != layer.check:
@@ -117,10 +118,7 @@ class _Rebuilding:
         self._out = out
         self._before = Before()
         self._tell = tell
-        self._changed = self._new = 0
-        # A row has all differences; columns have the words that are not zero.
-        dense = columns[Column.DIFF]
-        self._differences = dense if layer.row else Differences(dense, columns[Column.GAPS])
+        self._patching = Patching(columns, layer.row is not None, out)
 
     def run(self) -> None:
         kinds = self._columns[Column.KINDS]
@@ -153,11 +151,12 @@ class _Rebuilding:
         self._out.write(build(header))
         if header.type in told.EMPTY_TYPES and body.how == told.BODY_FORETOLD:
             return
-        self._changed = self._new = 0
+        patching = self._patching
+        changed, new = patching.changed, patching.new
         self._content(header, body, place)
         if self._tell and header.size and header.type not in told.EXTENDED_TYPES:
             source = place.path if place and body.how != told.BODY_NEW else None
-            counts = (body.patched, self._changed, self._new)
+            counts = (body.patched, patching.changed - changed, patching.new - new)
             self._tell(Told(path, header.size, source, *counts))
         self._out.zeros(-header.size % BLOCK)
 
@@ -247,57 +246,16 @@ class _Rebuilding:
         source = place.open()
         try:
             if body.patched:
-                self._patched(source, header.size)
-            else:
-                self._copied(source, 0, header.size)
+                self._patching.run(source, header.size)
+                return
+            for piece in source.pieces(0, header.size):
+                self._out.write(piece)
         finally:
             source.close()
 
-    def _copied(self, source: SourceFile, offset: int, length: int) -> None:
-        while length:
-            data = source.read(offset, min(length, PIECE))
-            self._out.write(data)
-            offset += len(data)
-            length -= len(data)
-
-    def _patched(self, source: SourceFile, left: int) -> None:
-        columns = self._columns
-        adds, inserts, seeks = (
-            columns[each] for each in (Column.ADDS, Column.INSERTS, Column.SEEKS)
-        )
-        position = 0
-        while left:
-            code = adds.number()
-            if code == told.STEP_EXACT:
-                length = adds.number()
-                length = left if length == told.EXACT_REST else length
-                if length > left:
-                    raise DeltaError("the delta has a patch that does not fit its file")
-                self._copied(source, position, length)
-                position += length
-                left -= length
-                continue
-            length, more = code - 1, inserts.number()
-            left -= length + more
-            if left < 0 or not length + more:
-                raise DeltaError("the delta has a patch that does not fit its file")
-            position += seeks.signed() if length else 0
-            self._added(source, position, length)
-            self._copy_column(Column.NEW, more)
-            position += length + more
-
-    def _added(self, source: SourceFile, position: int, length: int) -> None:
-        while length:
-            some = self._differences.some(min(length, patch.PIECE))
-            if self._tell:
-                self._changed += len(some) - some.count(0)
-            self._out.write(patch.add(source.read(position, len(some)), some))
-            position += len(some)
-            length -= len(some)
-
     def _copy_column(self, column: Column, length: int) -> None:
         stream = self._columns[column]
-        self._new += length
+        self._patching.new += length
         while length:
             some = stream.some(length)
             self._out.write(some)

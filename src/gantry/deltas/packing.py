@@ -2,8 +2,11 @@
 
 import bz2
 import lzma
+import re
 import zlib
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
+from itertools import accumulate
 from typing import Any, Protocol
 
 from gantry.deltas.format import Codec, Column, DeltaError, Layer, Packing
@@ -13,6 +16,10 @@ TEXT_LIMIT = 64 * 1024
 # A stream of LZMA begins with a zero, and its end may be zeros: neither is in the file.
 LZMA1_BEGIN = b"\0"
 PADDING = bytes(32)
+# The first byte of a number of more than one; and each byte and one.
+_LONG = re.compile(rb"[\x80-\xff]")
+_ONE_MORE = bytes([*range(1, 256), 0])
+_SUMMED = 512
 
 
 class _Decompressor(Protocol):
@@ -138,13 +145,19 @@ class Stream:
 
     def number(self) -> int:
         """A number. Raises DeltaError where none is left, or it has more than 64 bits."""
+        data, at = self._data, self._position
+        if at < len(data) and (byte := data[at]) < 0x80:
+            self._position = at + 1
+            return byte
         value = shift = 0
         while True:
-            if self._position == len(self._data):
+            if at == len(data):
                 self._more()
-            byte = self._data[self._position]
-            self._position += 1
+                data, at = self._data, 0
+            byte = data[at]
+            at += 1
             if byte < 0x80:
+                self._position = at
                 return value | byte << shift
             value |= (byte & 0x7F) << shift
             shift += 7
@@ -192,29 +205,32 @@ class Stream:
             length -= len(parts[-1])
         return b"".join(parts)
 
-    def rows(self, first: int, limit: int) -> tuple[list[int], int | None]:
+    def positions(self, first: int, limit: int) -> tuple[list[int], int | None]:
         """Numbers as distances: positions below `limit`, the first one at `first`, each further
         one so many behind the one before as the next number says, and one. With them the position
         that is not below it any more; None where no number is left.
         """
         found: list[int] = []
         position = first
-        # One of a few things that are done a million times: no look-ups where none are needed.
-        data, at = self._data, self._position
-        add, end = found.append, len(data)
         while position < limit:
-            add(position)
-            if at < end and data[at] < 0x80:
-                position += data[at] + 1
-                at += 1
-                continue
-            self._position = at
+            found.append(position)
             if self.ended():
                 return found, None
-            position += self.number() + 1
-            data, at = self._data, self._position
-            end = len(data)
-        self._position = at
+            # There are a million of them: those of one byte are summed up many at a time.
+            at, end = self._position, self._position + _SUMMED
+            long = _LONG.search(self._data, at, end)
+            steps = self._data[at : long.start() if long else end].translate(_ONE_MORE)
+            if not steps:
+                position += self.number() + 1
+                continue
+            sums = list(accumulate(steps, initial=position))
+            below = bisect_left(sums, limit)
+            if below < len(sums):
+                self._position += below
+                return found + sums[1:below], sums[below]
+            self._position += len(steps)
+            found += sums[1:-1]
+            position = sums[-1]
         return found, position
 
     def ended(self) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gantry.deltas.format import DEPTH_LIMIT, PATH_LIMIT, DeltaError, Order
+from gantry.deltas.packing import PIECE
 
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -38,19 +39,32 @@ class SourceFile:
         self.size = size
         self.name = name
 
-    def read(self, offset: int, length: int) -> bytes:
-        """Exactly so many bytes.
+    def some(self, offset: int, length: int, least: int) -> bytes:
+        """So many bytes, or what there is of them.
 
         Raises:
-            DeltaError: it has fewer.
+            DeltaError: that is less than the least.
         """
         with _reading(self.name):
-            found = os.pread(self._descriptor, length, offset) if offset >= 0 else b""
-        if len(found) != length:
+            is_in = 0 <= offset <= self.size
+            found = os.pread(self._descriptor, length, offset) if is_in else b""
+        if len(found) < least:
             raise DeltaError(
                 f"the source file {os.fsdecode(self.name)} is shorter than the delta says"
             )
         return found
+
+    def pieces(self, offset: int, length: int) -> Iterator[bytes]:
+        """Exactly so many bytes, at most PIECE at a time.
+
+        Raises:
+            DeltaError: it has fewer.
+        """
+        while length:
+            some = min(length, PIECE)
+            yield self.some(offset, some, some)
+            offset += some
+            length -= some
 
     def close(self) -> None:
         os.close(self._descriptor)

@@ -236,9 +236,9 @@ def test_a_patch_that_reads_beside_its_file(seek: int, files: Path, tmp_path: Pa
     columns = {
         **reference(b"file"),
         Column.REFERENCES: numbers(1),
-        Column.ADDS: numbers(2, 2),
+        Column.ADDS: numbers(2, 7),
         Column.INSERTS: numbers(0, 0),
-        Column.SEEKS: numbers(zigzag),
+        Column.SEEKS: numbers(zigzag, 0),
         Column.DIFF: plain(bytes(7)),
     }
     said = refused(delta(tmp_path / "hostile", columns), files, tmp_path / "out.tar")

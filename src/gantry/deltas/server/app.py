@@ -132,11 +132,11 @@ def _delta_routes(app: FastAPI) -> None:
             await service.lost(record)
             raise
 
-        async def on_end() -> None:
+        def on_last() -> None:
             if span.end == size:
-                await service.downloaded(record)
+                service.downloaded(record)
 
-        body = counted(pieces, service.metrics.sent.inc, on_end)
+        body = counted(pieces, span.end - span.start, service.metrics.sent.inc, on_last)
         return StreamingResponse(body, status, told, MEDIA_TYPE)
 
     @app.post(FIGURES_PATH)

@@ -1,7 +1,7 @@
 """The file itself: whole, or from where a broken download goes on (RFC 9110, section 14)."""
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from gantry.deltas.server.errors import RangeError
@@ -66,11 +66,17 @@ async def begun(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 async def counted(
     pieces: AsyncIterator[bytes],
+    left: int,
     on_sent: Callable[[int], object],
-    on_end: Callable[[], Awaitable[object]],
+    on_last: Callable[[], object],
 ) -> AsyncIterator[bytes]:
-    """The same pieces; `on_sent` hears of each, `on_end` that the last one was taken."""
+    """The same pieces, `left` bytes; `on_sent` hears of each, `on_last` that it was the last one.
+
+    Nothing is awaited in between: who has the last byte may go, and whatever is awaited then ends.
+    """
     async for each in pieces:
         yield each
         on_sent(len(each))
-    await on_end()
+        left -= len(each)
+        if not left:
+            on_last()

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import math
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -76,6 +77,7 @@ class Service:
             Api(client, config), self.jobs, self.pairs, self.metrics, seconds=config.ahead_seconds
         )
         self._tasks: list[asyncio.Task[None]] = []
+        self._counting: set[asyncio.Task[None]] = set()
 
     @property
     def is_healthy(self) -> bool:
@@ -96,7 +98,7 @@ class Service:
     async def stop(self) -> None:
         for each in self._tasks:
             each.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, *self._counting, return_exceptions=True)
         self.storage.close()
         self.pairs.close()
 
@@ -154,10 +156,18 @@ class Service:
         print(f"the delta {record.digest} is lost: its pair is forgotten", flush=True)
         await self.keeper.remove(record)
 
-    async def downloaded(self, record: Record) -> None:
-        """Somebody has the last byte."""
+    def downloaded(self, record: Record) -> None:
+        """Somebody has the last byte. It is counted also when they are gone."""
         self.metrics.downloaded(record.size or 0, record.whole or 0)
-        await asyncio.to_thread(self.pairs.downloaded, record.pair.name)
+        counting = asyncio.create_task(self._count(record))
+        self._counting.add(counting)
+        counting.add_done_callback(self._counting.discard)
+
+    async def _count(self, record: Record) -> None:
+        try:
+            await asyncio.to_thread(self.pairs.downloaded, record.pair.name)
+        except sqlite3.Error as error:
+            print(f"a download of {record.digest} is not counted: {error}", flush=True)
 
     async def figures(self, asked: Sequence[tuple[DeltaPair, Pair]]) -> Figures:
         """Of each pair, as asked for and in that order."""

@@ -1,10 +1,13 @@
 """Ranges (RFC 9110, section 14) against a plain reading of what they mean."""
 
+import asyncio
+from collections.abc import AsyncIterator
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gantry.deltas.server.download import span_of
+from gantry.deltas.server.download import counted, span_of
 from gantry.deltas.server.errors import RangeError
 
 FILE = bytes(range(200))
@@ -49,3 +52,27 @@ def test_nothing_is_before_the_end_of_nothing() -> None:
 def test_a_range_of_another_file() -> None:
     assert not span_of(200, "bytes=5-", '"other"', TAG).is_part
     assert span_of(200, "bytes=5-", TAG, TAG).is_part
+
+
+async def _pieces(*some: bytes) -> AsyncIterator[bytes]:
+    for each in some:
+        yield each
+    # As a storage that looks once more whether there is anything.
+    await asyncio.sleep(60)
+
+
+@pytest.mark.parametrize(("size", "is_whole"), [(4, True), (5, False)])
+def test_who_goes_with_the_last_byte_is_counted(size: int, is_whole: bool) -> None:
+    heard: list[object] = []
+
+    async def download() -> None:
+        body = counted(_pieces(b"abc", b"d"), size, heard.append, lambda: heard.append("last"))
+        async for _ in body:
+            pass
+
+    async def gone() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(download(), 0.01)
+
+    asyncio.run(gone())
+    assert heard == ([3, 1, "last"] if is_whole else [3, 1])

@@ -177,8 +177,6 @@ class Target:
         def write(some: bytes) -> None:
             nonlocal total
             total += len(some)
-            if total > layer.size:
-                raise TooMuchError(f"{total} bytes of a layer of {layer.size}")
             if total > LARGEST:
                 raise DeltaError("enough of it")
 
@@ -186,6 +184,10 @@ class Target:
             apply.rebuild(found, layer.diff_id, places, write)
         except DeltaError:
             return
+        finally:
+            # What is raised while it is written would give way to an error of the delta.
+            if total > layer.size:
+                raise TooMuchError(f"{total} bytes of a layer of {layer.size}")
         if layer.diff_id == DIFF_ID:
             raise AssertionError("a layer with an invented digest was taken")
 

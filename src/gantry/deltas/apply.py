@@ -64,9 +64,9 @@ def rebuild(
                 raise _damaged(diff_id) from error
             raise
         finally:
-            out.close()
             for each in opened.values():
                 each.close()
+            out.close()
         if columns.check != layer.check:
             raise _damaged(diff_id)
 

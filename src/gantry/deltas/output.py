@@ -9,8 +9,9 @@ from gantry.deltas.format import DeltaError
 from gantry.deltas.packing import PIECE
 
 _ZEROS = bytes(PIECE)
-# Small pieces are gathered before they are hashed and written.
+# Small pieces are gathered before they are hashed and written. Each takes some room of its own.
 _GATHER = 128 * 1024
+_EACH = 128
 
 
 class Output:
@@ -27,6 +28,7 @@ class Output:
         self._parts: list[bytes] = []
         self._gathered = 0
         self._beside: _Beside | None = None
+        self._may_have_thread = True
         self.left = size
 
     def write(self, data: bytes) -> None:
@@ -43,11 +45,9 @@ class Output:
                 "a source file is not what it was"
             )
         self._parts.append(data)
-        self._gathered += len(data)
+        self._gathered += len(data) + _EACH
         if self._gathered >= _GATHER:
-            if self._beside is None:
-                self._beside = _Beside(self._take)
-            self._beside.give(self._joined())
+            self._give(self._joined())
 
     def zeros(self, length: int) -> None:
         while length:
@@ -70,6 +70,17 @@ class Output:
         """End what is done beside; nothing is written after it."""
         if self._beside is not None:
             self._beside.close()
+
+    def _give(self, data: bytes) -> None:
+        if self._beside is None and self._may_have_thread:
+            try:
+                self._beside = _Beside(self._take)
+            except RuntimeError:  # no room for its stack, or no more threads allowed
+                self._may_have_thread = False
+        if self._beside is None:
+            self._take(data)
+        else:
+            self._beside.give(data)
 
     def _joined(self) -> bytes:
         data = b"".join(self._parts)
@@ -106,8 +117,11 @@ class _Beside:
             return
         error = self._taken.get()
         self._is_free = True
-        if error is not None:
-            raise error
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error
 
     def close(self) -> None:
         self._pieces.put(None)

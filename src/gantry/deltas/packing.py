@@ -19,6 +19,7 @@ PADDING = bytes(32)
 # The first byte of a number of more than one; and each byte and one.
 _LONG = re.compile(rb"[\x80-\xff]")
 _ONE_MORE = bytes([*range(1, 256), 0])
+# So many are summed up at once; what is beyond the limit was in vain.
 _SUMMED = 512
 
 
@@ -156,13 +157,13 @@ class Stream:
                 data, at = self._data, 0
             byte = data[at]
             at += 1
+            value |= (byte & 0x7F) << shift
+            if value >> 64 or shift > 63:
+                raise DeltaError("the delta has a number without end")
             if byte < 0x80:
                 self._position = at
-                return value | byte << shift
-            value |= (byte & 0x7F) << shift
+                return value
             shift += 7
-            if shift > 63:
-                raise DeltaError("the delta has a number without end")
 
     def signed(self) -> int:
         value = self.number()

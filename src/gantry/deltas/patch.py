@@ -14,15 +14,16 @@ from gantry.deltas.sources import SourceFile
 # Many steps read on where the one before ended: so much of the source is read at once.
 _WINDOW = 8 * 1024
 # Where bytes of the source begin, how many differences are added to, and how many new ones follow.
-Step = tuple[int, int, int]
+_Step = tuple[int, int, int]
 
 
 @dataclass(slots=True)
 class _Steps:
     """Steps that are done together, and bytes of the source that follow as they are."""
 
-    steps: list[Step] = field(default_factory=list)
-    # At least what they have of the source, each rounded up to whole words, and of new bytes.
+    steps: list[_Step] = field(default_factory=list)
+    # While they are gathered: at least what they have of the source, each rounded up to whole
+    # words, and of new bytes.
     size: int = 0
     inserted: int = 0
     begin: int = 0
@@ -69,7 +70,7 @@ class Patching:
         while left:
             code = self._adds.number()
             if code == told.STEP_EXACT:
-                length, more = self._adds.number() or left, 0
+                length, more = self._exact(left), 0
             else:
                 length, more = code - 1, self._inserts.number()
                 position += self._seeks.signed() if length else 0
@@ -91,6 +92,10 @@ class Patching:
             position += length + more
         yield some
 
+    def _exact(self, left: int) -> int:
+        length = self._adds.number()
+        return left if length == told.EXACT_REST else length
+
     def _write(self, source: SourceFile, some: _Steps) -> None:
         added = self._differences.add(b"".join(self._sources(source, some.steps)))
         new = self._fresh.exactly(some.inserted)
@@ -106,7 +111,7 @@ class Patching:
                 begin += more
         self._out.write(b"".join(parts))
 
-    def _sources(self, source: SourceFile, steps: list[Step]) -> list[bytes]:
+    def _sources(self, source: SourceFile, steps: list[_Step]) -> list[bytes]:
         """The source's bytes of each step, rounded up to whole units of differences."""
         unit = self._differences.unit
         found = []

@@ -245,6 +245,20 @@ def test_a_patch_that_reads_beside_its_file(seek: int, files: Path, tmp_path: Pa
     assert "shorter" in said
 
 
+@pytest.mark.parametrize("step", [numbers(0, 1), numbers(2, 0, 1), numbers(2)])
+def test_steps_of_a_byte(step: Packed, files: Path, tmp_path: Path) -> None:
+    """Hundreds of thousands of pieces do not take much more room than their bytes."""
+    count = 300_000
+    (files / "file").write_bytes(bytes(2 * count))
+    columns = {
+        **reference(b"file", patched=True),
+        Column.ADDS: plain(step.content * count),
+        Column.INSERTS: plain(bytes(count)),
+        Column.SEEKS: plain(bytes(count)),
+    }
+    refused(delta(tmp_path / "hostile", columns, 2**20), files, tmp_path / "out.tar")
+
+
 @pytest.mark.parametrize("gaps", [numbers(2**63), plain(b"\xff" * 100_000), plain(bytes(100_000))])
 def test_differences_that_are_not_there(gaps: Packed, files: Path, tmp_path: Path) -> None:
     """Words that lie behind the file, numbers without end, more places than words."""

@@ -78,5 +78,5 @@ async def counted(
         yield each
         on_sent(len(each))
         left -= len(each)
-        if not left:
+        if each and not left:
             on_last()

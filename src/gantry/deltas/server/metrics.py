@@ -45,7 +45,7 @@ class Metrics(Gauges):
             buckets=SECONDS,
         )
         self.sent = self.counter("sent_bytes", "Of deltas, to those who fetch them.")
-        self.downloads = self.counter("downloads", "Deltas that were fetched to their last byte.")
+        self.downloads = self.counter("downloads", "Deltas that were sent to their last byte.")
         self.saved = self.counter(
             "saved_bytes", "What pulls would have fetched more than the deltas that were fetched."
         )

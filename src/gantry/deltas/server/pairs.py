@@ -169,7 +169,7 @@ class Pairs:
             )
 
     def downloaded(self, name: str) -> None:
-        """One more has the last byte."""
+        """One more was sent to the last byte."""
         self._do("update pair set downloads = downloads + 1 where name = ?", (name,))
 
     def remove(self, name: str) -> None:

@@ -157,7 +157,8 @@ class Service:
         await self.keeper.remove(record)
 
     def downloaded(self, record: Record) -> None:
-        """Somebody has the last byte. It is counted also when they are gone."""
+        """The last byte was handed to a connection. One that breaks off near the end, and goes on
+        in another, counts twice."""
         self.metrics.downloaded(record.size or 0, record.whole or 0)
         counting = asyncio.create_task(self._count(record))
         self._counting.add(counting)

@@ -39,17 +39,39 @@ class BundleStatus:
     commit: str | None = None
 
 
-def first(folder: Path) -> Path | None:
-    """The first bundle in the folder, by name; uploads that were given up are removed."""
-    with suppress(OSError):
-        found = sorted(folder.iterdir())
+class Folder:
+    """Looks for bundles. While nothing comes, a look costs no more than asking for the folder's
+    time: the supervisor idles for months."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._stamp: tuple[int, int, int] | None = None
+        # How often it was empty since its time changed.
+        self._empty = 0
+
+    def is_still_empty(self) -> bool:
+        """Whether it is as it was when it was empty. A file that comes in the moment in which it
+        is looked at need not change its time: it is read twice before that is believed."""
+        before, self._stamp = self._stamp, None
+        with suppress(OSError):
+            found = self.path.stat()
+            self._stamp = (found.st_dev, found.st_ino, found.st_mtime_ns)
+        if self._stamp != before:
+            self._empty = 0
+        return self._empty > 1
+
+    def first(self) -> Path | None:
+        """The first bundle, by name; uploads that were given up are removed."""
+        found: list[Path] = []
+        with suppress(OSError):
+            found = sorted(self.path.iterdir())
+        self._empty = 0 if found else self._empty + 1
         for each in found:
             if each.name.endswith(PARTIAL):
                 with suppress(OSError):
                     if time.time() - each.stat().st_mtime > _ABANDONED_AFTER:
                         each.unlink()
         return next((each for each in found if _is_bundle(each)), None)
-    return None
 
 
 def _is_bundle(path: Path) -> bool:

@@ -26,7 +26,7 @@ from gantry.supervisor.store import Store
 
 _LOG = logging.getLogger(__name__)
 # How often the folder is looked at, in seconds; who knows of a bundle says so.
-_LOOK_EVERY = 2.0
+_LOOK_EVERY = 5.0
 _TRIES = 4
 
 
@@ -80,12 +80,15 @@ class Bundles:
     async def run(self) -> None:
         """Apply what lies there, for ever."""
         trouble = Backoff(2.0, 300.0)
+        looking = bundle_folder.Folder(self.folder)
         await self._clean()
         while True:
             self._wake.clear()
             delay = _LOOK_EVERY
             holder = self._holder()
-            path = await asyncio.to_thread(bundle_folder.first, self.folder) if holder else None
+            path = None
+            if holder is not None and not looking.is_still_empty():
+                path = await asyncio.to_thread(looking.first)
             if holder is not None and path is not None:
                 if await self._handle(path, holder):
                     trouble.reset()

@@ -34,7 +34,7 @@ async def until_changed(file: ConfigFile, config: DeviceConfig) -> None:
     while True:
         await asyncio.sleep(_LOOK_EVERY)
         try:
-            now = (await asyncio.to_thread(file.path.stat)).st_mtime_ns
+            now = file.path.stat().st_mtime_ns
             if now == stamp:
                 continue
             found = changes(config, await asyncio.to_thread(file.read))

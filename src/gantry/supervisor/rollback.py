@@ -5,7 +5,7 @@ What is decided is in `trial.py`; here it gets its looks, its clock and its memo
 
 import logging
 import time
-from asyncio import sleep
+from asyncio import Event, sleep
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from typing import Any
@@ -70,6 +70,7 @@ class Rollback:
         self._ends: list[End] = []
         self._looked_at = time.monotonic()
         self._is_judging = False
+        self._begun = Event()
 
     async def load(self) -> None:
         """Take up what was remembered, before the first `aim`."""
@@ -91,12 +92,14 @@ class Rollback:
         }
         if self._records != before:
             self._save()
+        if self.is_trying:
+            self._begun.set()
         return trial.followed(target, self._records)
 
     def heard(self, event: Mapping[str, Any]) -> None:
         """Take note of an event of the engine."""
         end = read_end(event)
-        if end is not None and any(each.trial for each in self._records.values()):
+        if end is not None and self.is_trying:
             self._ends.append(end)
 
     def observed(self, current: CurrentState, desired: DesiredState) -> None:
@@ -176,11 +179,12 @@ class Rollback:
     async def run(self) -> None:
         """Have the engine looked at while a release is on trial, for ever."""
         while True:
+            if not self.is_trying:
+                self._begun.clear()
+                await self._begun.wait()
             await sleep(_LOOK_EVERY)
             since = time.monotonic() - self._looked_at
-            if self._is_judging or (
-                since > _LOOK_AT_TIMES and any(each.trial for each in self._records.values())
-            ):
+            if self._is_judging or (since > _LOOK_AT_TIMES and self.is_trying):
                 self._look()
 
     def _save(self) -> None:

@@ -45,9 +45,12 @@ class SourceFile:
         Raises:
             DeltaError: that is less than the least.
         """
-        with _reading(self.name):
-            is_in = 0 <= offset <= self.size
-            found = os.pread(self._descriptor, length, offset) if is_in else b""
+        found = b""
+        if 0 <= offset <= self.size:
+            try:  # a context manager would take longer than the reading
+                found = os.pread(self._descriptor, length, offset)
+            except OSError as error:
+                raise _unreadable(self.name, error) from error
         if len(found) < least:
             raise DeltaError(
                 f"the source file {os.fsdecode(self.name)} is shorter than the delta says"
@@ -75,8 +78,11 @@ def _reading(path: bytes) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        shown = os.fsdecode(path)
-        raise DeltaError(f"the source {shown!r} cannot be read: {error.strerror}") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: bytes, error: OSError) -> DeltaError:
+    return DeltaError(f"the source {os.fsdecode(path)!r} cannot be read: {error.strerror}")
 
 
 def check_path(path: bytes) -> list[bytes]:

@@ -114,12 +114,14 @@ def measure(engine: docker.DockerClient, registry: Registry, seconds: float) -> 
         device = Device(Path(home), engine, cloud, registry.address)
         try:
             silent = registry.push("trap 'exit 0' TERM; while true; do sleep 1000 & wait; done")
+            # A release that has just begun is watched: that is not idling.
+            cloud.config = {"BALENA_SUPERVISOR_ROLLBACK_SETTLE": "0"}
             cloud.apps = device.app("aaa1", {"main": {"image": silent}})
             with supervisor(engine, device, image) as container:
                 wait_until("the first release", device.service, 60)
                 container.reload()
                 process = int(container.attrs["State"]["Pid"])
-                time.sleep(10.0)
+                time.sleep(20.0)
                 idle = observe(process, seconds)
                 busy = make_busy(cloud, device, registry, process, seconds)
         finally:
@@ -135,7 +137,7 @@ def make_busy(
     services: dict[str, dict[str, Any]] = {
         name: {"image": registry.push(TALK, ballast=60_000_000)} for name in ("one", "two")
     }
-    cloud.config = {"BALENA_SUPERVISOR_POLL_INTERVAL": "1000"}
+    cloud.config |= {"BALENA_SUPERVISOR_POLL_INTERVAL": "1000"}
     cloud.apps = device.app("bbb2", services)
     figures = observe(process, seconds)
     assert len(cloud.messages(serviceName="one")) > 10 * seconds

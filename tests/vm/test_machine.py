@@ -160,6 +160,7 @@ def test_what_the_supervisor_takes_is_measured(machine: Machine) -> None:
     """Figures for docs/benchmarks.md, on a real processor's page tables and allocator, with nothing
     to do but its fleet's own poll interval."""
     pid = machine.ssh("docker inspect --format '{{.State.Pid}}' gantry_supervisor").stdout.strip()
+    machine.ssh("sleep 90")  # a release that has just begun is watched for a minute
     ticks = f"cut -d' ' -f14,15 /proc/{pid}/stat; sleep 120; cut -d' ' -f14,15 /proc/{pid}/stat"
     before, after = (sum(map(int, line.split())) for line in machine.ssh(ticks).stdout.splitlines())
     status = machine.ssh(f"cat /proc/{pid}/status; cat /proc/{pid}/smaps_rollup").stdout

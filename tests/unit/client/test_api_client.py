@@ -1,6 +1,7 @@
 """Answers that are not as one wishes, each with its sentence and its exit code."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -33,6 +34,15 @@ def failure(server: Any, status: int, body: Any) -> ClientError:
 def test_refusals(server: Any, status: int, code: ExitCode, sentence: str) -> None:
     error = failure(server, status, {"error": "no"})
     assert (error.code, str(error)) == (code, sentence)
+
+
+def test_a_device_that_is_away_is_not_the_api_s_fault(server: Any) -> None:
+    told = "robot-1 is not connected to the VPN since 2026-11-29 08:00:00 UTC"
+    server.answers["/supervisor/v1/restart"] = answer(504, {"error": told})
+    device: Any = SimpleNamespace(uuid="ab" * 16)
+    with ApiClient(server.url, "token") as client, pytest.raises(ClientError) as got:
+        client.actions.ask_now(device, "/v1/restart", {})
+    assert (got.value.code, str(got.value)) == (ExitCode.UNREACHABLE, told)
 
 
 def test_the_way_on_is_said_once(server: Any) -> None:

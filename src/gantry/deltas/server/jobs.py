@@ -19,7 +19,7 @@ from gantry.deltas.server.errors import (
 from gantry.deltas.server.expecting import REMEMBERED, History, Taken, seconds_left
 from gantry.deltas.server.generator import DiedError
 from gantry.deltas.server.keeping import Keeper
-from gantry.deltas.server.making import Maker, TooLargeError
+from gantry.deltas.server.making import Maker
 from gantry.deltas.server.metrics import Metrics, Outcome
 from gantry.deltas.server.pairs import Pair, Pairs, Record
 
@@ -261,16 +261,13 @@ class Jobs:
 
     async def _note_whole(self, pair: Pair, reason: str) -> Record:
         record = await asyncio.to_thread(self._pairs.begin, pair, self._clock())
-        await asyncio.to_thread(self._pairs.whole, pair.name, reason, None, record.whole, 0.0)
+        await asyncio.to_thread(self._pairs.whole, pair.name, reason, record.whole, 0.0)
         self._metrics.outcomes.labels(Outcome.WHOLE).inc()
         return await asyncio.to_thread(self._pairs.find, pair.name) or record
 
     async def _end_whole(self, job: Job, error: WholeError, seconds: float) -> None:
-        size = error.size if isinstance(error, TooLargeError) else None
         self._metrics.outcomes.labels(Outcome.WHOLE).inc()
-        await asyncio.to_thread(
-            self._pairs.whole, job.pair.name, str(error), size, job.whole, seconds
-        )
+        await asyncio.to_thread(self._pairs.whole, job.pair.name, str(error), job.whole, seconds)
         _say(job.pair, f"none: {error}")
 
     async def _end_failed(self, job: Job, record: Record, error: Exception) -> None:

@@ -33,15 +33,6 @@ class Made:
     seconds: float
 
 
-class TooLargeError(WholeError):
-    """The delta is there, and not worth its while."""
-
-    def __init__(self, size: int, whole: int) -> None:
-        share = f"{100 * size / whole:.0f} %" if whole else "more than all"
-        super().__init__(f"the delta would be {share} of the image ({size} of {whole} bytes)")
-        self.size = size
-
-
 class Maker:
     """Makes deltas in a folder of its own."""
 
@@ -77,8 +68,6 @@ class Maker:
         try:
             await self._generate(planned, out, on_percent)
             size, digest = await asyncio.to_thread(_weigh, out)
-            if size * 100 > planned.whole * self._limits.percent:
-                raise TooLargeError(size, planned.whole)
         except BaseException as error:
             with contextlib.suppress(OSError):
                 out.unlink(missing_ok=True)

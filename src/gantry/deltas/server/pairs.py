@@ -143,14 +143,12 @@ class Pairs:
             (DeltaState.READY, digest, size, whole, seconds, name),
         )
 
-    def whole(
-        self, name: str, reason: str, size: int | None, whole: int | None, seconds: float
-    ) -> None:
+    def whole(self, name: str, reason: str, whole: int | None, seconds: float) -> None:
         """There will be no delta."""
         self._do(
-            "update pair set state = ?, digest = null, size = ?, whole = coalesce(?, whole), "
+            "update pair set state = ?, digest = null, size = null, whole = coalesce(?, whole), "
             "seconds = ?, reason = ?, tries = 0, retry_at = 0 where name = ?",
-            (DeltaState.WHOLE, size, whole, seconds, reason, name),
+            (DeltaState.WHOLE, whole, seconds, reason, name),
         )
 
     def failed(self, name: str, reason: str, retry_at: float) -> None:

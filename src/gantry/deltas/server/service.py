@@ -194,9 +194,7 @@ class Service:
                     DeltaState.READY, record.digest, record.size, record.whole, url=url
                 )
             case DeltaState.WHOLE:
-                return DeltaAnswer(
-                    DeltaState.WHOLE, size=record.size, whole=record.whole, reason=record.reason
-                )
+                return DeltaAnswer(DeltaState.WHOLE, whole=record.whole, reason=record.reason)
         later = max(1, round(record.retry_at - time.time()))
         raise BusyError(record.reason or "the delta could not be made", retry_after=later)
 

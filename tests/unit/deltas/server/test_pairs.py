@@ -47,7 +47,7 @@ def test_the_life_of_a_pair(pairs: Pairs) -> None:
     assert (found.downloads, found.tries, found.used_at) == (1, 0, 9.0)
     assert pairs.needs("sha256:d")
     assert pairs.counts() == ({"ready": 1}, 10)
-    pairs.whole(PAIR.name, "too large", 90, None, 2.0)
+    pairs.whole(PAIR.name, "too large", None, 2.0)
     found = pairs.find(PAIR.name)
     assert found
     assert (found.digest, found.whole, found.reason) == (None, 100, "too large")

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import secrets
-import socket
 import ssl
 import subprocess
 import time
@@ -19,6 +18,7 @@ import yaml
 
 from gantry.deployment import hosts
 from gantry.deployment.paths import cache_home
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = ROOT / ".venv" / "bin" / "python"
@@ -212,9 +212,3 @@ def remove_fleet(fleet: FleetUnderTest) -> None:
             fleet.run("docker", kind, *removal, *found, check=False)
     with contextlib.suppress(OSError):
         hosts.remove(fleet.name)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -32,7 +32,8 @@ from gantry.deployment.images import build_image
 from gantry.simulator import results
 from gantry.simulator.simulation import Plan, Simulation
 from tests.benchmarks import machine
-from tests.integration.api.conftest import Api, Fleet, free_port, make_config
+from tests.integration.api.conftest import Api, Fleet, make_config
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 POSTGRES_USER = 10002

@@ -8,7 +8,6 @@ import os
 import re
 import secrets
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ import yaml
 from gantry.deployment.paths import cache_home, repository_root
 from tests.benchmarks import machine
 from tests.benchmarks.fleet import GANTRY, BenchmarkError, run
+from tests.ports import free_port
 
 STACK = "benchbots"
 ENGINES = ("builtin", "pulumi")
@@ -115,19 +115,13 @@ def _write_project(folder: Path) -> None:
     project["backend"]["url"] = f"file://{folder / 'config' / 'state'}"
     (folder / "Pulumi.yaml").write_text(yaml.safe_dump(project))
     ports: dict[str, Any] = {
-        f"gantry:{name}": str(_free_port()) for name in ("httpsPort", "gitPort")
+        f"gantry:{name}": str(free_port()) for name in ("httpsPort", "gitPort")
     }
-    ports["gantry:vpn"] = {"port": _free_port()}
+    ports["gantry:vpn"] = {"port": free_port()}
     (folder / "stacks" / f"Pulumi.{STACK}.yaml").write_text(yaml.safe_dump({"config": ports}))
     passphrase = folder / "config" / "pulumi-passphrase"
     passphrase.touch(mode=0o600)
     passphrase.write_text(secrets.token_urlsafe())
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _remove_objects() -> None:

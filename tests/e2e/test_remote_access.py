@@ -12,7 +12,8 @@ from typing import Any
 
 from tests.e2e.looks import DEVICE, application_container
 from tests.e2e.test_first_push import PROTOCOL
-from tests.fleet_under_test import GANTRY, FleetUnderTest, free_port, wait_for
+from tests.fleet_under_test import GANTRY, FleetUnderTest, wait_for
+from tests.ports import free_port
 
 PORT = 31950
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.fleet_under_test import free_port, wait_for
+from tests.fleet_under_test import wait_for
+from tests.ports import free_port
 from tests.vm.disk import Disk
 
 # An address of its own, so that the device's port 22222 can be had on it.

@@ -7,7 +7,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tarfile
@@ -30,18 +29,11 @@ from cryptography.x509.oid import NameOID
 
 from gantry.deployment.images import ImageError, build_image
 from gantry.deployment.progress import line_printer
+from tests.ports import free_port
 
 SOURCES = Path(__file__).parents[3] / "src"
 HOST = "devbots.gantry.internal"
 ADMIN_PASSWORD = "correct horse battery staple"
-
-
-def free_port() -> int:
-    """A port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _local_programs() -> Path | None:

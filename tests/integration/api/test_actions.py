@@ -15,8 +15,9 @@ import pytest
 
 from gantry.api.database import Database
 from gantry.api.queries import actions
+from tests.ports import free_port
 
-from .conftest import Api, Device, Fleet, free_port, make_config, own_database, running
+from .conftest import Api, Device, Fleet, make_config, own_database, running
 from .tunnels import Network, Reachable, network, reachable, until
 
 

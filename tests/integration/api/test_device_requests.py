@@ -12,7 +12,9 @@ import httpx2 as httpx
 import psycopg
 import pytest
 
-from .conftest import Api, Fleet, free_port, make_config, own_database, running
+from tests.ports import free_port
+
+from .conftest import Api, Fleet, make_config, own_database, running
 from .tunnels import Network, Reachable, network, reachable, until
 from .vpn import Server, audited
 

@@ -17,8 +17,9 @@ import pytest
 from docker.models.containers import Container
 
 from gantry.api.limits import ANSWER_SECONDS
+from tests.ports import free_port
 
-from .conftest import Api, Device, Fleet, container_postgres, free_port, make_config, running
+from .conftest import Api, Device, Fleet, container_postgres, make_config, running
 from .test_state import Stream
 from .writers import DEVICES, Writers, check, fill
 

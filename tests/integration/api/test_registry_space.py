@@ -14,7 +14,9 @@ import jwt
 import psycopg
 import pytest
 
-from .conftest import Api, Fleet, free_port, make_config, own_database, running
+from tests.ports import free_port
+
+from .conftest import Api, Fleet, make_config, own_database, running
 
 EPOCH = "2026-01-01T00:00:00+00:00"
 REPOSITORY = f"v2/{'1' * 32}"

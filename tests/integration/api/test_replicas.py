@@ -12,7 +12,9 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
-from .conftest import Api, Fleet, free_port, running
+from tests.ports import free_port
+
+from .conftest import Api, Fleet, running
 from .test_keys import actor_of
 from .test_second_factor import Person
 from .test_state import Stream

@@ -12,8 +12,9 @@ from alembic.migration import MigrationContext
 
 from gantry.api.database import Database
 from gantry.api.rules import METADATA
+from tests.ports import free_port
 
-from .conftest import ADMIN_PASSWORD, Api, free_port, make_config
+from .conftest import ADMIN_PASSWORD, Api, make_config
 
 
 def tables(url: str) -> set[str]:

@@ -11,7 +11,9 @@ from typing import Any
 import httpx2 as httpx
 import psycopg
 
-from .conftest import Api, Device, Fleet, free_port
+from tests.ports import free_port
+
+from .conftest import Api, Device, Fleet
 
 
 def target(fleet: Fleet, device: Device) -> dict[str, Any]:

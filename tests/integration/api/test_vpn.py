@@ -11,7 +11,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from .conftest import Api, Device, Fleet, free_port, make_config, own_database, running
+from tests.ports import free_port
+
+from .conftest import Api, Device, Fleet, make_config, own_database, running
 from .vpn import Changes, Server, event, state
 
 

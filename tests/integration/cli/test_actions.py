@@ -12,10 +12,11 @@ from typing import Any, cast
 
 import pytest
 
-from tests.integration.api.conftest import Api, Fleet, free_port, make_config, own_database, running
+from tests.integration.api.conftest import Api, Fleet, make_config, own_database, running
 from tests.integration.api.tunnels import Network, Reachable, network, reachable, until
 from tests.integration.cli.conftest import GANTRY, Operator, fleet_of, make_operator
 from tests.integration.logs.conftest import Service
+from tests.ports import free_port
 
 NO_LOGS = cast(Service, SimpleNamespace(url="http://127.0.0.1:9"))
 

@@ -8,7 +8,6 @@ api.
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -26,15 +25,10 @@ import pytest
 from docker.models.containers import Container
 
 from gantry.deployment.images import build_image
+from tests.ports import free_port
 
 NATS_TOKEN = "token-of-the-tests"
 SERVICE_KEY = "service-key-of-the-logs-service"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until(condition: Callable[[], bool], timeout: float = 60) -> None:

@@ -33,6 +33,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from tests.ports import free_port
+
 ROOT = Path(__file__).parents[3]
 REGISTRY_CONFIG = """version: 0.1
 storage: {filesystem: {rootdirectory: /tmp/registry}, delete: {enabled: true}}
@@ -50,12 +52,6 @@ def wait_until(
             return answer
         time.sleep(every)
     raise AssertionError(f"not within {seconds:.0f} s: {what}")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Cloud:
@@ -112,6 +108,11 @@ class Cloud:
             self._server.should_exit = True
             self._server.force_exit = True
             self._thread.join(10)
+            # A request that came at the last moment is cut off, not left without an answer.
+            for each in list(self._server.server_state.connections):
+                if (left := each.transport.get_extra_info("socket")) is not None:
+                    with suppress(OSError):
+                        left.shutdown(socket.SHUT_RDWR)
             self._server = None
 
     def target(self, uuid: str) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import docker
 
-from tests.integration.supervisor.conftest import free_port, wait_until
+from tests.integration.supervisor.conftest import wait_until
+from tests.ports import free_port
 
 
 class Bridge:

@@ -10,7 +10,8 @@ import docker
 from gantry.deployment.images import build_image
 from gantry.local.device_roads import SshRoad
 from gantry.local.errors import DeviceUnreachableError, LocalError
-from tests.integration.supervisor.conftest import free_port, wait_until
+from tests.integration.supervisor.conftest import wait_until
+from tests.ports import free_port
 
 
 class SshServer:

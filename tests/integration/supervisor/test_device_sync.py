@@ -19,9 +19,10 @@ from gantry.deployment.images import build_image
 from gantry.local import supervisor_sync
 from gantry.local.device_roads import EngineRoad, Places, SshRoad
 from gantry.local.errors import DeviceUnreachableError, LocalError
-from tests.integration.supervisor.conftest import ROOT, free_port, wait_until
+from tests.integration.supervisor.conftest import ROOT, wait_until
 from tests.integration.supervisor.second_engine import SecondEngine
 from tests.integration.supervisor.ssh_server import SshServer
+from tests.ports import free_port
 
 pytestmark = pytest.mark.timeout(600)
 

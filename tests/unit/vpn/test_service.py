@@ -10,6 +10,7 @@ import httpx2
 
 from gantry.deployment.certificates import issue, make_authority
 from gantry.vpn.service import Service
+from tests.ports import free_port
 
 from .parts import CONFIG
 
@@ -18,20 +19,12 @@ CONNECTIONS = 20
 MOST_BYTES = 128 * 1024
 
 
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        held = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in held:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in held]
-
-
 def test_who_has_only_connected_costs_little(tmp_path: Path) -> None:
     pair = issue(make_authority("Test"), "vpn.x", dns_names=["vpn.x"])
     (tmp_path / "tls.crt").write_text(pair.certificate_pem)
     (tmp_path / "tls.key").write_text(pair.key_pem)
     names = ("openvpn", "tunnels", "services", "public_urls", "health")
-    ports = dict(zip(names, free_ports(len(names)), strict=True))
+    ports = dict(zip(names, (free_port() for _ in names), strict=True))
     listen = CONFIG.listen.model_copy(update={"host": "127.0.0.1", **ports})
     config = CONFIG.model_copy(update={"certificates": tmp_path, "listen": listen})
 

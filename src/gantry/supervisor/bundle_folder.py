@@ -62,9 +62,12 @@ class Folder:
 
     def first(self) -> Path | None:
         """The first bundle, by name; uploads that were given up are removed."""
-        found: list[Path] = []
-        with suppress(OSError):
+        try:
             found = sorted(self.path.iterdir())
+        except FileNotFoundError:
+            found = []
+        except OSError:  # what could not be read is not known to be empty
+            return None
         self._empty = 0 if found else self._empty + 1
         for each in found:
             if each.name.endswith(PARTIAL):

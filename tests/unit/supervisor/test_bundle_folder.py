@@ -47,6 +47,23 @@ def test_what_comes_while_it_is_looked_at_is_found(tmp_path: Path) -> None:
     assert look(folder) == tmp_path / "a.gantry-bundle"
 
 
+def test_what_could_not_be_read_is_not_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error of the disk leaves the folder's time as it is."""
+    (tmp_path / "a.gantry-bundle").write_bytes(b"")
+    folder = Folder(tmp_path)
+
+    def broken(self: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "iterdir", broken)
+        for _ in range(3):
+            assert look(folder) is None
+    assert look(folder) == tmp_path / "a.gantry-bundle"
+
+
 def test_uploads_that_were_given_up_go(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     old, new = tmp_path / "old.part", tmp_path / "new.part"

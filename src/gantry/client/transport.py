@@ -130,11 +130,11 @@ class Transport:
             return NotAuthorisedError(f"{sentence} (not allowed for this user)")
         if answer.status_code == 404:
             return NotFoundError(sentence)
-        if answer.request.url.path.startswith("/supervisor/") and not sentence.startswith("HTTP "):
-            # It is the device that does not answer, or answers so.
-            kind = UnreachableError if answer.status_code >= 500 else ClientError
-            return kind(sentence)
         if answer.status_code >= 500:
+            is_passed_on = answer.request.url.path.startswith("/supervisor/")
+            if is_passed_on and not sentence.startswith("HTTP "):
+                # It is the device that does not answer, or answers so.
+                return UnreachableError(sentence)
             return UnreachableError(f"{answer.request.url.host} is not able to answer: {sentence}")
         return ClientError(sentence)
 

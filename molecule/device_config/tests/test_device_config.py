@@ -159,6 +159,43 @@ def test_many_saves_in_a_row(host):
     assert host.service("gantry-config.path").is_running
 
 
+SLOW = {
+    # It has looked, and is not gone yet, while the next run ends.
+    "gantry-config-missed": "ExecCondition=\nExecCondition=/bin/sh -c "
+    "'gantry-config missed; found=$$?; touch /run/looked; sleep 8; exit $$found'",
+    # The hooks are through, and nothing is watched yet.
+    "gantry-config": "ExecStartPost=/bin/sleep 3",
+}
+
+
+@pytest.fixture
+def slow(host):
+    """The device, where what takes a moment takes seconds."""
+    for unit, setting in SLOW.items():
+        folder = f"/run/systemd/system/{unit}.service.d"
+        host.check_output("mkdir %s", folder)
+        host.check_output("printf '[Service]\n%%s\n' %s > %s/slow.conf", setting, folder)
+    host.check_output("systemctl daemon-reload")
+    # What the test before has changed is applied, and looked for.
+    quiet = f"systemctl is-active {' '.join(SLOW)}"
+    assert wait_for(lambda: set(host.run(quiet).stdout.split()) <= {"inactive"}, seconds=40)
+    host.check_output("rm -f /run/looked /run/hook-*")
+    yield host
+    for unit in SLOW:
+        host.check_output("rm -r /run/systemd/system/%s.service.d", unit)
+    host.check_output("rm -f /run/looked && systemctl daemon-reload")
+
+
+def test_what_is_saved_while_the_look_for_it_ends_is_applied_too(slow):
+    """The run that ends then has a look of its own."""
+    write_config(slow, '{"a": 1}')
+    assert wait_for(lambda: slow.file("/run/looked").exists)
+    write_config(slow, '{"a": 2}')
+    assert wait_for(lambda: ran(slow)[-1].endswith('{"a": 2}'))
+    write_config(slow, '{"a": 3}')
+    assert wait_for(lambda: ran(slow)[-1].endswith('{"a": 3}'), seconds=40)
+
+
 def test_settings_are_applied_at_boot(host, reboot):
     write_config(host, '{"a": 3}')
     assert wait_for(lambda: ran(host))

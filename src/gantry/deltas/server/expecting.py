@@ -8,6 +8,9 @@ from dataclasses import dataclass
 REMEMBERED = 32
 # One that took less, in seconds, says nothing of the speed: it was all beginnings.
 _SHORT = 2.0
+# One that is so many times smaller says nothing of a larger one: a machine that is busy takes
+# seconds for a few bytes, and by that a large one would take weeks.
+_REACH = 4
 # From this percentage on the progress tells something.
 _TELLING = 5
 
@@ -33,18 +36,24 @@ class History:
 
     def seconds(self, whole: int) -> float | None:
         """How long it takes to make a delta instead of a pull of `whole` bytes; None: unknown."""
-        telling = [each for each in self._taken if each.seconds >= _SHORT]
+        comparable = self._comparable(whole)
+        telling = [each for each in comparable if each.seconds >= _SHORT]
         if telling:
             took = sum(each.seconds for each in telling)
             return 1.0 + whole * took / (sum(each.whole for each in telling) or 1)
-        if any(2 * each.whole >= whole for each in self._taken):
+        if any(2 * each.whole >= whole for each in comparable):
             return _SHORT
         return None
 
     def size(self, whole: int) -> int | None:
         """How many bytes a delta instead of a pull of `whole` bytes has; None: unknown."""
-        total = sum(each.whole for each in self._taken)
-        return whole * sum(each.size for each in self._taken) // total if total else None
+        comparable = self._comparable(whole)
+        total = sum(each.whole for each in comparable)
+        return whole * sum(each.size for each in comparable) // total if total else None
+
+    def _comparable(self, whole: int) -> list[Taken]:
+        """Those that were made instead of pulls not much smaller than this one."""
+        return [each for each in self._taken if _REACH * each.whole >= whole]
 
 
 def seconds_left(expected: float | None, elapsed: float, percent: int) -> float | None:

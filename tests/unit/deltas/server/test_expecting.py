@@ -35,6 +35,16 @@ def test_large_ones_tell_how_fast_it_is_and_small_ones_do_not() -> None:
     assert history.size(30 * MB) == pytest.approx(MB, rel=0.01)
 
 
+def test_small_ones_on_a_busy_machine_tell_nothing_of_large_ones() -> None:
+    history = History([Taken(232, 362, 6.6)])
+    assert history.seconds(362) == pytest.approx(7.6)
+    assert history.seconds(157 * MB) is None
+    assert history.size(157 * MB) is None
+    history.add(Taken(MB, 50 * MB, 10.0))
+    assert history.seconds(150 * MB) == pytest.approx(31.0)
+    assert history.size(150 * MB) == 3 * MB
+
+
 def test_what_was_long_ago_is_forgotten() -> None:
     history = History([Taken(MB, 10 * MB, 100.0)])
     for _ in range(REMEMBERED):

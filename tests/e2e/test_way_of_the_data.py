@@ -171,12 +171,31 @@ def test_api_and_logs_killed_come_back_and_no_line_is_lost(
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
     print(f"caught up {time.monotonic() - reached:.0f} s after the logs came back")
     assert application_container(alpha, DEVICE) == before
-    # What is pushed after the outage arrives: state and streams are whole again.
+    # What is pushed after the outage arrives: state and streams are whole again. By delta, however
+    # long it takes to make one.
+    alpha.gantry("env", "set", "RESIN_SUPERVISOR_DELTA_WAIT_TIMEOUT=600000")
     write_ticker(ticker.folder, "three")
-    (ticker.folder / "ballast.bin").unlink()
-    commit = ticker.commit("three")
+    commit = ticker.commit("three, with the same ballast")
     ticker.push()
     alpha.wait_until_runs(DEVICE, commit)
+
+
+def test_what_differs_was_downloaded_and_is_told_of(
+    alpha: FleetUnderTest, ticker: Repository, tmp_path: Path
+) -> None:
+    journal = alpha.in_device(DEVICE, "journalctl", "-u", "gantry-supervisor", "-o", "cat")
+    assert "Downloading delta for image" in journal
+    update = alpha.gantry_json("delta", "stats")[-1]
+    assert update["release"] == ticker.git("rev-parse", "HEAD")
+    assert update["state"] == "ready"
+    assert update["downloads"] == 1
+    assert update["whole"] > 150_000_000
+    assert update["delta"] < 100_000
+    picture = tmp_path / "updates.svg"
+    assert update["release"][:7] in alpha.gantry("delta", "stats", "--svg", str(picture))
+    assert f"{update['release'][:7]}</text>" in picture.read_text()
+    # What comes next is small again.
+    (ticker.folder / "ballast.bin").unlink()
 
 
 def logged_when_back(fleet: FleetUnderTest) -> list[str]:

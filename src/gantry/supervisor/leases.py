@@ -4,21 +4,15 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
+
+from gantry.supervisor.facts import Facts
 
 LONGEST_LEASE = 24 * 3600.0  # seconds
 
 
 class LeaseError(ValueError):
     """A lease that cannot be given, or is not there; the message says why."""
-
-
-class Facts(Protocol):
-    """What is remembered over a restart: the store."""
-
-    async def get(self, name: str) -> Any: ...
-
-    async def put(self, name: str, value: Any) -> None: ...
 
 
 @dataclass(slots=True)

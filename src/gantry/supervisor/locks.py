@@ -19,7 +19,8 @@ from enum import StrEnum
 from pathlib import Path
 
 from gantry.supervisor import lockfiles, wire
-from gantry.supervisor.leases import Facts, Lease, Leases, new_lease
+from gantry.supervisor.facts import Facts
+from gantry.supervisor.leases import Lease, Leases, new_lease
 
 _LOG = logging.getLogger(__name__)
 

@@ -2,20 +2,14 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
+
+from gantry.supervisor.facts import Facts
 
 _FACT = "download_pace"
 # Fewer bytes say more of the way there and back than of the line.
 _TELLING = 256 * 1024
 _RECEIVING = ("Downloading", "Verifying Checksum", "Download complete")
-
-
-class Facts(Protocol):
-    """What is remembered: the store."""
-
-    async def get(self, name: str) -> Any: ...
-
-    async def put(self, name: str, value: Any) -> None: ...
 
 
 class Pace:

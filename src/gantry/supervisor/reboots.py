@@ -13,9 +13,10 @@ from dataclasses import replace
 from typing import Any
 
 from gantry.supervisor.desired import DesiredApp, DesiredService, DesiredState
+from gantry.supervisor.facts import Facts
 from gantry.supervisor.host import HostError
 from gantry.supervisor.host.door import Door
-from gantry.supervisor.host.restart import Facts, Restarts
+from gantry.supervisor.host.restart import Restarts
 from gantry.supervisor.host.side import RESTART_TAKES
 from gantry.supervisor.journal import Journal
 from gantry.supervisor.matching import best

@@ -9,10 +9,11 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 from gantry.supervisor import VERSION, wire
 from gantry.supervisor.backoff import Backoff
+from gantry.supervisor.facts import LastingFacts
 from gantry.supervisor.host import HostError
 from gantry.supervisor.host.device import Hold
 from gantry.supervisor.host.door import Door
@@ -42,16 +43,6 @@ _BLOCKED_AGAIN = 10.0
 _PATIENCE = 3600.0
 
 
-class Facts(Protocol):
-    """What is remembered: the store."""
-
-    async def get(self, name: str) -> Any: ...
-
-    async def put(self, name: str, value: Any) -> None: ...
-
-    async def flush(self) -> None: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Hindrance:
     """Why now is no moment to be replaced. `is_firm`: however long it lasts."""
@@ -68,7 +59,7 @@ class Succession:
 
     def __init__(
         self,
-        store: Facts,
+        store: LastingFacts,
         door: Door,
         journal: Journal,
         hold: Hold,

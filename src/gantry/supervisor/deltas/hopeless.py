@@ -8,7 +8,7 @@ from collections.abc import Collection
 from typing import Any
 
 from gantry.supervisor import VERSION
-from gantry.supervisor.pace import Facts
+from gantry.supervisor.facts import Facts
 
 _FACT = "hopeless_deltas"
 # So many are remembered; the oldest go first.

@@ -5,11 +5,11 @@ from typing import Any
 
 from gantry.supervisor.cloud import POLL_TIMEOUT, Cloud
 from gantry.supervisor.config import ConfigFile, DeviceConfig
+from gantry.supervisor.facts import Facts
 from gantry.supervisor.host.boot import BootPartition
 from gantry.supervisor.host.connectivity import Connectivity
 from gantry.supervisor.host.device import DeviceHost, Hold
 from gantry.supervisor.host.door import Door
-from gantry.supervisor.host.restart import Facts
 from gantry.supervisor.host.side import HostSide
 from gantry.supervisor.host.undervoltage import Undervoltage, find_alarm
 from gantry.supervisor.host.variables import Variables

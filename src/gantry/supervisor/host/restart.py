@@ -7,19 +7,12 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+
+from gantry.supervisor.facts import Facts
 
 # So many restarts for the same content: something else changes config.txt at each boot, or the
 # restart is none (a virtual device's boot is its host's).
 MOST = 3
-
-
-class Facts(Protocol):
-    """What is remembered over a restart: the store."""
-
-    async def get(self, name: str) -> Any: ...
-
-    async def put(self, name: str, value: Any) -> None: ...
 
 
 def boot_id() -> str:

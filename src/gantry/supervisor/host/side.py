@@ -8,13 +8,14 @@ from typing import Any
 
 from gantry.supervisor.backoff import Backoff
 from gantry.supervisor.config import ConfigError
+from gantry.supervisor.facts import Facts
 from gantry.supervisor.host.boot import BootPartition
 from gantry.supervisor.host.bootfiles import BootFileError
 from gantry.supervisor.host.device import DeviceHost, Hold
 from gantry.supervisor.host.doorway import HostError
 from gantry.supervisor.host.plan import HostFacts, HostStep, Switch, WriteConfigJson, WriteConfigTxt
 from gantry.supervisor.host.plan import plan as plan_host
-from gantry.supervisor.host.restart import Facts, Restarts, boot_id
+from gantry.supervisor.host.restart import Restarts, boot_id
 from gantry.supervisor.host.variables import Variables, read_variables
 from gantry.supervisor.journal import Journal
 from gantry.supervisor.locks import LockedError

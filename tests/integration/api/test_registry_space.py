@@ -21,6 +21,7 @@ from .conftest import Api, Fleet, make_config, own_database, running
 EPOCH = "2026-01-01T00:00:00+00:00"
 REPOSITORY = f"v2/{'1' * 32}"
 SERVICE = "registry.devbots.gantry.internal:8443"
+DELTA = "delta.devbots.gantry.internal:8443"
 
 
 @pytest.fixture(scope="module")
@@ -323,14 +324,16 @@ def test_a_token_to_push_without_a_lease_is_one(space_api: Api, collector: Colle
 
 
 def test_the_collector_s_tokens_delete_and_nobody_else_s(space_api: Api, fleet: Fleet) -> None:
-    def actions(name: str) -> list[str]:
+    def actions(name: str, service: str = SERVICE) -> list[str]:
+        wanted = asked("pull,push,delete") | {"service": service}
         answer = space_api.client().get(
-            "/auth/v1/token", params=asked("pull,push,delete"), headers=basic(space_api, name)
+            "/auth/v1/token", params=wanted, headers=basic(space_api, name)
         )
         claims = jwt.decode(answer.json()["token"], options={"verify_signature": False})
         return [each for one in claims["access"] for each in one["actions"]]
 
-    assert actions("collector") == ["pull", "delete"]
+    assert actions("collector") == actions("collector", DELTA) == ["pull", "delete"]
+    assert actions("builder", DELTA) == actions("deltas", DELTA) == ["pull"]
     database = space_api.config["database_url"].replace("+psycopg", "")
     assert actions("builder") == ["pull", "push"]
     with psycopg.connect(database) as connection:

@@ -40,7 +40,7 @@ def token(
     with ctx.database.transaction() as session:
         granted = registry_tokens.grant(session, actor, asked)
         if service == delta:
-            granted = registry_tokens.to_pull(granted)
+            granted = registry_tokens.for_deltas(granted)
         lifetime = registry_tokens.lifetime(session, granted)
     return ctx.signer.sign(name, service or registry, granted, lifetime)
 

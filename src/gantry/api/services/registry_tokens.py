@@ -130,9 +130,13 @@ def lifetime(session: Session, granted: Iterable[Access]) -> timedelta:
     return min((each for each in ends if each is not None), default=LIFETIME)
 
 
-def to_pull(granted: Iterable[Access]) -> list[Access]:
-    """Of what is granted, what is for pulling: at the delta server nothing can be pushed."""
-    return [Access(each.name, (PULL,)) for each in granted if PULL in each.actions]
+def for_deltas(granted: Iterable[Access]) -> list[Access]:
+    """Of what is granted, what is for the delta server: there nothing can be pushed."""
+    left = [
+        Access(each.name, tuple(action for action in each.actions if action != PUSH))
+        for each in granted
+    ]
+    return [each for each in left if each.actions]
 
 
 def _allowed(session: Session, actor: Actor | ServiceActor | None, name: str) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
+from gantry.contracts.delta_space import ALL_DELTAS, COLLECT_PATH, LOOK_PATH, asked_look
 from gantry.contracts.deltas import (
     DELTA_PATH,
     FIGURES_PATH,
@@ -35,9 +36,12 @@ from gantry.deltas.server.errors import (
 )
 from gantry.deltas.server.pairs import Pair
 from gantry.deltas.server.service import AWAY_SECONDS, Service, running
+from gantry.deltas.server.tokens import DELETE
 from gantry.gauges import MEDIA_TYPE as METRICS_TYPE
 
 BODY_LIMIT = 4 * 1024**2
+# Of images that go there may be very many.
+LOOK_LIMIT = 32 * 1024**2
 
 
 def create_app(config: Config) -> FastAPI:
@@ -57,6 +61,7 @@ def create_app(config: Config) -> FastAPI:
     _health_routes(app)
     _family_routes(app)
     _delta_routes(app)
+    _space_routes(app)
     return app
 
 
@@ -150,6 +155,25 @@ def _delta_routes(app: FastAPI) -> None:
         return JSONResponse((await service.figures(asked)).to_json())
 
 
+def _space_routes(app: FastAPI) -> None:
+    """For the fleet's collector; the proxy does not lead here."""
+
+    @app.post(LOOK_PATH)
+    async def look(request: Request) -> Response:
+        """What is kept, and what would go without these images."""
+        service = _service(request)
+        service.tokens.check(_authorization(request), {ALL_DELTAS}, action=DELETE)
+        going = asked_look(await _json(request, LOOK_LIMIT))
+        return JSONResponse((await service.keeper.look(going)).to_json())
+
+    @app.post(COLLECT_PATH)
+    async def collect(request: Request) -> Response:
+        """Remove what goes now."""
+        service = _service(request)
+        service.tokens.check(_authorization(request), {ALL_DELTAS}, action=DELETE)
+        return JSONResponse((await service.keeper.round()).to_json())
+
+
 def _service(request: Request) -> Service:
     service: Service = request.app.state.service
     return service
@@ -188,12 +212,12 @@ def _wait(request: Request) -> int:
     return int(text)
 
 
-async def _json(request: Request) -> object:
-    body = b""
+async def _json(request: Request, limit: int = BODY_LIMIT) -> object:
+    body = bytearray()
     async for piece in request.stream():
         body += piece
-        if len(body) > BODY_LIMIT:
-            raise BadRequestError(f"a body of over {BODY_LIMIT} bytes: ask for fewer pairs")
+        if len(body) > limit:
+            raise BadRequestError(f"a body of over {limit} bytes: ask for fewer at once")
     try:
         return await asyncio.to_thread(json.loads, body)
     except (ValueError, RecursionError) as error:

@@ -2,10 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
+from gantry.contracts.delta_space import DeltaSpace
 from gantry.contracts.deltas import DeltaState
+from gantry.deltas.server import leaving
 from gantry.deltas.server.errors import RequestError, TemporaryError
+from gantry.deltas.server.leaving import Place
 from gantry.deltas.server.making import Made
 from gantry.deltas.server.pairs import Pair, Pairs, Record
 from gantry.deltas.server.registry import Registry
@@ -14,6 +17,10 @@ from gantry.deltas.server.storage import Storage
 DAY_SECONDS = 86_400.0
 ROUND_SECONDS = 3600.0
 RETRY_SECONDS = 60.0
+# Questions to the registry at once.
+QUESTIONS = 8
+# All but those that are being made.
+SETTLED = (DeltaState.READY, DeltaState.WHOLE, DeltaState.FAILED)
 
 
 class Keeper:
@@ -66,59 +73,70 @@ class Keeper:
                 pause = RETRY_SECONDS
             await asyncio.sleep(pause)
 
-    async def round(self) -> None:
-        """Remove what is old, what nobody can want any more, and what the index does not know.
+    async def look(self, going: Collection[Place] = ()) -> DeltaSpace:
+        """What is kept, and what would go in a round if the images `going` had gone.
 
         Raises:
             TemporaryError: the storage or the registry cannot be asked.
         """
-        await self._match()
-        await self._expire()
+        gone = await self._gone(going)
         async with self._lock:
-            await self._make_room()
-        await self._forget_gone()
+            planned = await self._plan(gone)
+        return planned.told(is_done=False)
 
-    async def _match(self) -> None:
-        """Index and storage know the same deltas."""
+    async def round(self) -> DeltaSpace:
+        """Remove what is old, what nobody can want any more, and what the index does not know;
+        what that freed. Without the registry the images count as being there, and that is told
+        when all else is done.
+
+        Raises:
+            TemporaryError: the storage or the registry cannot be asked.
+        """
+        gone: Collection[Place] = ()
+        problem = None
+        try:
+            gone = await self._gone()
+        except TemporaryError as error:
+            problem = error
         async with self._lock:
-            stored = await self._storage.sizes()
-            ready = await asyncio.to_thread(self._pairs.all, DeltaState.READY)
-            for each in ready:
-                if stored.get(each.digest or "") != each.size:
-                    await asyncio.to_thread(self._pairs.remove, each.pair.name)
-            known = {each.digest for each in ready}
-            for digest in stored.keys() - known:
+            planned = await self._plan(gone)
+            await asyncio.to_thread(self._pairs.forget, planned.pairs)
+            for digest in planned.files:
                 await self._storage.remove(digest)
+        done = planned.told(is_done=True)
+        if done.removed:
+            print(f"{done.removed} deltas removed, {done.freed} bytes freed", flush=True)
+        if problem:
+            raise problem
+        return done
 
-    async def _expire(self) -> None:
+    async def _plan(self, gone: Collection[Place]) -> leaving.Plan:
+        stored = await self._storage.sizes()
         oldest = self._clock() - self._seconds
-        for state in (DeltaState.READY, DeltaState.WHOLE, DeltaState.FAILED):
-            for each in await asyncio.to_thread(self._pairs.all, state):
-                if each.used_at < oldest:
-                    await self.remove(each)
+        return leaving.plan(await self._settled(), stored, gone, oldest=oldest, limit=self._limit)
 
-    async def _make_room(self, but: str = "") -> None:
-        _, total = await asyncio.to_thread(self._pairs.counts)
-        if total <= self._limit:
-            return
-        for each in await asyncio.to_thread(self._pairs.all, DeltaState.READY):
-            if each.pair.name != but:
-                await self._remove(each)
-                _, total = await asyncio.to_thread(self._pairs.counts)
-            if total <= self._limit:
-                return
+    async def _settled(self) -> list[Record]:
+        return [
+            each for state in SETTLED for each in await asyncio.to_thread(self._pairs.all, state)
+        ]
 
-    async def _forget_gone(self) -> None:
-        """Pairs of images that the registry does not have any more."""
-        has: dict[tuple[str, str], bool] = {}
-        for state in (DeltaState.READY, DeltaState.WHOLE, DeltaState.FAILED):
-            for each in await asyncio.to_thread(self._pairs.all, state):
-                for image in each.pair.images:
-                    name = (image.name, image.digest)
-                    if name not in has:
-                        has[name] = await self._registry.has(*name)
-                if not all(has[image.name, image.digest] for image in each.pair.images):
-                    await self.remove(each)
+    async def _gone(self, known: Collection[Place] = ()) -> set[Place]:
+        """The images of pairs that the registry does not have any more, and the `known` ones."""
+        places = {
+            leaving.place(image) for each in await self._settled() for image in each.pair.images
+        }
+        gone = set(known)
+        asked = sorted(places - gone)
+        for first in range(0, len(asked), QUESTIONS):
+            some = asked[first : first + QUESTIONS]
+            has = await asyncio.gather(*(self._registry.has(*each) for each in some))
+            gone.update(each for each, is_there in zip(some, has, strict=True) if not is_there)
+        return gone
+
+    async def _make_room(self, but: str) -> None:
+        ready = await asyncio.to_thread(self._pairs.all, DeltaState.READY)
+        for each in leaving.over(ready, self._limit, but):
+            await self._remove(each)
 
     async def _remove(self, record: Record) -> None:
         await asyncio.to_thread(self._pairs.remove, record.pair.name)

@@ -174,6 +174,13 @@ class Pairs:
         """Forget a pair."""
         self._do("delete from pair where name = ?", (name,))
 
+    def forget(self, names: Iterable[str]) -> None:
+        """Forget pairs, but for those that are being made now."""
+        self._do(
+            "delete from pair where state <> ? and name in (select value from json_each(?))",
+            (DeltaState.WORKING, json.dumps(list(names))),
+        )
+
     def needs(self, digest: str) -> bool:
         """Whether a pair has this delta."""
         return bool(self._rows("select * from pair where digest = ? limit 1", (digest,)))

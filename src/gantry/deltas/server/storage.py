@@ -77,7 +77,10 @@ class FolderStorage:
             await asyncio.to_thread(self._path(digest).unlink)
 
     async def sizes(self) -> dict[str, int]:
-        return await asyncio.to_thread(self._sizes)
+        try:
+            return await asyncio.to_thread(self._sizes)
+        except OSError as error:
+            raise TemporaryError(f"{self._folder} cannot be read: {error}") from error
 
     def _sizes(self) -> dict[str, int]:
         self._folder.mkdir(parents=True, exist_ok=True)

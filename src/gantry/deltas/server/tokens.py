@@ -20,6 +20,8 @@ from gantry.deltas.server.errors import ForbiddenError, UnauthorizedError
 LEEWAY_SECONDS = 60
 MAX_TOKEN_BYTES = 64 * 1024
 PULL = "pull"
+# The api lets it the collector alone.
+DELETE = "delete"
 
 
 class Tokens:
@@ -37,8 +39,14 @@ class Tokens:
         self._service = service
         self._realm = realm
 
-    def check(self, authorization: str | None, repositories: Collection[str], *others: str) -> None:
-        """Returns when this header's token allows to pull all of these.
+    def check(
+        self,
+        authorization: str | None,
+        repositories: Collection[str],
+        *others: str,
+        action: str = PULL,
+    ) -> None:
+        """Returns when this header's token allows the action on all of these.
 
         It must be meant for this server, or for one of `others`.
 
@@ -48,16 +56,17 @@ class Tokens:
         """
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
-            raise self._refuse("this needs a token: `Authorization: Bearer …`", repositories)
+            sentence = "this needs a token: `Authorization: Bearer …`"
+            raise self._refuse(sentence, repositories, action)
         try:
             claims = self._claims(token.strip(), others)
         except (jwt.InvalidTokenError, ValueError, TypeError, KeyError) as error:
             sentence = f"the token is not valid ({_why(error)}): get another one"
-            raise self._refuse(sentence, repositories, error="invalid_token") from error
-        allowed = set(_pullable(claims.get("access")))
+            raise self._refuse(sentence, repositories, action, "invalid_token") from error
+        allowed = set(_allowed(claims.get("access"), action))
         for name in repositories:
             if name not in allowed:
-                raise ForbiddenError(f"the token does not allow to pull {name[:200]}")
+                raise ForbiddenError(f"the token does not allow to {action} {name[:200]}")
 
     def _claims(self, token: str, others: Sequence[str]) -> dict[str, Any]:
         if len(token) > MAX_TOKEN_BYTES:
@@ -87,22 +96,22 @@ class Tokens:
             return False
 
     def _refuse(
-        self, sentence: str, repositories: Collection[str], error: str | None = None
+        self, sentence: str, repositories: Collection[str], action: str, error: str | None = None
     ) -> UnauthorizedError:
         challenge = f'Bearer realm="{self._realm}",service="{self._service}"'
-        if scope := " ".join(f"repository:{name}:{PULL}" for name in sorted(repositories)):
+        if scope := " ".join(f"repository:{name}:{action}" for name in sorted(repositories)):
             challenge += f',scope="{scope}"'
         if error:
             challenge += f',error="{error}"'
         return UnauthorizedError(sentence, challenge=challenge)
 
 
-def _pullable(access: object) -> Iterable[str]:
-    """Names of the repositories that an `access` claim lets pull."""
+def _allowed(access: object, action: str) -> Iterable[str]:
+    """Names of the repositories for which an `access` claim has this action."""
     for each in access if isinstance(access, list) else ():
         if isinstance(each, dict) and each.get("type") == "repository":
             actions = each.get("actions")
-            if isinstance(actions, list) and PULL in actions:
+            if isinstance(actions, list) and action in actions:
                 yield str(each.get("name"))
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gantry.contracts.delta_space import DeltaSpace, LeavingDelta, asked_look, look_question
 from gantry.contracts.deltas import (
     DeltaAnswer,
     DeltaContractError,
@@ -97,3 +98,36 @@ def test_a_reference_is_its_text() -> None:
 def test_pairs_that_are_none(document: Any) -> None:
     with pytest.raises(DeltaContractError):
         asked_figures(document)
+
+
+def test_what_goes_is_told_and_asked() -> None:
+    going = {("v2/x", DIGEST), ("gantry/base", "sha256:b")}
+    assert asked_look(json.loads(json.dumps(look_question(going)))) == going
+    told = DeltaSpace(3, 30, 1, 10, deltas=(LeavingDelta(("a", "b"), "c", 10, "it is old"),))
+    assert DeltaSpace.from_json(json.loads(json.dumps(told.to_json()))) == told
+    away = DeltaSpace(error="it does not answer")
+    assert DeltaSpace.from_json(json.loads(json.dumps(away.to_json()))) == away
+    # As lists of runs have it.
+    short = {name: value for name, value in told.to_json().items() if name != "deltas"}
+    assert DeltaSpace.from_json(short).goes == 1
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ([], "going"),
+        ({}, "going"),
+        ({"going": [1]}, "going"),
+        ({"going": ["v2/x"]}, "'v2/x' is no image"),
+        ({"going": ["@sha256:a"]}, "is no image"),
+    ],
+)
+def test_a_wrong_look_is_told(document: Any, said: str) -> None:
+    with pytest.raises(DeltaContractError, match=said):
+        asked_look(document)
+
+
+@pytest.mark.parametrize("document", [None, 7, [1], {}, DeltaSpace().to_json() | {"size": "x"}])
+def test_what_says_nothing_of_deltas_is_told(document: Any) -> None:
+    with pytest.raises(DeltaContractError, match="does not say what deltas take"):
+        DeltaSpace.from_json(document)

@@ -96,3 +96,13 @@ def test_what_is_no_index_is_begun_anew(tmp_path: Path, content: bytes) -> None:
     assert made.counts() == ({}, 0)
     made.begin(PAIR, 1.0)
     made.close()
+
+
+def test_what_is_being_made_is_not_forgotten(pairs: Pairs) -> None:
+    other = Pair.of([image("a")], image("c"))
+    pairs.begin(PAIR, 1.0)
+    pairs.begin(other, 1.0)
+    pairs.ready(other.name, "sha256:d", 10, 100, 1.5)
+    pairs.forget([PAIR.name, other.name, "nobody's"])
+    assert pairs.find(PAIR.name)
+    assert pairs.find(other.name) is None

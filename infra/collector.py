@@ -5,6 +5,7 @@ from dataclasses import asdict
 import pulumi
 
 import api
+import deltas
 from config import StackConfig
 from gantry.registry.config import DATA_FOLDER, LISTEN_PORT
 from identity import Identity
@@ -35,7 +36,9 @@ class Collector(Service):
             {
                 "api_url": api.URL,
                 "registry_url": f"http://registry:{LISTEN_PORT}",
+                "deltas_url": deltas.URL,
                 "service": config.authority("registry"),
+                "deltas_service": config.authority("delta"),
                 "service_key": identity.service_keys["collector"],
                 "folder": DATA_FOLDER,
                 "storage": asdict(storage) if storage else None,

@@ -12,6 +12,7 @@ from identity import Identity
 from network import Networks
 from service import PYTHON_USER, Attachment, Service, Spec, http_probe
 
+URL = "http://deltas:8080"
 DATA_FOLDER = "/var/lib/gantry/deltas"
 MEBIBYTE = 1024**2
 GIBIBYTE = 1024**3

@@ -38,7 +38,7 @@ class Space:
         self._http = http
 
     def runs(self) -> list[Run]:
-        """The last ones, the newest first, without their reports."""
+        """The last ones, the newest first; of their reports the figures alone."""
         found = self._http.request("GET", "/registry/space").json()
         return [_run(row) for row in found["runs"]]
 

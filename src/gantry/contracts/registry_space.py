@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from gantry.contracts.delta_space import DeltaSpace
+
 # A release with this tag keeps its images.
 KEEP_TAG = "keep"
 
@@ -133,7 +135,8 @@ class SpaceReport:
     go. `frees`: what can be freed now; `waits`: what is freed later, when pulls of removed images
     have ended. `young`: of no image, but too young to be told from a push. `broken`: manifests
     whose content is missing. `missing`: images that are needed, and not there. After a collection
-    `removed` images and `freed` bytes say what it did.
+    `removed` images and `freed` bytes say what it did. All that is without the `deltas`, which are
+    None in reports from before they were told of.
     """
 
     size: int = 0
@@ -150,12 +153,26 @@ class SpaceReport:
     # Repositories to which something was pushed meanwhile: they are left for the next run.
     skipped: int = 0
     repositories: tuple[RepositorySpace, ...] = field(default=())
+    deltas: DeltaSpace | None = None
+
+    @property
+    def going(self) -> list[tuple[str, str]]:
+        """Repository and digest of each image that goes."""
+        return [
+            (repository.name, image.digest)
+            for repository in self.repositories
+            for image in repository.images
+            if not image.reasons
+        ]
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> "SpaceReport":
-        figures = {name: int(row[name]) for name in row if name != "repositories"}
+        """Raises ValueError: it is none. `repositories` may be left out: the short form."""
+        figures = {name: int(row[name]) for name in row if name not in ("repositories", "deltas")}
         found = tuple(RepositorySpace.from_json(each) for each in row.get("repositories", ()))
-        return cls(**figures, repositories=found)
+        deltas = row.get("deltas")
+        told = None if deltas is None else DeltaSpace.from_json(deltas)
+        return cls(**figures, repositories=found, deltas=told)

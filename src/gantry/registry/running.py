@@ -2,13 +2,15 @@
 
 import logging
 import threading
+from dataclasses import replace
 
-from gantry.contracts.registry_space import Order, SpaceReport
+from gantry.contracts.delta_space import DeltaSpace
+from gantry.contracts.registry_space import Order, RunKind, SpaceReport
 from gantry.contracts.storage import S3Storage
 from gantry.registry.collection import BusyError, Collection
 from gantry.registry.settings import Settings
 from gantry.registry.storage import Bucket, Folder, Storage, StorageError
-from gantry.registry.web import Api, OverError, Registry, WebError
+from gantry.registry.web import Api, Deltas, OverError, Registry, Tokens, WebError
 
 # The api gives a run up that says nothing for ten minutes.
 SIGN_SECONDS = 20.0
@@ -64,15 +66,29 @@ def open_bucket(storage: S3Storage) -> Bucket:
     return Bucket(client, storage.bucket, storage.prefix)
 
 
+def with_deltas(report: SpaceReport, kind: RunKind, server: Deltas) -> SpaceReport:
+    """The report, and what the deltas take: the delta server removes those that go, unless it was
+    only to be looked at. That it cannot be asked ends no run: it removes them by itself, later."""
+    try:
+        found = server.look(report.going) if kind is RunKind.SURVEY else server.collect()
+    except WebError as error:
+        log.warning("deltas: %s", error)
+        found = DeltaSpace(error=str(error))
+    return replace(report, deltas=found)
+
+
 def run(settings: Settings, order: Order) -> int:
     """Do what was ordered and tell the api how it ended: 0, or 1 when it failed."""
     key = settings.service_key
-    registry = Registry(settings.registry_url, settings.api_url, settings.service, key)
+    registry = Registry(settings.registry_url, Tokens(settings.api_url, settings.service, key))
+    deltas = Deltas(settings.deltas_url, Tokens(settings.api_url, settings.deltas_service, key))
     report: SpaceReport | None = None
     error: str | None = None
     with Saying(settings.api_url, key, order.run) as api:
         try:
             report = Collection(order, api, registry, open_storage(settings)).run()
+            api.say(order.run, "asking for the deltas")
+            report = with_deltas(report, order.kind, deltas)
         except OverError as over:
             log.warning("run %d: %s", order.run, over)
             return 1

@@ -16,16 +16,18 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Where the api and the registry are, and how the collector proves who it is.
+    """Where the api, the registry and the delta server are, and how the collector proves who it is.
 
-    `service` is the registry's name in tokens. `storage` are the fields of a bucket, or None when
-    the registry's files are in `folder`. The file `alive` is touched whenever the api has answered,
-    every `poll_seconds`.
+    `service` is the registry's name in tokens, `deltas_service` the delta server's. `storage` are
+    the fields of a bucket, or None when the registry's files are in `folder`. The file `alive` is
+    touched whenever the api has answered, every `poll_seconds`.
     """
 
     api_url: str
     registry_url: str
+    deltas_url: str
     service: str
+    deltas_service: str
     service_key: str
     folder: Path
     storage: Mapping[str, Any] | None = None

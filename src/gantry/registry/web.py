@@ -1,4 +1,5 @@
-"""The doorways to the api and to the registry's HTTP interface. Standard library only.
+"""The doorways to the api, the registry's HTTP interface and the delta server. Standard library
+only.
 
 https://distribution.github.io/distribution/spec/api/#deleting-an-image
 """
@@ -6,11 +7,18 @@ https://distribution.github.io/distribution/spec/api/#deleting-an-image
 import base64
 import http.client
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
+from gantry.contracts.delta_space import (
+    ALL_DELTAS,
+    COLLECT_PATH,
+    LOOK_PATH,
+    DeltaSpace,
+    look_question,
+)
 from gantry.contracts.registry_space import KnownImage, Order, SpaceReport
 
 NAME = "collector"
@@ -40,9 +48,10 @@ class Answer:
 
     @property
     def sentence(self) -> str:
-        """Why it was refused."""
+        """Why it was refused: the delta server says `message`, the others `error`."""
         try:
-            return str(self.json()["error"])
+            said = self.json()
+            return str(said["message"] if "message" in said else said["error"])
         except (KeyError, TypeError, ValueError):
             return f"status {self.status}"
 
@@ -126,16 +135,56 @@ class Api:
         return answer.json()
 
 
-class Registry:
-    """The registry, where manifests are deleted; the api gives the tokens for it."""
+class Tokens:
+    """The api's tokens for one of the services that it speaks for, as this collector."""
 
-    def __init__(self, url: str, api_url: str, service: str, key: str) -> None:
-        self._url = url
-        self._api_url = api_url
+    def __init__(self, api_url: str, service: str, key: str) -> None:
+        self._url = api_url
         self._service = service
         basic = base64.b64encode(f"{NAME}:{key}".encode()).decode()
-        self._basic = {"Authorization": f"Basic {basic}"}
-        self._tokens: dict[str, str] = {}
+        self._headers = {"Authorization": f"Basic {basic}"}
+        self._known: dict[str, str] = {}
+
+    def send(
+        self,
+        base: str,
+        method: str,
+        path: str,
+        repository: str,
+        body: object = None,
+        seconds: float = SECONDS,
+    ) -> Answer:
+        """A request with a token to delete in this repository.
+
+        Raises:
+            WebError: the api gives none, or one of the two is out of reach.
+        """
+        for is_last in (False, True):
+            token = self._known.get(repository) or self._new(repository)
+            headers = {"Authorization": f"Bearer {token}"}
+            answer = ask(base, method, path, headers, body, seconds)
+            if answer.status != 401 or is_last:
+                break
+            # It is over.
+            self._known.pop(repository)
+        return answer
+
+    def _new(self, repository: str) -> str:
+        asked = urlencode({"service": self._service, "scope": f"repository:{repository}:delete"})
+        answer = ask(self._url, "GET", f"/auth/v1/token?{asked}", self._headers)
+        if answer.status != 200:
+            raise WebError(f"the api gives no token for {repository}: {answer.sentence}")
+        token = str(answer.json()["token"])
+        self._known[repository] = token
+        return token
+
+
+class Registry:
+    """The registry, where manifests are deleted."""
+
+    def __init__(self, url: str, tokens: Tokens) -> None:
+        self._url = url
+        self._tokens = tokens
 
     def delete(self, repository: str, digest: str) -> bool:
         """Delete a manifest and the tags that lead to it; False when there is none.
@@ -144,23 +193,41 @@ class Registry:
             WebError: refused, or out of reach.
         """
         path = f"/v2/{quote(repository)}/manifests/{digest}"
-        for is_last in (False, True):
-            token = self._tokens.get(repository) or self._token(repository)
-            answer = ask(self._url, "DELETE", path, {"Authorization": f"Bearer {token}"})
-            if answer.status != 401 or is_last:
-                break
-            # It is over.
-            self._tokens.pop(repository)
+        answer = self._tokens.send(self._url, "DELETE", path, repository)
         if answer.status not in (202, 404):
             reason = answer.body[:200].decode("utf-8", "replace")
             raise WebError(f"the registry refused to delete {repository}@{digest}: {reason}")
         return answer.status == 202
 
-    def _token(self, repository: str) -> str:
-        asked = urlencode({"service": self._service, "scope": f"repository:{repository}:delete"})
-        answer = ask(self._api_url, "GET", f"/auth/v1/token?{asked}", self._basic)
+
+class Deltas:
+    """The delta server, which knows what it keeps and why something goes."""
+
+    def __init__(self, url: str, tokens: Tokens) -> None:
+        self._url = url
+        self._tokens = tokens
+
+    def look(self, going: Iterable[tuple[str, str]]) -> DeltaSpace:
+        """What is kept, and what would go when these images (repository, digest) have gone.
+
+        Raises:
+            WebError: refused, or out of reach.
+        """
+        return self._send(LOOK_PATH, look_question(going))
+
+    def collect(self) -> DeltaSpace:
+        """Have it remove what goes now; what that freed.
+
+        Raises:
+            WebError: refused, or out of reach; it may have removed some.
+        """
+        return self._send(COLLECT_PATH, {})
+
+    def _send(self, path: str, body: object) -> DeltaSpace:
+        answer = self._tokens.send(self._url, "POST", path, ALL_DELTAS, body, LONG_SECONDS)
         if answer.status != 200:
-            raise WebError(f"the api gives no token for {repository}: {answer.sentence}")
-        token = str(answer.json()["token"])
-        self._tokens[repository] = token
-        return token
+            raise WebError(f"the delta server refused {path}: {answer.sentence}")
+        try:
+            return DeltaSpace.from_json(answer.json())
+        except ValueError as error:
+            raise WebError(f"the delta server's answer is of no use: {error}") from error

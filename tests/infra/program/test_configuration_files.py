@@ -78,6 +78,7 @@ def test_collector(fleet: Registered, run: Run, tmp_path: Path) -> None:
     assert api.service_keys.collector
     assert settings.service_key == api.service_keys.collector.get_secret_value()
     assert (settings.service, settings.storage) == (api.registry, None)
+    assert (settings.deltas_service, settings.deltas_url) == (api.delta, "http://deltas:8080")
     assert (api.registry_space.every_hours, api.registry_space.grace_seconds) == (0, 86400)
     space = '{"collectEveryHours": 24, "keepReleases": 3, "keepDays": 0.5, "lingerMinutes": 2}'
     other = run("otherbots", registry=space).files("api")

@@ -1,6 +1,7 @@
 """Pushing and pulling by the registry's HTTP API
 (https://distribution.github.io/distribution/spec/api/)."""
 
+import gzip
 import hashlib
 import json
 import os
@@ -10,6 +11,7 @@ import httpx2
 
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 CONFIG = "application/vnd.docker.container.image.v1+json"
+GZIP = b"\x1f\x8b"
 LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 
 
@@ -107,7 +109,9 @@ def push_like_an_engine(
 ) -> str:
     """Push what is not there yet, as engines do; the manifest's digest. `pause` is called between
     having found blobs and the manifest that relies on them."""
-    config = json.dumps({"architecture": "arm64", "layers": [digest(e) for e in layers]}).encode()
+    unpacked = [gzip.decompress(each) if each[:2] == GZIP else each for each in layers]
+    rootfs = {"type": "layers", "diff_ids": [digest(each) for each in unpacked]}
+    config = json.dumps({"architecture": "arm64", "os": "linux", "rootfs": rootfs}).encode()
     bearer = {"Authorization": f"Bearer {token}"}
     for blob in (*layers, config):
         if has_blob(http, repository, token, digest(blob)):

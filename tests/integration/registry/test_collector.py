@@ -3,6 +3,7 @@ pushed and pulled all the time, and whatever is not needed any more goes meanwhi
 
 import base64
 import contextlib
+import gzip
 import json
 import os
 import re
@@ -23,6 +24,7 @@ import pytest
 # The api's fixtures are its own; pytest shares none between folders.
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
+from gantry.contracts.deltas import DeltaState
 from gantry.registry import layout
 from gantry.registry.config import TokenAuth
 from gantry.registry.storage import Folder
@@ -36,6 +38,9 @@ from tests.integration.api.conftest import (
     running,
 )
 from tests.integration.cli.conftest import Operator
+from tests.integration.deltas.registry import tar, text
+from tests.integration.deltas.server import Asker
+from tests.integration.deltas.server import Server as DeltaServer
 from tests.integration.logs.conftest import Service
 
 from .blobs import pull_image, push_like_an_engine
@@ -44,6 +49,7 @@ from .conftest import Start
 __all__ = ["postgres"]
 
 SERVICE = "registry.devbots.gantry.internal:8443"
+DELTA = "delta.devbots.gantry.internal:8443"
 
 
 @dataclass
@@ -54,6 +60,8 @@ class World:
     registry: httpx2.Client
     folder: Path
     work: Path
+    # Where a delta server is, when a test has started one.
+    deltas_port: int = field(default_factory=free_port)
     collector: "subprocess.Popen[bytes] | None" = None
     admin: httpx2.Client = field(init=False)
     key: str = field(init=False)
@@ -67,7 +75,9 @@ class World:
         settings = {
             "api_url": self.api.url,
             "registry_url": str(self.registry.base_url).rstrip("/"),
+            "deltas_url": f"http://127.0.0.1:{self.deltas_port}",
             "service": SERVICE,
+            "deltas_service": DELTA,
             "service_key": keys["collector"],
             "folder": str(self.folder),
             "alive": str(self.work / "alive"),
@@ -88,11 +98,33 @@ class World:
         self.collector.send_signal(signal.SIGCONT)
         return self.collector.wait(20)
 
-    def token(self, user: str, key: str, scope: str) -> str:
+    @contextlib.contextmanager
+    def delta_server(self) -> Iterator[DeltaServer]:
+        folder = self.work / "deltas"
+        folder.mkdir()
+        server = DeltaServer(
+            {
+                "fleet": "devbots", "service": DELTA, "registry": SERVICE,
+                "realm": "https://unused/auth/v1/token", "issuer": "api.devbots.gantry.internal",
+                "api_url": self.api.url, "registry_url": str(self.registry.base_url).rstrip("/"),
+                "service_key": self.api.config["service_keys"]["deltas"],
+                "token_certificate_pem": self.api.config["token_certificate_pem"],
+                "data": str(folder / "data"), "ahead_seconds": 3600,
+                "listen_host": "127.0.0.1", "listen_port": self.deltas_port,
+            },
+            folder,
+        )  # fmt: skip
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()
+
+    def token(self, user: str, key: str, scope: str, service: str = SERVICE) -> str:
         basic = base64.b64encode(f"{user}:{key}".encode()).decode()
         answer = self.api.client().get(
             "/auth/v1/token",
-            params={"service": SERVICE, "scope": scope},
+            params={"service": service, "scope": scope},
             headers={"Authorization": f"Basic {basic}"},
         )
         assert answer.status_code == 200, answer.text
@@ -401,6 +433,8 @@ def test_the_command_shows_asks_removes_and_says_what_it_freed(
     assert re.search(r" 5 +15\d\.\d kB +2 +6\d\.\d kB ", line), line
     assert "1 × its release has the tag `keep`" in line
     assert re.search(r"\d+ images go; \d+\.\d kB can be freed: ", shown)
+    # Without a delta server that is said, and all else goes on.
+    assert f"what deltas take is not known: http://127.0.0.1:{world.deltas_port} cannot" in shown
     assert [world.release(each)["images_removed_timestamp"] for each in made] == [None] * 5
     each = person.run("registry", "space", "--images")
     assert [row.rstrip().endswith("goes") for row in each.splitlines() if name in row].count(
@@ -414,14 +448,64 @@ def test_the_command_shows_asks_removes_and_says_what_it_freed(
     assert found, said
     assert int(found[1]) >= 2
     assert float(found[2]) > 60
+    assert "what was removed of the deltas is not known: http" in said
     listed = [row for row in person.run("releases").splitlines() if "images removed" in row]
     assert {int(row.split()[0]) for row in listed} >= set(made[1:3])
     assert not {int(row.split()[0]) for row in listed} & {made[0], *made[3:]}
     assert world.release(made[0])["images_removed_timestamp"] is None
     last = person.run("registry", "runs").splitlines()[1]
-    assert re.search(r" collect +done ", last)
+    assert re.search(r" collect +done .* removed \d+ images .*of deltas nothing is known", last)
     person.run("releases", "keep", str(made[0]), "--off")
     assert f"{name}" in person.run("registry", "space")
     report = json.loads(person.run("registry", "space", "--json"))
     (own,) = (each for each in report["repositories"] if each["name"] == application.repository)
     assert [each["reasons"] == [] for each in own["images"]].count(True) == 1
+
+
+def test_the_deltas_of_what_goes_go_along(world: World, tmp_path: Path) -> None:
+    """With a delta server, which has two deltas of one application: one is from and to images that
+    go."""
+    person = Operator(tmp_path, world.api.url)
+    person.login(cast(Service, SimpleNamespace(url="http://127.0.0.1:9")))
+    application = world.application()
+    same = text("deltas and space", 100_000)
+    layers = [tar({"app": same + str(each).encode() * 3000}) for each in range(4)]
+    digests = [application.push([gzip.compress(each, 6, mtime=0)])[1] for each in layers]
+    images = [f"{SERVICE}/{application.repository}@{each}" for each in digests]
+    token = world.token("admin", world.key, f"repository:{application.repository}:pull", DELTA)
+    with world.delta_server() as server:
+        asker = Asker(server.client(token))
+        sizes = []
+        for src, dest in (images[:2], images[2:]):
+            answer = asker.settled([src], dest)
+            assert answer.state is DeltaState.READY
+            sizes.append(int(answer.size or 0))
+
+        report = json.loads(person.run("registry", "space", "--json"))["deltas"]
+        assert (report["count"], report["size"]) == (2, sum(sizes))
+        assert (report["goes"], report["frees"]) == (1, sizes[0])
+        place = f"{application.repository}@"
+        assert report["deltas"] == [
+            {
+                "src": [place + digests[0]], "dest": place + digests[1], "size": sizes[0],
+                "reason": "an image of it goes, or is gone",
+            }
+        ]  # fmt: skip
+        shown = person.run("registry", "space", "--images")
+        assert re.search(
+            r"^2 deltas take .*; 1 go, which frees .*: 1 × an image of it goes", shown, re.MULTILINE
+        )
+        name = f"{application.row['slug']} main"
+        assert re.search(rf"^{name} .*{name} .*an image of it goes", shown, re.MULTILINE), shown
+        assert len(server.deltas) == 2
+
+        said = person.run("registry", "collect", "--yes", "--now")
+        assert re.search(r"^removed 1 deltas, freed .*; 1 are left with ", said, re.MULTILINE), said
+        assert [each.stat().st_size for each in server.deltas] == [sizes[1]]
+        listed = json.loads(person.run("registry", "runs", "--json"))
+        report = next(each["report"] for each in listed if each["kind"] == "collect")
+        assert (report["deltas"]["removed"], report["deltas"]["freed"]) == (1, sizes[0])
+        assert report["repositories"] == report["deltas"]["deltas"] == []
+        assert "images and 1 deltas, freed " in person.run("registry", "runs")
+        assert asker.ask([images[2]], images[3]).json()["state"] == "ready"
+        assert asker.ask([images[0]], images[1]).status_code == 404

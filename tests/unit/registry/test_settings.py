@@ -12,7 +12,9 @@ from gantry.registry.settings import Settings, SettingsError, load
 FIELDS = {
     "api_url": "http://api:8080",
     "registry_url": "http://registry:5000",
+    "deltas_url": "http://deltas:8080",
     "service": "registry.bots.example.org",
+    "deltas_service": "delta.bots.example.org",
     "service_key": "a-secret-key",
     "folder": "/var/lib/registry",
     "storage": None,

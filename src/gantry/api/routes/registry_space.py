@@ -47,7 +47,7 @@ class Kept(BaseModel):
 
 
 class Space(BaseModel):
-    """The fleet's settings, and the last runs, the newest first; reports are left out."""
+    """The fleet's settings, and the last runs, the newest first; their reports without lists."""
 
     settings: Kept
     runs: list[Run]
@@ -103,7 +103,7 @@ def _run(run: RegistryRun, *, whole: bool = True) -> Run:
         progress=run.progress,
         error=run.error,
         linger=run.linger,
-        report=run.report if whole else None,
+        report=run.report if whole else registry_space.short(run.report),
     )
 
 

@@ -248,6 +248,16 @@ def end(session: Session, run_id: int, said: RunEnd) -> None:
     registry.forget_runs(session, RUNS)
 
 
+def short(report: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A report's figures, without what it lists: images and deltas may be thousands."""
+    if report is None:
+        return None
+    figures = {name: value for name, value in report.items() if not isinstance(value, list)}
+    if isinstance(deltas := report.get("deltas"), dict):
+        figures["deltas"] = short(deltas)
+    return figures
+
+
 def told(needs: Needs) -> list[dict[str, Any]]:
     """The images for the collector."""
     return [asdict(each) for each in needs.images]

@@ -191,6 +191,11 @@ def test_what_differs_was_downloaded_and_is_told_of(
     assert update["downloads"] == 1
     assert update["whole"] > 150_000_000
     assert update["delta"] < 100_000
+    # It takes room too, and is needed.
+    space = alpha.gantry_json("registry", "space")["deltas"]
+    assert (space["error"], space["goes"]) == (None, 0)
+    assert space["count"] >= 1
+    assert space["size"] >= update["delta"]
     picture = tmp_path / "updates.svg"
     assert update["release"][:7] in alpha.gantry("delta", "stats", "--svg", str(picture))
     assert f"{update['release'][:7]}</text>" in picture.read_text()

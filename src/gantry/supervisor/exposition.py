@@ -14,6 +14,7 @@ from gantry.supervisor import VERSION
 from gantry.supervisor.deltas.door import DeltaFigures
 from gantry.supervisor.keys import Scope
 from gantry.supervisor.locks import LockHolder
+from gantry.supervisor.progress import Received
 from gantry.supervisor.views import Picture, applications_state
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -54,6 +55,8 @@ _METRICS: Mapping[str, tuple[str, str]] = {
     "gantry_application_locks": ("gauge", "How many hold the application's update lock."),
     "gantry_service_up": ("gauge", "1 while the service's container runs."),
     "gantry_service_download_ratio": ("gauge", "How much of the image is here, 0 to 1."),
+    "gantry_service_download_bytes": ("gauge", "Bytes of the delta or the pull that are here."),
+    "gantry_service_download_size_bytes": ("gauge", "Bytes of the delta or the pull in all."),
 }
 
 # From the figures that are reported to the api: their name here, and the factor to base units.
@@ -119,6 +122,15 @@ def of_applications(
             if each["downloadProgress"] is not None:
                 ratio = each["downloadProgress"] / 100
                 yield Sample("gantry_service_download_ratio", ratio, labelled)
+                yield from _of_download(picture.received.get(each["image"]), labelled)
+
+
+def _of_download(received: Received | None, labels: Mapping[str, str]) -> Iterable[Sample]:
+    if received is not None:
+        labelled = {**labels, "way": received.way.value}
+        yield Sample("gantry_service_download_bytes", received.done, labelled)
+        if received.total is not None:
+            yield Sample("gantry_service_download_size_bytes", received.total, labelled)
 
 
 def exposition(samples: Iterable[Sample]) -> str:

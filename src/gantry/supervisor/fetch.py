@@ -12,22 +12,26 @@ from gantry.supervisor.deltas.door import DeltaFigures, Deltas
 from gantry.supervisor.engine import Credentials, Engine, EngineError
 from gantry.supervisor.journal import Journal
 from gantry.supervisor.pace import PullMeter
-from gantry.supervisor.progress import PullProgress
+from gantry.supervisor.progress import DownloadWay, PullProgress, Received
 from gantry.supervisor.room import NoRoomError, is_full
 from gantry.supervisor.steps import FetchImage
 
 _LOG = logging.getLogger(__name__)
 _AT_ONCE = 2
+# Where nothing but bytes has moved, it is told so often, in seconds.
+_TELL_EVERY = 1.0
 
 
 @dataclass(slots=True)
 class Download:
-    """One image on its way. `percent` is None while it waits for its turn or its next try; the disk
-    was too full for it at the last one when it is `short_of_room`."""
+    """One image on its way. `percent` and `received` are None while it waits for its turn or its
+    next try; the disk was too full for it at the last one when it is `short_of_room`."""
 
     step: FetchImage
     backoff: Backoff = field(default_factory=lambda: Backoff(2.0, 300.0))
     percent: int | None = None
+    received: Received | None = None
+    told_at: float = -_TELL_EVERY
     not_before: float = 0.0
     short_of_room: bool = False
     task: asyncio.Task[None] | None = None
@@ -35,8 +39,9 @@ class Download:
 
 class Fetcher:
     """Keeps the wanted downloads going. `changed` is called when one moves or ends; `check_room`
-    raises NoRoomError for an image that cannot fit on the disk. Where there are `deltas`, only what
-    does not come by one is pulled."""
+    raises NoRoomError for an image that cannot fit on the disk, and gives the bytes that a pull of
+    one fetches, as far as it knows. Where there are `deltas`, only what does not come by one is
+    pulled."""
 
     def __init__(
         self,
@@ -44,7 +49,7 @@ class Fetcher:
         credentials: Callable[[str], Credentials | None],
         journal: Journal,
         changed: Callable[[bool], None],
-        check_room: Callable[[str], Awaitable[None]],
+        check_room: Callable[[str], Awaitable[int | None]],
         deltas: Deltas | None = None,
     ) -> None:
         self._engine = engine
@@ -59,6 +64,11 @@ class Fetcher:
     def progress(self) -> dict[str, int | None]:
         """Percent by image reference, of all that are wanted and not here yet."""
         return {name: each.percent for name, each in self._downloads.items()}
+
+    def received(self) -> dict[str, Received]:
+        """Bytes by image reference, of all that are being downloaded."""
+        found = ((name, each.received) for name, each in self._downloads.items())
+        return {name: received for name, received in found if received is not None}
 
     @property
     def delta_figures(self) -> DeltaFigures:
@@ -102,7 +112,7 @@ class Fetcher:
         """Have an image here that no application wants, from others that are here, by delta; what
         cannot be had so is somebody else's to pull."""
         if self._deltas is not None:
-            await self._deltas.bring(step, self._turns, lambda _: None, sources)
+            await self._deltas.bring(step, self._turns, lambda *_: None, sources)
 
     def hurry(self) -> None:
         """The network is back: failed downloads need not wait."""
@@ -126,10 +136,10 @@ class Fetcher:
         try:
             if not await self._by_delta(download):
                 async with self._turns:
-                    await self._check_room(step.reference)
+                    size = await self._check_room(step.reference)
                     download.short_of_room = False
                     self._journal.write(f"Downloading image '{step.reference}'", step.service_id)
-                    await self._pull(download)
+                    await self._pull(download, size)
                 if self._deltas is not None:
                     await self._deltas.forget(step.reference)
             self._journal.write(f"Downloaded image '{step.reference}'", step.service_id)
@@ -138,7 +148,7 @@ class Fetcher:
             download.not_before = time.monotonic() + download.backoff.next()
         except (EngineError, NoRoomError) as error:
             download.short_of_room = isinstance(error, NoRoomError) or is_full(str(error))
-            download.percent = None
+            download.percent = download.received = None
             wait = download.backoff.next()
             download.not_before = time.monotonic() + wait
             self._journal.write(
@@ -155,27 +165,36 @@ class Fetcher:
         if self._deltas is None:
             return False
 
-        def moved(percent: int) -> None:
-            if percent > (download.percent or 0):
-                download.percent = percent
-                self._changed(False)
+        def moved(percent: int, received: Received) -> None:
+            # A delta that is begun anew, or another one, is no step back.
+            self._moved(download, max(percent, download.percent or 0), received)
 
         if not await self._deltas.bring(download.step, self._turns, moved):
+            download.received = None
             return False
         download.short_of_room = False
         return True
 
-    async def _pull(self, download: Download) -> None:
+    async def _pull(self, download: Download, size: int | None) -> None:
+        """`size` is what it fetches in bytes, where that is known."""
         progress, meter = PullProgress(), PullMeter()
-        download.percent = 0
-        self._changed(False)
+        self._moved(download, 0, Received(DownloadWay.PULL, 0, size))
         credentials = self._credentials(download.step.reference)
         async with aclosing(self._engine.pull(download.step.reference, credentials)) as messages:
             async for message in messages:
-                before = progress.percent
                 meter.add(message, time.monotonic())
-                if progress.add(message) != before:
-                    download.percent = progress.percent
-                    self._changed(False)
+                # It fetches more where it does not know what it has.
+                total = None if size is None else max(size, meter.total)
+                received = Received(DownloadWay.PULL, meter.size, total)
+                self._moved(download, progress.add(message), received)
         if self._deltas is not None:
             await self._deltas.pace.add(meter.size, meter.seconds)
+
+    def _moved(self, download: Download, percent: int, received: Received) -> None:
+        moved = (percent, received) != (download.percent, download.received)
+        is_due = time.monotonic() - download.told_at >= _TELL_EVERY
+        is_told = percent != download.percent or (moved and is_due)
+        download.percent, download.received = percent, received
+        if is_told:
+            download.told_at = time.monotonic()
+            self._changed(False)

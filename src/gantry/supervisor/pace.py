@@ -54,6 +54,11 @@ class PullMeter:
         return sum(come for come, _ in self._layers.values())
 
     @property
+    def total(self) -> int:
+        """What it has begun to receive, in bytes. Others of its layers may follow."""
+        return sum(total for _, total in self._layers.values())
+
+    @property
     def seconds(self) -> float:
         return 0.0 if self._first is None else self._last - self._first
 

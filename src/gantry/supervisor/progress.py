@@ -1,14 +1,38 @@
-"""The percentage of a download, from the engine's messages about its layers."""
+"""How far a download is: in percent, and in bytes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 # A layer is first received, then unpacked; on a Pi the latter takes a fair part of the time.
 _RECEIVED = 0.7
 
 
+class DownloadWay(StrEnum):
+    """How an image comes."""
+
+    DELTA = "delta"
+    PULL = "pull"
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """Bytes of a delta, or of the compressed layers of a pull, that are here: `done` of `total`,
+    which is None where nobody knows it. What came before a cut or a restart counts where it is not
+    fetched again. At the end of a pull some may be missing: the engine does not tell of all."""
+
+    way: DownloadWay
+    done: int
+    total: int | None
+
+
+# Hears of a download: its percentage, in which unpacking counts too, and its bytes.
+Moved = Callable[[int, Received], None]
+
+
 class PullProgress:
-    """Collects messages of one pull. The percentage never goes back."""
+    """The percentage, from the engine's messages of one pull. It never goes back."""
 
     def __init__(self) -> None:
         self._layers: dict[str, float] = {}

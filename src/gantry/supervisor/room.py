@@ -30,18 +30,23 @@ class NoRoomError(Exception):
         )
 
 
-def needed(layers: Iterable[Layer], here: Iterable[tuple[str, ...]]) -> int:
-    """The bytes that an image needs at the very least. `here` are the layers of each image that is
-    here, lowest first.
-
-    The engine reuses a layer only upon the same lower ones. The others are unpacked, to at least
-    their compressed size, and while one is, its compressed form is there too.
-    """
+def missing(layers: Iterable[Layer], here: Iterable[tuple[str, ...]]) -> list[int]:
+    """The compressed sizes of the layers that a pull has to fetch. `here` are the layers of each
+    image that is here, lowest first; the engine reuses one only upon the same lower ones."""
     wanted = tuple(layers)
     names = tuple(each.name for each in wanted)
     common = max((_common(names, other) for other in here), default=0)
-    missing = [each.size for each in wanted[common:]]
-    return sum(missing) + max(missing) if missing else 0
+    return [each.size for each in wanted[common:]]
+
+
+def needed(sizes: Iterable[int]) -> int:
+    """The bytes that an image needs at the very least, of which these layers are missing.
+
+    They are unpacked, to at least their compressed size, and while one is, its compressed form is
+    there too.
+    """
+    found = tuple(sizes)
+    return sum(found) + max(found, default=0)
 
 
 def _common(names: tuple[str, ...], other: tuple[str, ...]) -> int:

@@ -1,4 +1,4 @@
-"""Asks, before a download, whether the image will fit."""
+"""Asks, before a download, what has to be fetched, and whether the image will fit."""
 
 import logging
 import ssl
@@ -31,8 +31,9 @@ class RoomCheck:
         self._directory = directory
         self._machine = machine
 
-    async def __call__(self, reference: str) -> None:
-        """Refuse an image that cannot fit. One of which nothing can be known is not refused.
+    async def __call__(self, reference: str) -> int | None:
+        """Refuse an image that cannot fit; else the bytes that a pull of it fetches. One of which
+        nothing can be known is not refused.
 
         Raises:
             NoRoomError: it cannot.
@@ -44,9 +45,12 @@ class RoomCheck:
             layers = await image_layers(
                 reference, self._credentials(reference), self._context(), self._machine
             )
-            await room.check(self._directory, room.needed(layers, await self._here()))
+            missing = room.missing(layers, await self._here())
+            await room.check(self._directory, room.needed(missing))
+            return sum(missing)
         except (RegistryError, EngineError, ConfigError, OSError) as error:
             _LOG.info("%s: whether it fits is not known: %s", reference, error)
+            return None
 
     async def _here(self) -> list[tuple[str, ...]]:
         """The layers of each image that is here, lowest first."""

@@ -70,6 +70,7 @@ class Telling:
             held.reconciler.current,
             held.interventions.in_force(aiming.desired),
             held.fetcher.progress(),
+            held.fetcher.received(),
             held.executor.doing,
             self._running,
         )

@@ -13,6 +13,7 @@ from gantry.supervisor.desired import DesiredApp, DesiredService, DesiredState
 from gantry.supervisor.keys import Scope
 from gantry.supervisor.locks import LockHolder
 from gantry.supervisor.plan import is_settled
+from gantry.supervisor.progress import Received
 from gantry.supervisor.state import Container, CurrentState, EngineImage
 from gantry.supervisor.status import UpdateStatus, container_status, report_apps
 from gantry.supervisor.target import TargetApp
@@ -29,14 +30,15 @@ _SECRETS = frozenset(
 class Picture:
     """What is known of the device's applications at one moment.
 
-    `progress` are downloads in percent by image, `doing` steps under way by service, `running` the
-    commit that each application (by id) runs.
+    `progress` are downloads in percent by image, `received` their bytes, `doing` steps under way
+    by service, `running` the commit that each application (by id) runs.
     """
 
     apps: tuple[TargetApp, ...]
     current: CurrentState
     desired: DesiredState
     progress: Mapping[str, int | None]
+    received: Mapping[str, Received]
     doing: Mapping[tuple[int, str], str]
     running: Mapping[int, str]
 

@@ -72,6 +72,12 @@ def look(picture: Picture, holders: tuple[LockHolder, ...], scope: Scope) -> Loo
             if each["downloadProgress"] is not None:
                 data = {"appId": app["appId"], "appName": name, "serviceName": service}
                 data |= {key: each[key] for key in ("image", "downloadProgress")}
+                received = picture.received.get(each["image"])
+                data |= {
+                    "way": received.way if received else None,
+                    "downloadedBytes": received.done if received else None,
+                    "totalBytes": received.total if received else None,
+                }
                 events[f"progress {app['appId']} {service}"] = Event(Kind.PROGRESS, data)
     seen = [lock_view(each) for each in holders if scope.covers(each.app_id)]
     events["locks"] = Event(Kind.LOCKS, {"locks": seen})

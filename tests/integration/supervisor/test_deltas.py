@@ -3,6 +3,7 @@ server of deltas is a small one, which misbehaves on command; tests/e2e has the 
 
 import json
 import os
+import re
 import socketserver
 import threading
 import time
@@ -104,10 +105,14 @@ def test_power_that_is_lost_costs_no_byte_twice(site: Site) -> None:
 
 
 def test_what_is_no_longer_wanted_ends_at_once_and_leaves_nothing(site: Site) -> None:
-    second, _ = site.begin(os.urandom(400_000))
+    second, size = site.begin(os.urandom(400_000))
     site.server.rate = 50_000
     site.run(second, "bbb2")
     wait_until("it is on its way", lambda: site.server.sent > 100_000)
+    metrics = site.device.get("/metrics", headers={"Authorization": f"Bearer {site.key()}"}).text
+    told = re.findall(r'^gantry_service_download(\w*)_bytes{.*,way="delta"} (.*)$', metrics, re.M)
+    assert dict(told).keys() == {"", "_size"}
+    assert 0 < float(dict(told)[""]) <= site.server.sent < float(dict(told)["_size"]) == size
     site.run(site.first)
     wait_until("nothing is left", site.is_clean, seconds=10)
     sent = site.server.sent

@@ -153,8 +153,12 @@ def test_an_update_is_followed_from_download_to_its_end(
         assert stream.until("locks", "no locks", lambda data: True) == {"locks": []}
         cloud.apps = api.device.app("bbb2", {"main": {"image": image, "labels": KEYED}})
         told = stream.until("progress", "progress", lambda data: data["image"] == image)
-        assert set(told) == {"appId", "appName", "serviceName", "image", "downloadProgress"}
+        family = {"appId", "appName", "serviceName", "image", "downloadProgress"}
+        assert set(told) == family | {"way", "downloadedBytes", "totalBytes"}
         assert 0 <= told["downloadProgress"] <= 100
+        told = stream.until("progress", "bytes", lambda data: data["downloadedBytes"])
+        assert told["way"] == "pull"
+        assert 0 < told["downloadedBytes"] <= told["totalBytes"]
         stream.until(
             "state",
             "the new release",

@@ -122,7 +122,7 @@ def test_what_a_pull_receives() -> None:
         (90.0, None, "Status: Downloaded newer image", {}),
     ):
         meter.add({"id": layer, "status": status, "progressDetail": detail}, now)
-    assert (meter.size, meter.seconds) == (450, 3.0)
+    assert (meter.size, meter.total, meter.seconds) == (450, 460, 3.0)
     assert (PullMeter().size, PullMeter().seconds) == (0, 0.0)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import os
 import ssl
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from gantry.supervisor.deltas.pairing import source_images
 from gantry.supervisor.deltas.patience import Patience
 from gantry.supervisor.engine import Engine
 from gantry.supervisor.pace import Pace
+from gantry.supervisor.progress import DownloadWay, Received
 from gantry.supervisor.registry import Descriptor, ImageDocuments
 from gantry.supervisor.state import Container, ContainerState, CurrentState, EngineImage
 from gantry.supervisor.steps import FetchImage
@@ -217,7 +219,7 @@ class Asked:
         self.home = home
         self.pair = DeltaPair((reference("old"),), reference("new"))
         server.pairs[frozenset(self.pair.src), self.pair.dest] = (CONTENT, 20_000)
-        self.heard: list[int] = []
+        self.heard: list[tuple[int, Received]] = []
         self.waited: list[int | None] = []
         self.patience = Patience()
 
@@ -242,7 +244,7 @@ class Asked:
             turn=asyncio.Semaphore(1),
             pace=pace,
         )
-        return Bringing(means, self.pair, 10.0, self.heard.append)
+        return Bringing(means, self.pair, 10.0, lambda *told: self.heard.append(told))
 
     def fetch(self) -> bytes:
         """Ask and download once; the delta."""
@@ -279,6 +281,30 @@ def test_a_delta_is_asked_for_with_a_token_for_all_of_its_images(asked: Asked) -
     # What is here is not fetched again.
     assert asked.fetch() == CONTENT
     assert asked.server.sent == len(CONTENT)
+
+
+def test_what_has_come_is_told_in_bytes(asked: Asked) -> None:
+    content = os.urandom(1_000_000)
+    asked.server.pairs[frozenset(asked.pair.src), asked.pair.dest] = (content, 2_000_000)
+    asked.server.cut = 400_000
+    with pytest.raises(TryAgainError):
+        asked.fetch()
+    first = asked.heard.copy()
+    asked.heard.clear()
+    asked.server.cut = None
+    assert asked.fetch() == content
+    for told in (first, asked.heard):
+        assert {(each.way, each.total) for _, each in told} == {(DownloadWay.DELTA, len(content))}
+        assert [each for each, _ in told] == [60 * each.done // len(content) for _, each in told]
+    done = [each.done for _, each in first]
+    assert done[0] == 0
+    assert done == sorted(set(done))
+    assert len(done) > 3
+    # What is here is not counted from zero.
+    further = [each.done for _, each in asked.heard]
+    assert done[-1] <= further[0] == 400_000
+    assert further[:-1] == sorted(set(further[:-1]))
+    assert further[-1] == len(content)
 
 
 def test_one_that_is_being_made_is_waited_for_where_that_is_worth_its_while(asked: Asked) -> None:

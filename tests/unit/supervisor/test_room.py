@@ -14,7 +14,7 @@ from gantry.supervisor.exclusion import Exclusion, disturbed_apps, without_distu
 from gantry.supervisor.journal import Journal
 from gantry.supervisor.locks import Locks
 from gantry.supervisor.plan import plan
-from gantry.supervisor.room import Layer, NoRoomError, needed
+from gantry.supervisor.room import Layer, NoRoomError, missing, needed
 from gantry.supervisor.store import Store
 from tests.unit.supervisor.engine_model import Model, desire, kinds
 
@@ -22,17 +22,18 @@ LAYERS = (Layer("base", 100), Layer("middle", 30), Layer("top", 10))
 
 
 @pytest.mark.parametrize(
-    ("here", "size"),
+    ("here", "fetched", "size"),
     [
-        ([], 240),
-        ([("base",)], 70),
-        ([("base", "other"), ("base", "middle")], 20),
-        ([("middle", "top")], 240),  # a layer is the same upon the same lower ones only
-        ([("base", "middle", "top", "more")], 0),
+        ([], 140, 240),
+        ([("base",)], 40, 70),
+        ([("base", "other"), ("base", "middle")], 10, 20),
+        ([("middle", "top")], 140, 240),  # a layer is the same upon the same lower ones only
+        ([("base", "middle", "top", "more")], 0, 0),
     ],
 )
-def test_what_an_image_needs_at_least(here: list[tuple[str, ...]], size: int) -> None:
-    assert needed(LAYERS, here) == size
+def test_what_an_image_needs_at_least(here: list[tuple[str, ...]], fetched: int, size: int) -> None:
+    sizes = missing(LAYERS, here)
+    assert (sum(sizes), needed(sizes)) == (fetched, size)
 
 
 def test_what_cannot_fit_is_refused_with_figures(tmp_path: Path) -> None:
@@ -71,10 +72,16 @@ def test_an_image_that_goes_meanwhile_counts_for_nothing(
     check = roomcheck.RoomCheck(
         Shared(), lambda _: None, ssl.create_default_context, tmp_path, "amd64"
     )
-    asyncio.run(check("r/v2/a@sha256:1"))
+    assert asyncio.run(check("r/v2/a@sha256:1")) == 1
     offered = (Layer("other", free),)
     with pytest.raises(NoRoomError):
         asyncio.run(check("r/v2/a@sha256:2"))
+
+    async def silent(*_: Any) -> tuple[Layer, ...]:
+        raise registry.RegistryError("no answer")
+
+    monkeypatch.setattr(registry, "image_layers", silent)
+    assert asyncio.run(check("r/v2/a@sha256:2")) is None
 
 
 def test_a_locked_application_is_kept_running_and_nothing_else_is_done_to_it(

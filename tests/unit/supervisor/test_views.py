@@ -8,6 +8,7 @@ from gantry.supervisor.environment import DeviceFacts
 from gantry.supervisor.exposition import exposition, of_applications, of_figures, of_process
 from gantry.supervisor.keys import EVERYTHING, Scope
 from gantry.supervisor.locks import LockHolder, LockKind
+from gantry.supervisor.progress import DownloadWay, Received
 from gantry.supervisor.state import Container, ContainerState, CurrentState, EngineImage
 from gantry.supervisor.target import read_target
 from gantry.supervisor.views import (
@@ -91,6 +92,7 @@ PICTURE = Picture(
     ),
     desired=DESIRED,
     progress={},
+    received={},
     doing={},
     running={7: "commit7", 8: "commit8"},
 )
@@ -103,6 +105,7 @@ DOWNLOADING = dataclasses.replace(
         images=tuple(e for e in PICTURE.current.images if WEB.image not in e.references),
     ),
     progress={WEB.image: 42},
+    received={WEB.image: Received(DownloadWay.DELTA, 1_500, 2_000)},
 )
 
 
@@ -243,8 +246,20 @@ def test_events_tell_what_changed_and_only_that() -> None:
     news = list(look(further, (lock,), SCOPE).since(second))
     assert [each.encode() for each in news] == [
         b'event: progress\ndata: {"appId": 7, "appName": "bots", "serviceName": "web", '
-        b'"image": "r/v2/web@sha256:7", "downloadProgress": 43}\n\n'
+        b'"image": "r/v2/web@sha256:7", "downloadProgress": 43, '
+        b'"way": "delta", "downloadedBytes": 1500, "totalBytes": 2000}\n\n'
     ]
+    # Bytes alone are news too.
+    more = dataclasses.replace(further, received={WEB.image: Received(DownloadWay.PULL, 7, None)})
+    [pulled] = look(more, (lock,), SCOPE).since(look(further, (lock,), SCOPE))
+    assert (pulled.data["way"], pulled.data["downloadedBytes"], pulled.data["totalBytes"]) == (
+        "pull",
+        7,
+        None,
+    )
+    waiting = dataclasses.replace(DOWNLOADING, progress={}, received={})
+    [still] = look(waiting, (lock,), SCOPE).since(look(further, (lock,), SCOPE))
+    assert (still.data["way"], still.data["downloadedBytes"]) == (None, None)
     # What is another application's is nobody's business.
     assert list(look(further, (lock,), Scope(8)).since(look(PICTURE, (), Scope(8)))) == []
 
@@ -264,6 +279,9 @@ def test_figures_are_in_prometheus_form() -> None:
     assert 'gantry_service_up{app_id="7",app="bots",service="main"} 1' in lines
     assert 'gantry_service_up{app_id="7",app="bots",service="web"} 0' in lines
     assert 'gantry_service_download_ratio{app_id="7",app="bots",service="web"} 0.42' in lines
+    of_web = '{app_id="7",app="bots",service="web",way="delta"}'
+    assert f"gantry_service_download_bytes{of_web} 1500" in lines
+    assert f"gantry_service_download_size_bytes{of_web} 2000" in lines
     assert 'app_id="8"' not in text
     # Each name's samples stand together, under its one HELP and TYPE.
     seen: list[str] = []

@@ -13,6 +13,7 @@ from gantry.supervisor.deltas.means import Means, NoDeltaError, TryAgainError
 from gantry.supervisor.deltas.patience import Patience
 from gantry.supervisor.deltas.pulling import Pulling
 from gantry.supervisor.deltas.server import DeltaServer, DeltaServerError
+from gantry.supervisor.progress import DownloadWay, Moved, Received
 
 # Pieces of the download are gathered to this, in bytes, before they are written.
 _GATHER = 64 * 1024
@@ -25,14 +26,14 @@ _WORTH = 64 * 1024
 
 
 class Bringing:
-    """One image on its way. `moved` hears its percentage."""
+    """One image on its way. `moved` hears how far it is."""
 
-    def __init__(
-        self, means: Means, pair: DeltaPair, seconds: float, moved: Callable[[int], None]
-    ) -> None:
+    def __init__(self, means: Means, pair: DeltaPair, seconds: float, moved: Moved) -> None:
         self._means = means
         self._pair = pair
         self._moved = moved
+        # The delta's, in bytes.
+        self._size = 0
         # Seconds, in all tries.
         self._waited = 0.0
         self._server = DeltaServer(means.config, means.context, pair, seconds)
@@ -89,16 +90,18 @@ class Bringing:
         Raises:
             NoDeltaError, TryAgainError: it cannot be had.
         """
-        size = int(answer.size or 0)
+        self._size = size = int(answer.size or 0)
         file = DeltaFile(self._means.folder, key(self._pair.dest), str(answer.digest), size)
         try:
             had = await asyncio.to_thread(file.open)
             await self._means.check_room(size - had + int(answer.whole or 0))
+            self._tell(had)
             if had < size:
                 begun = time.monotonic()
                 await self._receive(file, answer, size)
                 await self._means.pace.add(size - had, time.monotonic() - begun)
             await asyncio.to_thread(file.finish)
+            self._tell(size)
         except DeltaServerError as error:
             raise _of_server(error, counts=file.length - had < _WORTH) from error
         except DamagedError as error:
@@ -123,7 +126,7 @@ class Bringing:
                             some = bytes(gathered)
                             gathered.clear()
                             await asyncio.to_thread(file.add, some)
-                            self._moved(_DOWNLOADED * file.length // size)
+                            self._tell(file.length)
             except OSError as error:
                 # The disk's: the network's are another kind already.
                 failure = error
@@ -134,6 +137,11 @@ class Bringing:
         if failure is not None:
             raise failure
 
+    def _tell(self, done: int) -> None:
+        """So many bytes of the delta are here."""
+        percent = _DOWNLOADED * done // max(self._size, 1)
+        self._moved(percent, Received(DownloadWay.DELTA, done, self._size))
+
     async def pull(self, path: Path) -> None:
         """Have the engine pull the image, and see that it is the one.
 
@@ -142,7 +150,8 @@ class Bringing:
         """
 
         def moved(percent: int) -> None:
-            self._moved(_DOWNLOADED + (99 - _DOWNLOADED) * percent // 99)
+            told = _DOWNLOADED + (99 - _DOWNLOADED) * percent // 99
+            self._moved(told, Received(DownloadWay.DELTA, self._size, self._size))
 
         await Pulling(self._means, self._pair, moved).pull(path)
 

@@ -18,6 +18,7 @@ from gantry.supervisor.engine import Credentials, Engine, EngineError, EngineInf
 from gantry.supervisor.host.variables import DeltaSettings
 from gantry.supervisor.journal import Journal
 from gantry.supervisor.pace import Pace
+from gantry.supervisor.progress import Moved
 from gantry.supervisor.settings import Settings
 from gantry.supervisor.state import CurrentState
 from gantry.supervisor.steps import FetchImage
@@ -103,7 +104,7 @@ class Deltas:
         self,
         step: FetchImage,
         turns: asyncio.Semaphore,
-        moved: Callable[[int], None],
+        moved: Moved,
         sources: tuple[str, ...] | None = None,
     ) -> bool:
         """Have this image in the engine, by delta; False where it has to be pulled. `turns` is
@@ -199,7 +200,7 @@ class _Tries:
         self._waited = 0.0
         self._told = ""
 
-    async def run(self, turns: asyncio.Semaphore, moved: Callable[[int], None]) -> None:
+    async def run(self, turns: asyncio.Semaphore, moved: Moved) -> None:
         """Try until it is here.
 
         Raises:

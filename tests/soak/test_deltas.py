@@ -3,11 +3,13 @@
 import hashlib
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gantry.deltas.create import LayerTar
+from gantry.deltas.format import NAMES_LIMIT
 from tests.layers import Made, Member, apply_measured, dice, extracted, layer, tar_of
 
 MIB = 1024**2
@@ -55,6 +57,33 @@ def test_a_hundred_thousand_small_files(tmp_path: Path) -> None:
     found = extracted(tmp_path, [layer(tmp_path, tar_of(old))], [layer(tmp_path, tar_of(new))])
     applied(found, tmp_path / "out")
     assert found.delta.stat().st_size < MIB
+
+
+@pytest.mark.parametrize("count", [NAMES_LIMIT, FILES])
+def test_many_names_in_one_folder(tmp_path: Path, count: int) -> None:
+    """As many as a walk may hold, and more: then all are told by name."""
+    chance = dice(101)
+    noise = chance.randbytes(2 * MIB)
+    old = [
+        Member(f"{n:06d}-{'n' * 45}", content=chance.randbytes(chance.randrange(300)))
+        for n in range(count - 1)
+    ]
+    new = [
+        replace(each, content=each.content[:40] + b"changed") if n % 97 == 0 else each
+        for n, each in enumerate(old)
+        if n % 101
+    ]
+    large = Member("zz", content=noise)
+    changed = Member("zz", content=noise[:MIB] + chance.randbytes(MIB // 2) + noise[MIB:])
+    found = extracted(
+        tmp_path,
+        [layer(tmp_path, tar_of([*old, large]))],
+        [layer(tmp_path, tar_of([*new, changed]))],
+    )
+    applied(found, tmp_path / "out")
+    (target,) = found.targets
+    assert (found.open().find(target.diff_id)[0].base is None) == (count > NAMES_LIMIT)
+    assert found.delta.stat().st_size < 2 * MIB
 
 
 def test_a_file_of_two_gigabytes(tmp_path: Path) -> None:

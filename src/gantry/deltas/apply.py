@@ -294,6 +294,9 @@ def main(arguments: Sequence[str]) -> int:
     except (DeltaError, OSError) as error:
         sys.stderr.write(f"{' '.join(str(error).split())}\n")
         return 1
+    except MemoryError:
+        sys.stderr.write("it takes more memory than this process may have\n")
+        return 1
     return 0
 
 

@@ -23,6 +23,10 @@ MEMORY_LIMIT = 14 * 1024**2
 # What a device walks through, and keeps of it: a path's bytes and its depth.
 PATH_LIMIT = 4096
 DEPTH_LIMIT = 256
+# What a walk holds at a time: the names in the folder that it is in and in all above it, those of
+# folders twice, and the bytes of these names.
+NAMES_LIMIT = 20_000
+NAMES_SIZE_LIMIT = 1024**2
 
 BLOCK = 512
 

@@ -11,11 +11,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gantry.deltas.format import DEPTH_LIMIT, PATH_LIMIT, DeltaError, Order
+from gantry.deltas.format import (
+    DEPTH_LIMIT,
+    NAMES_LIMIT,
+    NAMES_SIZE_LIMIT,
+    PATH_LIMIT,
+    DeltaError,
+    Order,
+)
 from gantry.deltas.packing import PIECE
 
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+# Behind a name that a walk holds, and what no name has: a folder, which is entered when the walk
+# has been at it; what is in a folder, where its path sorts.
+_ENTERED, _INSIDE = b"\0", b"/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,10 +196,10 @@ class SourceLayer:
         """The walk's next place but `skip`: folders before what is in them, names in byte order.
 
         Raises:
-            DeltaError: there are no more.
+            DeltaError: there are no more, or it would have to hold too many of them.
         """
         if self._walk is None:
-            self._walk = _walk(self._root, b"", order, 0)
+            self._walk = _walk(self._root, b"", order, _Room(NAMES_LIMIT, NAMES_SIZE_LIMIT, 0))
         for place in self._walk:
             if not skip:
                 return place
@@ -202,41 +212,62 @@ class SourceLayer:
         self._parent.clear()
 
 
-def _walk(folder: int, path: bytes, order: Order, depth: int) -> Iterator[Place]:
-    if depth > DEPTH_LIMIT:
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """What a walk may hold at a depth: so many names, of so many bytes together."""
+
+    names: int
+    size: int
+    depth: int
+
+
+def _walk(folder: int, path: bytes, order: Order, room: _Room) -> Iterator[Place]:
+    if room.depth > DEPTH_LIMIT:
         raise DeltaError(f"the source folder {os.fsdecode(path)} is too deep")
-    with _reading(path or b"/"):
-        names, folders = _listing(folder)
-    if order is Order.PATHS:
-        names += [name + b"/" for name in folders]
+    names, room = _listing(folder, path or b"/", order, room)
     # From behind, so that names are given back as they are done with.
     names.sort(reverse=True)
     while names:
-        name = names.pop()
-        entered = name.endswith(b"/")
-        name = name.removesuffix(b"/")
+        held = names.pop()
+        name = held.rstrip(_ENTERED + _INSIDE)
         here = path + b"/" + name if path else name
-        if not entered:
+        if not held.endswith(_INSIDE):
             yield Place(folder, name, here)
-        if entered or (order is Order.FOLDERS and name in folders):
+        if len(held) > len(name):
             with _reading(here):
                 inner = os.open(name, _FOLDER, dir_fd=folder)
             try:
-                yield from _walk(inner, here, order, depth + 1)
+                yield from _walk(inner, here, order, room)
             finally:
                 os.close(inner)
 
 
-def _listing(folder: int) -> tuple[list[bytes], set[bytes]]:
-    names, folders = [], set()
-    descriptor = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
-    try:
-        with os.scandir(descriptor) as entries:
-            for entry in entries:
-                name = os.fsencode(entry.name)
-                names.append(name)
-                if entry.is_dir(follow_symlinks=False):
-                    folders.add(name)
-    finally:
-        os.close(descriptor)
-    return names, folders
+def _listing(folder: int, path: bytes, order: Order, room: _Room) -> tuple[list[bytes], _Room]:
+    """The names of a folder, as a walk holds them, and what it may hold further in."""
+    held: list[bytes] = []
+    names, size = room.names, room.size
+    for name, is_folder in _entries(folder, path):
+        times = 1 + is_folder
+        names -= times
+        size -= times * len(name)
+        if names < 0 or size < 0:
+            raise DeltaError(
+                f"the source folder {os.fsdecode(path)} has too many names to walk through: with "
+                f"those above it {NAMES_LIMIT} of {NAMES_SIZE_LIMIT} bytes may be held"
+            )
+        if is_folder and order is Order.PATHS:
+            held.append(name + _INSIDE)
+        held.append(name + _ENTERED if is_folder and order is Order.FOLDERS else name)
+    return held, _Room(names, size, room.depth + 1)
+
+
+def _entries(folder: int, path: bytes) -> Iterator[tuple[bytes, bool]]:
+    """The names in a folder, and which of them are folders."""
+    with _reading(path):
+        descriptor = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+        try:
+            with os.scandir(descriptor) as entries:
+                for entry in entries:
+                    yield os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)
+        finally:
+            os.close(descriptor)

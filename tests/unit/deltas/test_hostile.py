@@ -3,6 +3,8 @@
 import lzma
 import os
 import resource
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -47,6 +49,17 @@ BIG = Packing(Codec.LZMA2, properties=93, dictionary=20)
 # file's, or new (bits 6 and 7).
 REFERENCE, ENTRY_NEW = 0b11000110, 0b01000110
 PLAIN, ZEROS = 0b00000011, 0b00000111
+# The walk's file, after steps that are passed over.
+WALK_SKIP = 0b00000001
+# With a MiB more than it has already.
+SHORT_OF_MEMORY = """
+import re, resource, sys
+from gantry.deltas.apply import main
+kilobytes = re.search(r"VmData:\\s+(\\d+)", open("/proc/self/status").read())[1]
+limit = (int(kilobytes) + 1024) * 1024
+resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+sys.exit(main(sys.argv[1:]))
+"""
 SHAPE = {
     Column.FORMS: numbers(len(USUAL_SHAPES)),
     Column.SHAPES: plain(shape_of(tar_of([Member("any")])[:512])),
@@ -283,6 +296,30 @@ def test_entries_without_end(files: Path, tmp_path: Path) -> None:
         Column.LENGTHS: Packed(MIB, lengths, BIG),
     }
     refused(delta(tmp_path / "hostile", columns, 2**20), files, tmp_path / "out.tar")
+
+
+def test_a_walk_through_a_folder_of_very_many_names(files: Path, tmp_path: Path) -> None:
+    for number in range(60_000):
+        os.mknod(files / "folder" / f"{number:060}")
+    columns = {
+        Column.KINDS: plain(bytes([WALK_SKIP])),
+        Column.LENGTHS: numbers(50_000),
+    }
+    path = delta(tmp_path / "hostile", columns, base=0)
+    assert "too many names to walk through" in refused(path, files, tmp_path / "out.tar")
+
+
+def test_memory_that_is_not_there(files: Path, tmp_path: Path) -> None:
+    """What the decoder would take is more than the process may have."""
+    big = Packing(Codec.LZMA2, properties=93, dictionary=23)
+    columns = {Column.KINDS: Packed(MIB, zeros_packed(MIB), big)}
+    path = delta(tmp_path / "large", columns)
+    words = [sys.executable, "-c", SHORT_OF_MEMORY, str(path), DIFF_ID]
+    done = subprocess.run(
+        [*words, "--source", f"{SOURCE}={files}"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr == "it takes more memory than this process may have\n"
 
 
 # What is refused before anything is applied.

@@ -12,6 +12,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from gantry.deltas import sources
+from gantry.deltas.create import matching
+from gantry.deltas.format import Order
 from gantry.deltas.reader import Delta
 from tests.layers import ROOT, Bytes, Member, dice, layer, made, tar_of
 
@@ -155,10 +158,10 @@ def images(draw: st.DrawFn) -> tuple[list[bytes], list[bytes]]:
     return [tar_of(each, form) for each in old], [tar_of(each, other) for each in new]
 
 
-def check(sources: list[bytes], targets: list[bytes]) -> None:
+def check(old: list[bytes], new: list[bytes]) -> None:
     """The way there and back."""
     with tempfile.TemporaryDirectory() as name:
-        found = made(Path(name), sources, targets)
+        found = made(Path(name), old, new)
         delta = Delta.open(found.delta)
         assert [each.diff_id for each in delta.layers] == [each.diff_id for each in found.targets]
         for told, target in zip(delta.layers, found.targets, strict=True):
@@ -189,6 +192,44 @@ def test_what_is_no_sound_tar_comes_back_as_well(
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     cut = data.draw(st.integers(0, len(content)))
     check([tar_of(entries)], [bytes(content[:cut]) + data.draw(st.binary(max_size=30))])
+
+
+@pytest.mark.parametrize("order", Order)
+@pytest.mark.parametrize(("limit", "least"), [("NAMES_LIMIT", 8), ("NAMES_SIZE_LIMIT", 15)])
+def test_no_walk_holds_more_names_than_a_reader_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, least: int, order: Order
+) -> None:
+    """From a limit below what the uppermost folder has to one that all fit in: of folders in
+    folders, with entries and without."""
+    paths = ["1/1", "a/b/c/e", "a/b/f", "a/b/g", "a-b/x", "a.b", "d/1", "d/2", "d/3", "zz"]
+    if order is Order.FOLDERS:
+        paths.sort(key=lambda path: path.split("/"))
+    entries = [Member("a", tarfile.DIRTYPE), *(Member(each, content=b"x") for each in paths)]
+    bases = set()
+    for count in range(least, least + 11):
+        for module in (matching, sources):
+            monkeypatch.setattr(module, limit, count)
+        changed = [*entries, Member("zzz")]
+        found = made(tmp_path / str(count), [tar_of(entries)], [tar_of(changed)])
+        (target,) = found.targets
+        assert found.rebuilt(target.diff_id) == target.path.read_bytes()
+        layer = found.open().find(target.diff_id)[0]
+        bases.add((layer.base, layer.order))
+    assert {(None, Order.FOLDERS), (0, order)} <= bases
+
+
+def test_a_walk_goes_as_far_as_it_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is behind is told by name, and its content is not sent either."""
+    for module in (matching, sources):
+        monkeypatch.setattr(module, "NAMES_LIMIT", 300)
+    chance = dice(5)
+    many = [Member(f"m/{n:03}", content=chance.randbytes(200)) for n in range(400)]
+    few = [Member(f"a/{n:03}", content=chance.randbytes(200)) for n in range(200)]
+    found = made(tmp_path, [tar_of(few + many)], [tar_of([*few, *many, Member("z")])])
+    (target,) = found.targets
+    assert found.rebuilt(target.diff_id) == target.path.read_bytes()
+    assert found.open().find(target.diff_id)[0].base == 0
+    assert found.delta.stat().st_size < 6000
 
 
 @pytest.mark.parametrize("form", ["v7", "oldgnu", "gnu", "ustar", "posix"])

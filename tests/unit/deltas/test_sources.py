@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gantry.deltas.format import DeltaError, Order
+from gantry.deltas.format import NAMES_LIMIT, NAMES_SIZE_LIMIT, DeltaError, Order
 from gantry.deltas.sources import SourceLayer, check_path
 
 
@@ -38,6 +38,43 @@ def test_a_walk_is_in_the_order_of_folders_or_of_paths(root: Path) -> None:
     assert walked(root, Order.PATHS) == sorted(names)
     assert walked(root, Order.FOLDERS) == sorted(names, key=lambda name: name.split(b"/"))
     assert walked(root, Order.FOLDERS) != walked(root, Order.PATHS)
+
+
+@pytest.mark.parametrize("order", Order)
+def test_a_walk_holds_so_many_names_and_no_more(tmp_path: Path, order: Order) -> None:
+    """Those of a folder and of all above it; those of folders count twice."""
+    inner = tmp_path / "layer" / "a" / "b"
+    inner.mkdir(parents=True)
+    names = NAMES_LIMIT - 2 * len(("a", "b"))
+    for number in range(names):
+        os.mknod(inner / str(number))
+    layer = SourceLayer(tmp_path / "layer")
+    assert layer.next(names + 1, order).path == b"a/b/9999"
+    layer.close()
+    os.mknod(inner / "z")
+    layer = SourceLayer(tmp_path / "layer")
+    assert layer.next(1, order).path == b"a/b"
+    with pytest.raises(DeltaError, match="source folder a/b has too many names to walk through"):
+        layer.next(0, order)
+    layer.close()
+
+
+@pytest.mark.parametrize("order", Order)
+def test_a_walk_holds_so_many_bytes_of_names_and_no_more(tmp_path: Path, order: Order) -> None:
+    (tmp_path / "folder").mkdir()
+    count, rest = divmod(NAMES_SIZE_LIMIT - 2 * len("folder"), 255)
+    for number in range(count):
+        os.mknod(tmp_path / "folder" / f"{number:0255}")
+    os.mknod(tmp_path / "folder" / ("z" * rest))
+    layer = SourceLayer(tmp_path)
+    assert layer.next(count + 1, order).path.startswith(b"folder/zz")
+    layer.close()
+    (tmp_path / "folder" / ("z" * rest)).rename(tmp_path / "folder" / ("z" * (rest + 1)))
+    layer = SourceLayer(tmp_path)
+    assert layer.next(0, order).path == b"folder"
+    with pytest.raises(DeltaError, match="too many names"):
+        layer.next(0, order)
+    layer.close()
 
 
 def test_a_walk_passes_over_steps_and_closes_what_it_opened(root: Path) -> None:

@@ -2,11 +2,14 @@
 
 import re
 from bisect import bisect_left
+from collections import Counter
 from dataclasses import dataclass
+from itertools import takewhile
 
 from gantry.deltas import entries as told
 from gantry.deltas.create.tars import Entry, OnDisk, Plain
-from gantry.deltas.format import Order
+from gantry.deltas.format import NAMES_LIMIT, NAMES_SIZE_LIMIT, Order
+from gantry.deltas.headers import FOLDER
 from gantry.deltas.sources import Facts
 
 _VERSION = re.compile(rb"\d+(\.\d+)*")
@@ -62,6 +65,9 @@ class Sources:
         """The best source of a file; `walked` is the one that costs no reference."""
         if walked is not None and walked.entry.digest == entry.digest:
             return Match(walked, False)
+        there = self._by_path.get(path)
+        if there is not None and there.entry.digest == entry.digest:
+            return Match(there, False)
         same = self._by_content.get(entry.digest)
         if same:
             return Match(max(same, key=lambda each: _shared(each.path, path)), False)
@@ -69,7 +75,7 @@ class Sources:
             return None
         if walked is not None and walked.entry.content:
             return Match(walked, True)
-        found = self._by_path.get(path) or self._by_family.get(_VERSION.sub(b"#", path))
+        found = there or self._by_family.get(_VERSION.sub(b"#", path))
         if found is None:
             named = self._by_name.get(path.rpartition(b"/")[2], ())
             near = [each for each in named if _alike(each.entry.content, entry.content)]
@@ -112,12 +118,41 @@ def walked(
 ) -> tuple[Order, list[OnDisk], dict[int, int]]:
     """The order of a walk through a layer, its steps, and entries that it meets: number to step.
 
-    The longest row of entries in the walk's order: an archive may be in another.
+    The longest row of entries in the walk's order: an archive may be in another. The walk ends
+    before the first folder with more names than a reader may hold.
     """
+    full = _full(layer)
     paths = sorted(layer, key=lambda each: each.path)
-    rows = {order: _row(steps, entries) for order, steps in zip(Order, (layer, paths), strict=True)}
+    walks = {
+        order: list(takewhile(lambda each: _folder(each) not in full, steps))
+        for order, steps in zip(Order, (layer, paths), strict=True)
+    }
+    rows = {order: _row(steps, entries) for order, steps in walks.items()}
     order = max(rows, key=lambda each: len(rows[each]))
-    return order, layer if order is Order.FOLDERS else paths, rows[order]
+    return order, walks[order], rows[order]
+
+
+def _folder(each: OnDisk) -> bytes:
+    return each.path.rpartition(b"/")[0]
+
+
+def _full(layer: list[OnDisk]) -> set[bytes]:
+    """The folders whose names a walk may not hold, with those of the folders above."""
+    names: Counter[bytes] = Counter()
+    size: Counter[bytes] = Counter()
+    for each in layer:
+        folder, _, name = each.path.rpartition(b"/")
+        # What is not known may be a folder.
+        times = 1 if each.facts is not None and each.facts.type != FOLDER else 2
+        names[folder] += times
+        size[folder] += times * len(name)
+    # A folder sorts before what is in it.
+    for folder in sorted(names):
+        if folder:
+            above = folder.rpartition(b"/")[0]
+            names[folder] += names[above]
+            size[folder] += size[above]
+    return {each for each in names if names[each] > NAMES_LIMIT or size[each] > NAMES_SIZE_LIMIT}
 
 
 def _row(layer: list[OnDisk], entries: list[Entry | Plain]) -> dict[int, int]:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -56,7 +55,7 @@ def create_app(config: Config) -> FastAPI:
     app = FastAPI(
         title="Gantry deltas", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None
     )
-    for kind in (RequestError, TemporaryError, DeltaContractError, sqlite3.Error):
+    for kind in (RequestError, TemporaryError, DeltaContractError):
         app.add_exception_handler(kind, _explain)
     _health_routes(app)
     _family_routes(app)
@@ -230,8 +229,6 @@ async def _explain(request: Request, error: Exception) -> JSONResponse:
             said = error
         case TemporaryError():
             said = BusyError(str(error), retry_after=AWAY_SECONDS)
-        case sqlite3.Error():
-            said = BusyError(f"the index cannot be used: {error}", retry_after=AWAY_SECONDS)
         case _:
             said = BadRequestError(str(error))
     if said.status >= 500:

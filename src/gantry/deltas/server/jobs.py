@@ -1,7 +1,6 @@
 """Which delta is made when: each pair once, whoever asks; who waits for it comes first."""
 
 import asyncio
-import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable
@@ -172,13 +171,13 @@ class Jobs:
         try:
             async with asyncio.timeout(None) as job.term:
                 await self._make(job)
-        except (sqlite3.Error, OSError) as error:
+        except (TemporaryError, OSError) as error:
             if job.gives_way:
                 self._metrics.outcomes.labels(Outcome.DEFERRED).inc()
                 _say(job.pair, "it gives way to one that is waited for")
                 return False
             # Whoever asks again begins it anew.
-            _say(job.pair, f"the index cannot be written: {error}")
+            _say(job.pair, str(error))
         finally:
             job.term, job.percent, job.gives_way = None, None, False
         return True
@@ -234,7 +233,7 @@ class Jobs:
         """Cancelled, it leaves the pair in the index as one that is to be made.
 
         Raises:
-            sqlite3.Error: the index cannot be written.
+            TemporaryError: the index cannot be written.
         """
         name = job.pair.name
         job.percent, job.started = 0, time.monotonic()

@@ -7,12 +7,14 @@ import hashlib
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from gantry.contracts.deltas import DeltaState, ImageReference
 from gantry.deltas.format import VERSION as DELTA_VERSION
+from gantry.deltas.server.errors import TemporaryError
 from gantry.deltas.server.expecting import Taken
 
 # Of the table, and of the deltas' format: where either is another, the index begins anew, and what
@@ -85,7 +87,8 @@ class Record:
 
 
 class Pairs:
-    """The index in one file. Its methods wait for the disk: call them in a thread."""
+    """The index in one file. Its methods wait for the disk: call them in a thread. All raise
+    TemporaryError where the file cannot be read or written, on a full disk for one."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -107,8 +110,8 @@ class Pairs:
 
     def taken(self, most: int) -> list[Taken]:
         """What making the last deltas took, the oldest first; `most` of them."""
-        with self._lock:
-            rows = self._database.execute(
+        with self._using() as database:
+            rows = database.execute(
                 "select size, whole, seconds from pair where state = ? and whole > 0 "
                 "order by made_at desc limit ?",
                 (DeltaState.READY, most),
@@ -161,8 +164,8 @@ class Pairs:
 
     def use(self, names: Iterable[str], now: float) -> None:
         """These are wanted now."""
-        with self._lock, self._database:
-            self._database.executemany(
+        with self._using() as database, database:
+            database.executemany(
                 "update pair set used_at = ? where name = ?", [(now, each) for each in names]
             )
 
@@ -187,10 +190,10 @@ class Pairs:
 
     def counts(self) -> tuple[dict[str, int], int]:
         """How many pairs are in which state, and the bytes of all deltas."""
-        with self._lock:
-            rows = self._database.execute("select state, count(*) from pair group by state")
+        with self._using() as database:
+            rows = database.execute("select state, count(*) from pair group by state")
             states = {str(state): int(count) for state, count in rows}
-            (total,) = self._database.execute(
+            (total,) = database.execute(
                 "select coalesce(sum(size), 0) from "
                 "(select max(size) as size from pair where state = ? group by digest)",
                 (DeltaState.READY,),
@@ -198,12 +201,20 @@ class Pairs:
         return states, int(total)
 
     def _do(self, statement: str, values: Sequence[object]) -> None:
-        with self._lock, self._database:
-            self._database.execute(statement, values)
+        with self._using() as database, database:
+            database.execute(statement, values)
 
     def _rows(self, query: str, values: Sequence[object]) -> list[Record]:
+        with self._using() as database:
+            return [_record(row) for row in database.execute(query, values).fetchall()]
+
+    @contextmanager
+    def _using(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
-            return [_record(row) for row in self._database.execute(query, values).fetchall()]
+            try:
+                yield self._database
+            except sqlite3.Error as error:
+                raise TemporaryError(f"the index cannot be used: {error}") from error
 
     def _open(self) -> sqlite3.Connection:
         try:

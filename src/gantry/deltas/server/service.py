@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import math
-import sqlite3
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -167,7 +166,7 @@ class Service:
     async def _count(self, record: Record) -> None:
         try:
             await asyncio.to_thread(self.pairs.downloaded, record.pair.name)
-        except sqlite3.Error as error:
+        except TemporaryError as error:
             print(f"a download of {record.digest} is not counted: {error}", flush=True)
 
     async def figures(self, asked: Sequence[tuple[DeltaPair, Pair]]) -> Figures:
@@ -186,7 +185,7 @@ class Service:
     async def _answer(self, pair: Pair, record: Record | None) -> DeltaAnswer:
         if record is None:
             raise NotFoundError("one of the images is not in the registry any more")
-        await asyncio.to_thread(self.pairs.use, [pair.name], time.time())
+        await self._use(pair)
         match record.state:
             case DeltaState.READY:
                 url = f"{FILES_PATH}/{record.digest}?{_told(pair).query()}"
@@ -197,6 +196,13 @@ class Service:
                 return DeltaAnswer(DeltaState.WHOLE, whole=record.whole, reason=record.reason)
         later = max(1, round(record.retry_at - time.time()))
         raise BusyError(record.reason or "the delta could not be made", retry_after=later)
+
+    async def _use(self, pair: Pair) -> None:
+        try:
+            await asyncio.to_thread(self.pairs.use, [pair.name], time.time())
+        except TemporaryError as error:
+            # On a full disk, say: what is there is handed out all the same.
+            print(f"that a delta is used is not noted: {error}", flush=True)
 
 
 @asynccontextmanager

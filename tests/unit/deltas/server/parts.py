@@ -1,0 +1,163 @@
+"""A queue of deltas with its workers. Making is a wait that the test ends: the real one is in
+tests/integration/deltas."""
+
+import asyncio
+import hashlib
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+from pydantic import SecretStr
+
+from gantry.contracts.deltas import DeltaState, ImageReference
+from gantry.deltas.server.ahead import Ahead, Api
+from gantry.deltas.server.config import Config, Limits
+from gantry.deltas.server.images import Plan
+from gantry.deltas.server.jobs import Job, Jobs
+from gantry.deltas.server.keeping import Keeper
+from gantry.deltas.server.layers import Layers
+from gantry.deltas.server.making import Made, Maker
+from gantry.deltas.server.metrics import Metrics
+from gantry.deltas.server.pairs import Pair, Pairs
+from gantry.deltas.server.registry import Registry
+from gantry.deltas.server.storage import FolderStorage
+
+# Between two rounds of what goes on by itself.
+PAUSE = 0.05
+CONFIG = Config(
+    fleet="devbots",
+    service="delta.example.org",
+    registry="registry.example.org",
+    realm="https://api.example.org/auth/v1/token",
+    issuer="api.example.org",
+    api_url="http://127.0.0.1:1",
+    registry_url="http://127.0.0.1:1",
+    service_key=SecretStr("0123456789abcdef"),
+    token_certificate_pem="none",
+)
+
+
+def pair(letter: str) -> Pair:
+    def image(digit: str) -> ImageReference:
+        return ImageReference("registry.example.org", f"v2/{letter}", "sha256:" + digit * 64)
+
+    return Pair.of([image("a")], image("b"))
+
+
+class Slow(Maker):
+    """Makes nothing until it may."""
+
+    def __init__(self, registry: Registry, layers: Layers, work: Path) -> None:
+        super().__init__(registry, layers, work, Limits())
+        self._folder = work
+        self.may: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self.moved = asyncio.Event()
+        self.begun: list[str] = []
+        self.ended: list[str] = []
+
+    async def plan(self, pair: Pair) -> Plan:
+        return Plan((), (), "", 1000)
+
+    async def make(self, pair: Pair, on_percent: Callable[[int], None]) -> Made:
+        name = pair.target.name.removeprefix("v2/")
+        self.begun.append(name)
+        self.moved.set()
+        try:
+            on_percent(10)
+            await self.may[name].wait()
+        finally:
+            self.ended.append(name)
+        path, content = self._folder / name, name.encode()
+        path.write_bytes(content)
+        digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+        return Made(path, digest, len(content), 1000, 0.1)
+
+
+@dataclass(frozen=True, slots=True)
+class Wants(Api):
+    """An api that is not asked: it wants what it was given."""
+
+    pairs: tuple[Pair, ...]
+
+    async def wanted(self) -> list[Pair]:
+        return [*self.pairs]
+
+
+class Place:
+    """A queue with its workers."""
+
+    def __init__(self, maker: Slow, jobs: Jobs, pairs: Pairs, keeper: Keeper) -> None:
+        self.maker = maker
+        self.jobs = jobs
+        self.pairs = pairs
+        self.keeper = keeper
+
+    def ahead(self, *wanted: Pair) -> Ahead:
+        """What makes these ahead of time."""
+        api = Wants(httpx2.AsyncClient(), CONFIG, wanted)
+        return Ahead(api, self.jobs, self.pairs, Metrics(), seconds=PAUSE)
+
+    async def ask(self, letter: str, demanded: bool = True) -> Job:
+        found = await self.jobs.ask(pair(letter), demanded=demanded)
+        assert isinstance(found, Job)
+        return found
+
+    async def until(self, *begun: str) -> None:
+        """Until just these were begun, in this order."""
+        async with asyncio.timeout(10):
+            while len(self.maker.begun) < len(begun):
+                await self.maker.moved.wait()
+                self.maker.moved.clear()
+        await asyncio.sleep(0.02)
+        assert self.maker.begun == [*begun]
+
+    async def made(self, letter: str, job: Job) -> None:
+        """Let it be made, and see that it is."""
+        self.maker.may[letter].set()
+        async with asyncio.timeout(10):
+            await job.done.wait()
+        record = self.pairs.find(pair(letter).name)
+        assert record
+        assert record.state is DeltaState.READY
+
+
+@asynccontextmanager
+async def place(folder: Path, workers: int) -> AsyncIterator[Place]:
+    async with httpx2.AsyncClient() as client:
+        registry = Registry(client, CONFIG)
+        pairs = Pairs(folder / "pairs.sqlite")
+        storage = FolderStorage(folder / "deltas")
+        maker = Slow(registry, Layers(folder / "layers", 1000, registry), folder)
+        keeper = Keeper(pairs, storage, registry, limit=10**9, days=1)
+        metrics = Metrics()
+        jobs = Jobs(pairs, maker, keeper, metrics, workers=workers, queue=9, retry_seconds=1)
+        running = asyncio.create_task(jobs.run())
+        try:
+            yield Place(maker, jobs, pairs, keeper)
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            pairs.close()
+
+
+Scenario = Callable[[Place], Awaitable[None]]
+
+
+def run(folder: Path, workers: int, scenario: Scenario) -> None:
+    async def all_of_it() -> None:
+        async with place(folder, workers) as one:
+            await scenario(one)
+
+    asyncio.run(all_of_it())
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    """Until it holds."""
+    until = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < until
+        await asyncio.sleep(0.01)

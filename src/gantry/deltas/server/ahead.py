@@ -10,7 +10,7 @@ import httpx2
 from gantry.contracts.deltas import DeltaContractError, DeltaState, ImageReference, WantedPairs
 from gantry.deltas.server.config import Config
 from gantry.deltas.server.errors import BusyError, NoSuchImageError, TemporaryError
-from gantry.deltas.server.jobs import Job, Jobs
+from gantry.deltas.server.jobs import Job, Jobs, say
 from gantry.deltas.server.metrics import Metrics
 from gantry.deltas.server.pairs import Pair, Pairs
 
@@ -73,43 +73,70 @@ class Ahead:
         self._metrics = metrics
         self._seconds = seconds
         self._clock = clock
+        # Pairs that could not be begun, and when that was tried last: monotonic seconds by name.
+        self._failed: dict[str, float] = {}
 
     async def run(self) -> None:
         """Rounds, until cancelled."""
-        heard = True
+        is_told = False
         while True:
             try:
                 await self.round()
-                heard = True
+                is_told = False
             except TemporaryError as error:
-                if heard:
+                if not is_told:
                     print(f"nothing is made ahead of time for now: {error}", flush=True)
-                heard = False
-            self._metrics.api_up.set(heard)
+                is_told = True
             await asyncio.sleep(self._seconds)
 
     async def round(self) -> None:
         """Make what is wanted now, and what is to be tried again.
 
         Raises:
-            TemporaryError: the api or the registry is away.
+            TemporaryError: the api is away, or the index cannot be used.
         """
-        wanted = await self._api.wanted()
+        wanted = await self._wanted()
         await asyncio.to_thread(self._pairs.use, [each.name for each in wanted], self._clock())
         await self._make(wanted)
-        await self._make(await asyncio.to_thread(self._due))
+        due = await asyncio.to_thread(self._due)
+        await self._make(due)
+        names = {each.name for each in (*wanted, *due)}
+        self._failed = {name: at for name, at in self._failed.items() if name in names}
+
+    async def _wanted(self) -> list[Pair]:
+        try:
+            wanted = await self._api.wanted()
+        except TemporaryError:
+            self._metrics.api_up.set(0)
+            raise
+        self._metrics.api_up.set(1)
+        return wanted
 
     async def _make(self, pairs: Sequence[Pair]) -> None:
+        """One after the other. Those that could not be begun come last, the one that was tried last
+        the very last: they keep nothing from being made, however long it takes to find out."""
         until = time.monotonic() + ROUND_SECONDS
-        for each in pairs:
+        new: list[tuple[Pair, TemporaryError]] = []
+        for each in sorted(pairs, key=lambda each: self._failed.get(each.name, 0.0)):
             try:
                 found = await self._jobs.ask(each, demanded=False)
             except (NoSuchImageError, BusyError):
                 continue
-            if isinstance(found, Job):
+            except TemporaryError as error:
+                if each.name not in self._failed:
+                    new.append((each, error))
+                self._failed[each.name] = time.monotonic()
+            else:
+                self._failed.pop(each.name, None)
+                if not isinstance(found, Job):
+                    continue
                 await found.done.wait()
-                if time.monotonic() > until:
-                    return
+            if time.monotonic() > until:
+                break
+        for first, why in new[:1]:
+            # Without a registry it is all of them.
+            others = f", nor {len(new) - 1} others" if len(new) > 1 else ""
+            say(first, f"not made ahead of time for now{others}: {why}")
 
     def _due(self) -> list[Pair]:
         now = self._clock()

@@ -174,10 +174,10 @@ class Jobs:
         except (TemporaryError, OSError) as error:
             if job.gives_way:
                 self._metrics.outcomes.labels(Outcome.DEFERRED).inc()
-                _say(job.pair, "it gives way to one that is waited for")
+                say(job.pair, "it gives way to one that is waited for")
                 return False
             # Whoever asks again begins it anew.
-            _say(job.pair, str(error))
+            say(job.pair, str(error))
         finally:
             job.term, job.percent, job.gives_way = None, None, False
         return True
@@ -246,11 +246,11 @@ class Jobs:
                 await self._keeper.keep(job.pair, made)
             self._metrics.made(made)
             self._history.add(Taken(made.size, made.whole, made.seconds))
-            _say(job.pair, f"{made.size} bytes instead of {made.whole}, {made.seconds:.1f} s")
+            say(job.pair, f"{made.size} bytes instead of {made.whole}, {made.seconds:.1f} s")
         except NoSuchImageError as error:
             self._metrics.outcomes.labels(Outcome.GONE).inc()
             await asyncio.to_thread(self._pairs.remove, name)
-            _say(job.pair, str(error))
+            say(job.pair, str(error))
         except WholeError as error:
             await self._end_whole(job, error, time.monotonic() - job.started)
         except (TemporaryError, NotFoundError) as error:
@@ -267,7 +267,7 @@ class Jobs:
     async def _end_whole(self, job: Job, error: WholeError, seconds: float) -> None:
         self._metrics.outcomes.labels(Outcome.WHOLE).inc()
         await asyncio.to_thread(self._pairs.whole, job.pair.name, str(error), job.whole, seconds)
-        _say(job.pair, f"none: {error}")
+        say(job.pair, f"none: {error}")
 
     async def _end_failed(self, job: Job, record: Record, error: Exception) -> None:
         if isinstance(error, DiedError) and record.tries + 1 >= MAX_DEATHS:
@@ -278,10 +278,11 @@ class Jobs:
         pause = min(self._retry_seconds * 2 ** min(record.tries, 20), LONGEST_RETRY_SECONDS)
         until = self._clock() + pause
         await asyncio.to_thread(self._pairs.failed, job.pair.name, str(error), until)
-        _say(job.pair, f"tried again in {pause:.0f} s: {error}")
+        say(job.pair, f"tried again in {pause:.0f} s: {error}")
 
 
-def _say(pair: Pair, what: str) -> None:
+def say(pair: Pair, what: str) -> None:
+    """Tell of a pair in the log."""
     sources = ", ".join(f"{each.name}@{each.digest[7:19]}" for each in pair.sources)
     target = f"{pair.target.name}@{pair.target.digest[7:19]}"
     print(f"delta {sources} -> {target}: {what}", flush=True)

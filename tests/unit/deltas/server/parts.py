@@ -48,22 +48,33 @@ def pair(letter: str) -> Pair:
     return Pair.of([image("a")], image("b"))
 
 
+def named(pair: Pair) -> str:
+    """The letter of a pair."""
+    return pair.target.name.removeprefix("v2/")
+
+
 class Slow(Maker):
-    """Makes nothing until it may."""
+    """Makes nothing until it may. `plans` are errors instead of plans, `asked` who was planned."""
 
     def __init__(self, registry: Registry, layers: Layers, work: Path) -> None:
         super().__init__(registry, layers, work, Limits())
         self._folder = work
         self.may: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self.moved = asyncio.Event()
+        self.plans: dict[str, Exception] = {}
+        self.asked: list[str] = []
         self.begun: list[str] = []
         self.ended: list[str] = []
 
     async def plan(self, pair: Pair) -> Plan:
+        name = named(pair)
+        self.asked.append(name)
+        if name in self.plans:
+            raise self.plans[name]
         return Plan((), (), "", 1000)
 
     async def make(self, pair: Pair, on_percent: Callable[[int], None]) -> Made:
-        name = pair.target.name.removeprefix("v2/")
+        name = named(pair)
         self.begun.append(name)
         self.moved.set()
         try:
@@ -90,16 +101,28 @@ class Wants(Api):
 class Place:
     """A queue with its workers."""
 
-    def __init__(self, maker: Slow, jobs: Jobs, pairs: Pairs, keeper: Keeper) -> None:
+    def __init__(
+        self, maker: Slow, jobs: Jobs, pairs: Pairs, keeper: Keeper, metrics: Metrics
+    ) -> None:
         self.maker = maker
         self.jobs = jobs
         self.pairs = pairs
         self.keeper = keeper
+        self.metrics = metrics
 
     def ahead(self, *wanted: Pair) -> Ahead:
         """What makes these ahead of time."""
-        api = Wants(httpx2.AsyncClient(), CONFIG, wanted)
-        return Ahead(api, self.jobs, self.pairs, Metrics(), seconds=PAUSE)
+        return self.ahead_by(Wants(httpx2.AsyncClient(), CONFIG, wanted))
+
+    def ahead_by(self, api: Api) -> Ahead:
+        """What makes ahead of time what an api wants."""
+        return Ahead(api, self.jobs, self.pairs, self.metrics, seconds=PAUSE)
+
+    def metric(self, name: str) -> float:
+        """One figure, by its whole name with labels."""
+        lines = self.metrics.text().decode().splitlines()
+        (value,) = [each.rpartition(" ")[2] for each in lines if each.startswith(f"{name} ")]
+        return float(value)
 
     async def ask(self, letter: str, demanded: bool = True) -> Job:
         found = await self.jobs.ask(pair(letter), demanded=demanded)
@@ -137,7 +160,7 @@ async def place(folder: Path, workers: int) -> AsyncIterator[Place]:
         jobs = Jobs(pairs, maker, keeper, metrics, workers=workers, queue=9, retry_seconds=1)
         running = asyncio.create_task(jobs.run())
         try:
-            yield Place(maker, jobs, pairs, keeper)
+            yield Place(maker, jobs, pairs, keeper, metrics)
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)

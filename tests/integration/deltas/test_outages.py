@@ -196,6 +196,29 @@ def test_limits_make_it_whole(
     assert answer.state is DeltaState.WHOLE
     assert answer.reason
     assert word in answer.reason
+    # Who raises them gets one.
+    server.stop()
+    server.config["limits"] = {}
+    server.start()
+    again = Asker(server.client(cloud.token(repository)))
+    assert again.settled([src], dest).state is DeltaState.READY
+
+
+def test_a_process_that_is_killed_again_and_again(
+    cloud: Cloud, repository: str, server: Server, asker: Asker
+) -> None:
+    """It dies of the pair then; and leaves nothing behind."""
+    src, dest = pushed(cloud, repository, "killed again", 1_500_000)
+    for _ in range(3):
+        assert asker.ask([src], dest).status_code == 202
+        (child,) = server.wait(lambda: children(server))
+        os.kill(child, signal.SIGKILL)
+        server.wait(lambda child=child: not alive(child))
+        server.wait(lambda: asker.ask([src], dest).status_code != 503)
+    answer = asker.settled([src], dest)
+    assert answer.state is DeltaState.WHOLE
+    assert answer.reason == "the process that makes it ended (-9), 3 times"
+    assert list((Path(server.config["data"]) / "work").iterdir()) == []
 
 
 def test_a_full_queue(cloud: Cloud, repository: str, start: Start) -> None:

@@ -57,6 +57,13 @@ class Limits(BaseModel):
     queue: int = Field(default=200, ge=1)
     percent: int = Field(default=70, ge=1, le=100)
 
+    @property
+    def making(self) -> str:
+        """What decides on whether a delta can be made: with another one, one may ask again."""
+        return (
+            f"{self.pair_bytes} {self.memory_bytes} {self.processes} {self.seconds} {self.percent}"
+        )
+
 
 class Config(BaseModel):
     """What one fleet's delta server needs to know. An unknown key is an error.

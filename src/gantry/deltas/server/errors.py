@@ -60,6 +60,10 @@ class WholeError(Exception):
     """There will be no delta for this pair: the image is to be pulled. The message says why."""
 
 
+class NotTodayError(WholeError):
+    """There is none for what may be otherwise another day: how busy the machine is, say."""
+
+
 class TemporaryError(Exception):
     """It could not be done now, and may be tried again. The message says what is in the way."""
 

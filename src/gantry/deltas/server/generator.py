@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from gantry.deltas.server.errors import FullError, TemporaryError, WholeError
+from gantry.deltas.server.errors import FullError, NotTodayError, TemporaryError, WholeError
 from gantry.deltas.server.generate_order import Order
 
 COMMAND = (sys.executable, "-m", "gantry.deltas.server.generate")
@@ -24,7 +24,8 @@ async def generate(order: Order, seconds: int, on_percent: Callable[[int], None]
     """Make what `order` says; cancelled, or after so many seconds by the clock, it is ended.
 
     Raises:
-        WholeError: it cannot be made, or only with more memory or time than there is.
+        WholeError: it cannot be made, or only with more memory than there is.
+        NotTodayError: it takes too long.
         DiedError, TemporaryError: it may be tried again.
     """
     process = await asyncio.create_subprocess_exec(
@@ -40,7 +41,7 @@ async def generate(order: Order, seconds: int, on_percent: Callable[[int], None]
         async with asyncio.timeout(seconds):
             await _follow(process, order.encode(), on_percent)
     except TimeoutError as error:
-        raise WholeError(f"making it takes longer than {seconds} s") from error
+        raise NotTodayError(f"making it takes longer than {seconds} s") from error
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

@@ -8,10 +8,12 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 from gantry.contracts.deltas import DeltaState
+from gantry.deltas.server.config import Limits
 from gantry.deltas.server.errors import (
     BusyError,
     NoSuchImageError,
     NotFoundError,
+    NotTodayError,
     TemporaryError,
     WholeError,
 )
@@ -20,12 +22,14 @@ from gantry.deltas.server.generator import DiedError
 from gantry.deltas.server.keeping import Keeper
 from gantry.deltas.server.making import Maker
 from gantry.deltas.server.metrics import Metrics, Outcome
-from gantry.deltas.server.pairs import Pair, Pairs, Record
+from gantry.deltas.server.pairs import Pair, Pairs, Record, Verdict
 
 LONGEST_RETRY_SECONDS = 3600.0
 FULL_RETRY_SECONDS = 30
 # A process that dies again and again dies of this pair.
 MAX_DEATHS = 3
+# How long a verdict holds that came of how busy the machine was.
+TODAY_SECONDS = 86_400.0
 
 
 @dataclass(eq=False)
@@ -59,8 +63,7 @@ class Jobs:
         keeper: Keeper,
         metrics: Metrics,
         *,
-        workers: int,
-        queue: int,
+        limits: Limits,
         retry_seconds: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -68,8 +71,9 @@ class Jobs:
         self._maker = maker
         self._keeper = keeper
         self._metrics = metrics
-        self._workers = workers
-        self._limit = queue
+        self._workers = limits.workers
+        self._limit = limits.queue
+        self._making = limits.making
         self._retry_seconds = retry_seconds
         self._clock = clock
         self._jobs: dict[str, Job] = {}
@@ -105,7 +109,7 @@ class Jobs:
         try:
             planned = await self._maker.plan(pair)
         except WholeError as error:
-            return await self._note_whole(pair, str(error))
+            return await self._note_whole(pair, error)
         if job := self._joined(pair, demanded):
             return job
         if demanded and len(self._demanded) >= self._limit:
@@ -223,8 +227,11 @@ class Jobs:
 
     def _is_settled(self, record: Record) -> bool:
         match record.state:
-            case DeltaState.READY | DeltaState.WHOLE:
+            case DeltaState.READY:
                 return True
+            case DeltaState.WHOLE:
+                is_over = 0 < record.retry_at <= self._clock()
+                return record.limits == self._making and not is_over
             case DeltaState.FAILED:
                 return record.retry_at > self._clock()
         return False
@@ -252,32 +259,39 @@ class Jobs:
             await asyncio.to_thread(self._pairs.remove, name)
             say(job.pair, str(error))
         except WholeError as error:
-            await self._end_whole(job, error, time.monotonic() - job.started)
+            await self._end_whole(job, error)
         except (TemporaryError, NotFoundError) as error:
             await self._end_failed(job, record, error)
         except Exception as error:
             await self._end_failed(job, record, TemporaryError(f"{type(error).__name__}: {error}"))
 
-    async def _note_whole(self, pair: Pair, reason: str) -> Record:
+    async def _note_whole(self, pair: Pair, error: WholeError) -> Record:
         record = await asyncio.to_thread(self._pairs.begin, pair, self._clock())
-        await asyncio.to_thread(self._pairs.whole, pair.name, reason, record.whole, 0.0)
         self._metrics.outcomes.labels(Outcome.WHOLE).inc()
+        verdict = self._verdict(error, None, 0.0)
+        await asyncio.to_thread(self._pairs.whole, pair.name, verdict)
         return await asyncio.to_thread(self._pairs.find, pair.name) or record
 
-    async def _end_whole(self, job: Job, error: WholeError, seconds: float) -> None:
+    async def _end_whole(self, job: Job, error: WholeError) -> None:
         self._metrics.outcomes.labels(Outcome.WHOLE).inc()
-        await asyncio.to_thread(self._pairs.whole, job.pair.name, str(error), job.whole, seconds)
+        verdict = self._verdict(error, job.whole, time.monotonic() - job.started)
+        await asyncio.to_thread(self._pairs.whole, job.pair.name, verdict)
         say(job.pair, f"none: {error}")
 
+    def _verdict(self, error: WholeError, whole: int | None, seconds: float) -> Verdict:
+        is_of_today = isinstance(error, NotTodayError)
+        until = self._clock() + TODAY_SECONDS if is_of_today else 0.0
+        return Verdict(str(error), whole, seconds, self._making, until)
+
     async def _end_failed(self, job: Job, record: Record, error: Exception) -> None:
-        if isinstance(error, DiedError) and record.tries + 1 >= MAX_DEATHS:
-            reason = f"{error}, {MAX_DEATHS} times"
-            await self._end_whole(job, WholeError(reason), 0.0)
+        died = isinstance(error, DiedError)
+        if died and record.deaths + 1 >= MAX_DEATHS:
+            await self._end_whole(job, NotTodayError(f"{error}, {MAX_DEATHS} times"))
             return
         self._metrics.outcomes.labels(Outcome.FAILED).inc()
         pause = min(self._retry_seconds * 2 ** min(record.tries, 20), LONGEST_RETRY_SECONDS)
         until = self._clock() + pause
-        await asyncio.to_thread(self._pairs.failed, job.pair.name, str(error), until)
+        await asyncio.to_thread(self._pairs.failed, job.pair.name, str(error), until, died=died)
         say(job.pair, f"tried again in {pause:.0f} s: {error}")
 
 

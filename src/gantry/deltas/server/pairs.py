@@ -19,7 +19,7 @@ from gantry.deltas.server.expecting import Taken
 
 # Of the table, and of the deltas' format: where either is another, the index begins anew, and what
 # it does not know goes out of the storage.
-VERSION = 1 << 16 | DELTA_VERSION
+VERSION = 2 << 16 | DELTA_VERSION
 _SCHEMA = """
 create table pair (
     name text primary key,
@@ -33,6 +33,8 @@ create table pair (
     downloads integer not null default 0,
     seconds real,
     tries integer not null default 0,
+    deaths integer not null default 0,
+    limits text,
     retry_at real not null default 0,
     made_at real not null,
     used_at real not null
@@ -71,7 +73,11 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A pair as it is known. `retry_at` and `used_at` are seconds since 1970."""
+    """A pair as it is known. `retry_at` and `used_at` are seconds since 1970.
+
+    Since it was settled last, making it has failed `tries` times; in `deaths` of them the process
+    died. `limits` are those (`Limits.making`) under which there was none.
+    """
 
     pair: Pair
     state: DeltaState
@@ -82,8 +88,22 @@ class Record:
     downloads: int = 0
     seconds: float | None = None
     tries: int = 0
+    deaths: int = 0
+    limits: str | None = None
     retry_at: float = 0.0
     used_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Why there is no delta: found out in so many `seconds`, under these `limits`. It holds as long
+    as they do, but to `retry_at` where that is not 0. `whole` as in a record, None as it was."""
+
+    reason: str
+    whole: int | None
+    seconds: float
+    limits: str
+    retry_at: float = 0.0
 
 
 class Pairs:
@@ -142,24 +162,33 @@ class Pairs:
         """The delta is in the storage."""
         self._do(
             "update pair set state = ?, digest = ?, size = ?, whole = ?, seconds = ?, "
-            "reason = null, tries = 0, retry_at = 0 where name = ?",
+            "reason = null, tries = 0, deaths = 0, retry_at = 0 where name = ?",
             (DeltaState.READY, digest, size, whole, seconds, name),
         )
 
-    def whole(self, name: str, reason: str, whole: int | None, seconds: float) -> None:
+    def whole(self, name: str, verdict: Verdict) -> None:
         """There will be no delta."""
         self._do(
             "update pair set state = ?, digest = null, size = null, whole = coalesce(?, whole), "
-            "seconds = ?, reason = ?, tries = 0, retry_at = 0 where name = ?",
-            (DeltaState.WHOLE, whole, seconds, reason, name),
+            "seconds = ?, reason = ?, limits = ?, retry_at = ?, tries = 0, deaths = 0 "
+            "where name = ?",
+            (
+                DeltaState.WHOLE,
+                verdict.whole,
+                verdict.seconds,
+                verdict.reason,
+                verdict.limits,
+                verdict.retry_at,
+                name,
+            ),
         )
 
-    def failed(self, name: str, reason: str, retry_at: float) -> None:
+    def failed(self, name: str, reason: str, retry_at: float, *, died: bool = False) -> None:
         """It could not be made, and is tried again from `retry_at` on."""
         self._do(
             "update pair set state = ?, digest = null, reason = ?, tries = tries + 1, "
-            "retry_at = ? where name = ?",
-            (DeltaState.FAILED, reason, retry_at, name),
+            "deaths = deaths + ?, retry_at = ? where name = ?",
+            (DeltaState.FAILED, reason, died, retry_at, name),
         )
 
     def use(self, names: Iterable[str], now: float) -> None:
@@ -263,6 +292,8 @@ def _record(row: sqlite3.Row) -> Record:
         downloads=row["downloads"],
         seconds=row["seconds"],
         tries=row["tries"],
+        deaths=row["deaths"],
+        limits=row["limits"],
         retry_at=row["retry_at"],
         used_at=row["used_at"],
     )

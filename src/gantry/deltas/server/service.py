@@ -68,8 +68,7 @@ class Service:
             maker,
             self.keeper,
             self.metrics,
-            workers=limits.workers,
-            queue=limits.queue,
+            limits=limits,
             retry_seconds=config.retry_seconds,
         )
         self.ahead = Ahead(

@@ -22,7 +22,7 @@ from gantry.deltas.server.keeping import Keeper
 from gantry.deltas.server.layers import Layers
 from gantry.deltas.server.making import Made, Maker
 from gantry.deltas.server.metrics import Metrics
-from gantry.deltas.server.pairs import Pair, Pairs
+from gantry.deltas.server.pairs import Pair, Pairs, Record
 from gantry.deltas.server.registry import Registry
 from gantry.deltas.server.storage import FolderStorage
 
@@ -54,7 +54,8 @@ def named(pair: Pair) -> str:
 
 
 class Slow(Maker):
-    """Makes nothing until it may. `plans` are errors instead of plans, `asked` who was planned."""
+    """Makes nothing until it may. `plans` are errors instead of plans, `asked` who was planned;
+    `ends` is how making ends, the first one the next time."""
 
     def __init__(self, registry: Registry, layers: Layers, work: Path) -> None:
         super().__init__(registry, layers, work, Limits())
@@ -63,6 +64,7 @@ class Slow(Maker):
         self.moved = asyncio.Event()
         self.plans: dict[str, Exception] = {}
         self.asked: list[str] = []
+        self.ends: defaultdict[str, list[Exception]] = defaultdict(list)
         self.begun: list[str] = []
         self.ended: list[str] = []
 
@@ -82,10 +84,22 @@ class Slow(Maker):
             await self.may[name].wait()
         finally:
             self.ended.append(name)
+        if self.ends[name]:
+            raise self.ends[name].pop(0)
         path, content = self._folder / name, name.encode()
         path.write_bytes(content)
         digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
         return Made(path, digest, len(content), 1000, 0.1)
+
+
+class Clock:
+    """Stands still, but where a test moves it."""
+
+    def __init__(self) -> None:
+        self.now = time.time()
+
+    def __call__(self) -> float:
+        return self.now
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +116,14 @@ class Place:
     """A queue with its workers."""
 
     def __init__(
-        self, maker: Slow, jobs: Jobs, pairs: Pairs, keeper: Keeper, metrics: Metrics
+        self, maker: Slow, jobs: Jobs, pairs: Pairs, keeper: Keeper, metrics: Metrics, clock: Clock
     ) -> None:
         self.maker = maker
         self.jobs = jobs
         self.pairs = pairs
         self.keeper = keeper
         self.metrics = metrics
+        self.clock = clock
 
     def ahead(self, *wanted: Pair) -> Ahead:
         """What makes these ahead of time."""
@@ -128,6 +143,17 @@ class Place:
         found = await self.jobs.ask(pair(letter), demanded=demanded)
         assert isinstance(found, Job)
         return found
+
+    async def settled(self, letter: str) -> Record:
+        """Where it stands once nothing is made of it."""
+        found = await self.jobs.ask(pair(letter))
+        if isinstance(found, Job):
+            self.maker.may[letter].set()
+            async with asyncio.timeout(10):
+                await found.done.wait()
+        record = self.pairs.find(pair(letter).name)
+        assert record
+        return record
 
     async def until(self, *begun: str) -> None:
         """Until just these were begun, in this order."""
@@ -149,18 +175,18 @@ class Place:
 
 
 @asynccontextmanager
-async def place(folder: Path, workers: int) -> AsyncIterator[Place]:
+async def place(folder: Path, limits: Limits) -> AsyncIterator[Place]:
     async with httpx2.AsyncClient() as client:
         registry = Registry(client, CONFIG)
         pairs = Pairs(folder / "pairs.sqlite")
         storage = FolderStorage(folder / "deltas")
         maker = Slow(registry, Layers(folder / "layers", 1000, registry), folder)
         keeper = Keeper(pairs, storage, registry, limit=10**9, days=1)
-        metrics = Metrics()
-        jobs = Jobs(pairs, maker, keeper, metrics, workers=workers, queue=9, retry_seconds=1)
+        metrics, clock = Metrics(), Clock()
+        jobs = Jobs(pairs, maker, keeper, metrics, limits=limits, retry_seconds=1, clock=clock)
         running = asyncio.create_task(jobs.run())
         try:
-            yield Place(maker, jobs, pairs, keeper, metrics)
+            yield Place(maker, jobs, pairs, keeper, metrics, clock)
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
@@ -170,9 +196,11 @@ async def place(folder: Path, workers: int) -> AsyncIterator[Place]:
 Scenario = Callable[[Place], Awaitable[None]]
 
 
-def run(folder: Path, workers: int, scenario: Scenario) -> None:
+def run(folder: Path, workers: int, scenario: Scenario, **limits: int) -> None:
+    """Let it happen at a queue of nine, in a folder that outlives it."""
+
     async def all_of_it() -> None:
-        async with place(folder, workers) as one:
+        async with place(folder, Limits(workers=workers, queue=9, **limits)) as one:
             await scenario(one)
 
     asyncio.run(all_of_it())

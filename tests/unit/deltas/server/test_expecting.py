@@ -7,7 +7,7 @@ import pytest
 
 from gantry.contracts.deltas import ImageReference
 from gantry.deltas.server.expecting import REMEMBERED, History, Taken, seconds_left
-from gantry.deltas.server.pairs import Pair, Pairs
+from gantry.deltas.server.pairs import Pair, Pairs, Verdict
 
 MB = 1_000_000
 
@@ -78,7 +78,7 @@ def test_the_index_has_the_history(pairs: Pairs) -> None:
         pair = Pair.of([image(number)], image(number + 1))
         pairs.begin(pair, float(number), 100)
         if number == 2:
-            pairs.whole(pair.name, "too large", 100, 5.0)
+            pairs.whole(pair.name, Verdict("too large", 100, 5.0, "limits"))
         else:
             pairs.ready(pair.name, f"sha256:{number}", 10 + number, 100, 1.0 + number)
     assert pairs.taken(2) == [Taken(11, 100, 2.0), Taken(13, 100, 4.0)]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gantry.deltas.server import generator
-from gantry.deltas.server.errors import TemporaryError, WholeError
+from gantry.deltas.server.errors import NotTodayError, TemporaryError, WholeError
 from gantry.deltas.server.generate_order import Order
 from gantry.deltas.server.generator import DiedError, generate
 
@@ -70,7 +70,7 @@ def test_after_its_time_it_is_ended_with_its_helpers(
         time.sleep(60)
     """
     speaks(monkeypatch, program)
-    with pytest.raises(WholeError, match="takes longer than 1 s"):
+    with pytest.raises(NotTodayError, match="takes longer than 1 s"):
         run(seconds=1)
     status = Path(f"/proc/{file.read_text()}/stat")
     until = time.monotonic() + 10

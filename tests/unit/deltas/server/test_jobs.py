@@ -4,6 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from gantry.contracts.deltas import DeltaState
+from gantry.deltas.server.errors import NotTodayError, TemporaryError, WholeError
+from gantry.deltas.server.generator import DiedError
+from gantry.deltas.server.jobs import MAX_DEATHS, TODAY_SECONDS
 from tests.unit.deltas.server.parts import Place, run
 
 
@@ -103,3 +107,69 @@ def test_what_is_expected_counts_the_queue(tmp_path: Path) -> None:
         assert 2 < later <= 4
 
     run(tmp_path, 1, scenario)
+
+
+def test_deaths_alone_make_a_pair_whole(tmp_path: Path) -> None:
+    async def scenario(here: Place) -> None:
+        died, away = DiedError("it ended (-9)"), TemporaryError("the registry is away")
+        here.maker.ends["pair"] = [away, away, died, away, died, died]
+        for tries in range(1, 6):
+            record = await here.settled("pair")
+            assert (record.state, record.tries) == (DeltaState.FAILED, tries)
+            # Until then it is not tried.
+            await here.settled("pair")
+            assert len(here.maker.begun) == tries
+            here.clock.now = record.retry_at
+        record = await here.settled("pair")
+        assert record.state is DeltaState.WHOLE
+        assert record.reason == f"it ended (-9), {MAX_DEATHS} times"
+        # The machine may have more memory to spare another day.
+        here.clock.now += TODAY_SECONDS - 1
+        assert (await here.settled("pair")).state is DeltaState.WHOLE
+        here.clock.now += 1
+        assert (await here.settled("pair")).state is DeltaState.READY
+
+    run(tmp_path, 1, scenario)
+
+
+@pytest.mark.parametrize(("error", "holds"), [(WholeError, True), (NotTodayError, False)])
+def test_how_long_it_holds_that_there_is_none(
+    tmp_path: Path, error: type[WholeError], holds: bool
+) -> None:
+    async def first(here: Place) -> None:
+        here.maker.ends["pair"] = [error("it takes too much")]
+        record = await here.settled("pair")
+        assert (record.state, record.reason) == (DeltaState.WHOLE, "it takes too much")
+
+    async def as_before(here: Place) -> None:
+        here.clock.now += TODAY_SECONDS - 60
+        assert (await here.settled("pair")).state is DeltaState.WHOLE
+        assert here.maker.begun == []
+
+    async def a_day_later(here: Place) -> None:
+        here.clock.now += TODAY_SECONDS + 60
+        await here.settled("pair")
+        assert here.maker.begun == ([] if holds else ["pair"])
+
+    for each in (first, as_before, a_day_later):
+        run(tmp_path, 1, each)
+
+
+@pytest.mark.parametrize("limit", ["memory_bytes", "seconds", "pair_bytes", "percent", "processes"])
+def test_with_other_limits_it_is_tried_again(tmp_path: Path, limit: str) -> None:
+    values = {"memory_bytes": 2**28, "seconds": 60, "pair_bytes": 2**30, "percent": 50}
+    values["processes"] = 1
+
+    async def first(here: Place) -> None:
+        here.maker.ends["made"] = [WholeError("it takes too much")]
+        here.maker.plans["planned"] = WholeError("too large")
+        for each in ("made", "planned"):
+            assert (await here.settled(each)).state is DeltaState.WHOLE
+
+    async def again(here: Place) -> None:
+        for each in ("made", "planned"):
+            assert (await here.settled(each)).state is DeltaState.READY
+        assert here.maker.begun == ["made", "planned"]
+
+    run(tmp_path, 1, first, **values)
+    run(tmp_path, 1, again, **(values | {limit: values[limit] + 1}))

@@ -9,7 +9,7 @@ import pytest
 
 from gantry.contracts.deltas import DeltaState, ImageReference
 from gantry.deltas.format import VERSION as FORMAT
-from gantry.deltas.server.pairs import Pair, Pairs
+from gantry.deltas.server.pairs import Pair, Pairs, Verdict
 
 
 def image(letter: str, name: str = "v2/x") -> ImageReference:
@@ -36,7 +36,9 @@ def test_the_life_of_a_pair(pairs: Pairs) -> None:
     assert pairs.find(PAIR.name) is None
     assert pairs.begin(PAIR, 1.0, 100).state is DeltaState.WORKING
     pairs.failed(PAIR.name, "away", 50.0)
-    assert pairs.begin(PAIR, 2.0).tries == 1
+    pairs.failed(PAIR.name, "it died", 50.0, died=True)
+    again = pairs.begin(PAIR, 2.0)
+    assert (again.tries, again.deaths) == (2, 1)
     pairs.ready(PAIR.name, "sha256:d", 10, 100, 1.5)
     pairs.downloaded(PAIR.name)
     pairs.use([PAIR.name], 9.0)
@@ -44,13 +46,14 @@ def test_the_life_of_a_pair(pairs: Pairs) -> None:
     assert found
     assert found.pair == PAIR
     assert (found.state, found.digest, found.size) == (DeltaState.READY, "sha256:d", 10)
-    assert (found.downloads, found.tries, found.used_at) == (1, 0, 9.0)
+    assert (found.downloads, found.tries, found.deaths, found.used_at) == (1, 0, 0, 9.0)
     assert pairs.needs("sha256:d")
     assert pairs.counts() == ({"ready": 1}, 10)
-    pairs.whole(PAIR.name, "too large", None, 2.0)
+    pairs.whole(PAIR.name, Verdict("too large", None, 2.0, "limits", 70.0))
     found = pairs.find(PAIR.name)
     assert found
     assert (found.digest, found.whole, found.reason) == (None, 100, "too large")
+    assert (found.limits, found.retry_at) == ("limits", 70.0)
     pairs.remove(PAIR.name)
     assert pairs.find(PAIR.name) is None
     assert pairs.counts() == ({}, 0)

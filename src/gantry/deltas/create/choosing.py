@@ -2,7 +2,8 @@
 
 import lzma
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from gantry.deltas.format import MEMORY_LIMIT, Codec, Packing
 from gantry.deltas.index import SETTINGS, lzma_properties
@@ -33,6 +34,21 @@ def candidates(total: int, sharing: int, read: Read) -> list[Packing]:
     if plain and total > _MUCH:
         return plain
     return [*plain, min(found, key=lambda each: sum(_length(each, piece) for piece in pieces))]
+
+
+def within(found: Sequence[list[Packing]], room: int) -> list[list[Packing]]:
+    """The packings of columns, with the largest dictionaries halved until a reader can unpack all
+    columns at a time in `room` bytes, whichever of its packings each gets."""
+    fitting = [*found]
+    needs = [max(each.memory for each in column) for column in found]
+    while sum(needs) > room:
+        most = needs.index(max(needs))
+        fitting[most] = [
+            replace(each, dictionary=each.dictionary - 1) if each.dictionary else each
+            for each in fitting[most]
+        ]
+        needs[most] = max(each.memory for each in fitting[most])
+    return fitting
 
 
 def sample(total: int, read: Read) -> Iterator[bytes]:

@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from gantry.deltas.create.choosing import candidates
+from gantry.deltas.create.choosing import candidates, within
 from gantry.deltas.create.trimming import LARGEST, trimmed
 from gantry.deltas.format import (
+    MEMORY_LIMIT,
+    TOGETHER_LIMIT,
     Codec,
     Column,
     Group,
@@ -124,27 +126,52 @@ class Writers:
         return min(found, key=lambda each: len(each.content))
 
     def pack(self, workers: int) -> list[PackedGroup]:
-        """The columns in groups, each packed by what makes it smallest."""
+        """The columns in groups, each packed by what makes it smallest, as far as a reader's memory
+        allows."""
         small = [c for c, writer in self._writers.items() if 0 < writer.length <= _SMALL]
         large = [c for c, writer in self._writers.items() if writer.length > _SMALL]
         with ThreadPoolExecutor(workers) as pool:
-            jobs = [pool.submit(self._packed, [column], len(large)) for column in large]
-            groups = [job.result() for job in jobs]
-            alone = list(pool.map(lambda column: self._packed([column], 16), small))
-        if len(small) > 1:
-            together = self._packed(small, 16)
-            worse = [together]
-            if together.group.encoded < sum(each.group.encoded + 4 for each in alone):
-                worse, alone = alone, [together]
-            for each in worse:
-                each.content.close()
-        return alone + groups
+            groups = self._small(small, pool)
+            room = MEMORY_LIMIT - sum(each.group.packing.memory for each in groups)
+            found = within([self._candidates([column], len(large)) for column in large], room)
+            jobs = [
+                pool.submit(self._packed, [column], packings)
+                for column, packings in zip(large, found, strict=True)
+            ]
+            return groups + [job.result() for job in jobs]
 
-    def _packed(self, columns: list[Column], sharing: int) -> PackedGroup:
+    def _small(self, columns: list[Column], pool: ThreadPoolExecutor) -> list[PackedGroup]:
+        """Each alone, or as many as may be together where that is smaller."""
+        packed = pool.map(lambda each: self._packed([each], self._candidates([each], 16)), columns)
+        alone = dict(zip(columns, packed, strict=True))
+        joined = self._joined(columns)
+        if len(joined) < 2:
+            return [*alone.values()]
+        together = self._packed(joined, self._candidates(joined, 16))
+        if together.group.encoded >= sum(alone[each].group.encoded + 4 for each in joined):
+            together.content.close()
+            return [*alone.values()]
+        for each in joined:
+            alone.pop(each).content.close()
+        return [together, *alone.values()]
+
+    def _joined(self, columns: list[Column]) -> list[Column]:
+        """Those that may be packed together: as many as a reader takes."""
+        total, joined = 0, set()
+        for each in sorted(columns, key=lambda each: self._writers[each].length):
+            total += self._writers[each].length
+            if total <= TOGETHER_LIMIT:
+                joined.add(each)
+        return [each for each in columns if each in joined]
+
+    def _candidates(self, columns: list[Column], sharing: int) -> list[Packing]:
         total = sum(self._writers[column].length for column in columns)
+        return candidates(total, sharing, self._writers[columns[0]].read)
+
+    def _packed(self, columns: list[Column], packings: list[Packing]) -> PackedGroup:
         best: PackedGroup | None = None
         lengths = tuple((column, self._writers[column].length) for column in columns)
-        for packing in candidates(total, sharing, self._writers[columns[0]].read):
+        for packing in packings:
             content = Writer(self._folder / f"packed-{columns[0].name.lower()}")
             for piece in _pack(packing, self._pieces(columns)):
                 content.write(piece)

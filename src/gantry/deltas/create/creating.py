@@ -23,7 +23,7 @@ from gantry.deltas.create.options import (
     Progress,
     Summary,
 )
-from gantry.deltas.create.tars import Entry, OnDisk, Plain, Tar, on_disk
+from gantry.deltas.create.tars import Entry, OnDisk, Plain, Tar, on_disk, tellable
 from gantry.deltas.create.telling import Plan, Telling
 from gantry.deltas.format import INDEX_LIMIT, DeltaError, Index, Layer, Order
 from gantry.deltas.index import encode, encode_layer
@@ -142,7 +142,7 @@ class _Creating:
     def planned(self, target: LayerTar) -> _Planned:
         """Read one layer's entries, and choose what each is made from."""
         tar = self._open(target.path)
-        return _Planned(target.diff_id, tar, *self._plans(list(tar.entries())))
+        return _Planned(target.diff_id, tar, *self._plans(list(tellable(tar.entries()))))
 
     def layer(
         self, planned: _Planned, number: int

@@ -2,16 +2,18 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gantry.deltas import entries as told
-from gantry.deltas.format import BLOCK, DEPTH_LIMIT, PATH_LIMIT
-from gantry.deltas.headers import FOLDER, Header, parse
+from gantry.deltas.format import BLOCK, DEPTH_LIMIT, PATH_LIMIT, SIZE_LIMIT
+from gantry.deltas.headers import FOLDER, USUAL_SHAPES, Header, parse
 from gantry.deltas.sources import Facts
 
 _PIECE = 1024**2
+# Signed differences of times have 64 bits.
+_LATEST = 2**62
 _SEEN = frozenset(b"0256")
 _ON_DISK = frozenset(b"0123456")
 _WHITEOUT = b".wh."
@@ -48,6 +50,12 @@ class Entry:
     def content(self) -> int:
         """The length of its content."""
         return _content(self.header)
+
+    @property
+    def plain(self) -> "Plain":
+        """The same as plain bytes."""
+        length = BLOCK + self.content
+        return Plain(self.offset - BLOCK, length + -length % BLOCK, False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +182,21 @@ def _pax(content: bytes) -> dict[bytes, bytes]:
     return found
 
 
+def tellable(entries: Iterable[Entry | Plain]) -> Iterator[Entry | Plain]:
+    """The entries of a target; plain bytes instead of those whose headers would be told by what no
+    reader takes: more shapes than there may be, or numbers that are too large."""
+    shapes = set(USUAL_SHAPES)
+    for each in entries:
+        if isinstance(each, Entry):
+            header = each.header
+            is_known = header.shape in shapes or len(shapes) < told.SHAPES_LIMIT
+            if not is_known or header.mtime > _LATEST or header.size > SIZE_LIMIT:
+                yield each.plain
+                continue
+            shapes.add(header.shape)
+        yield each
+
+
 @dataclass(frozen=True, slots=True)
 class OnDisk:
     """A name in an extracted layer: the entry, and what a device sees of it.
@@ -241,6 +264,8 @@ def _facts(path: bytes, found: dict[bytes, Entry | None]) -> Facts | None:
         return None
     header, extended = entry.header, entry.extended
     mtime = header.mtime if extended.mtime is None else extended.mtime
+    if mtime > _LATEST:
+        return None
     link = header.link if extended.link is None else extended.link
     return Facts(
         header.type,

@@ -40,6 +40,7 @@ class Telling:
         self._columns = columns
         self._tar = tar
         self._before = Before()
+        self._shapes = {shape: number for number, shape in enumerate(self._before.shapes)}
         self._next = 0
         self._sparse = Sparse(lambda column, data: columns[column].write(data))
         # What follows an entry's kind, which is known when all else is.
@@ -166,10 +167,11 @@ class Telling:
         if before.shapes[foretold] == shape:
             before.use(header.type, foretold)
             return 0
-        is_new = shape not in before.shapes
+        is_new = shape not in self._shapes
         if is_new:
+            self._shapes[shape] = len(before.shapes)
             before.shapes.append(shape)
-        number = before.shapes.index(shape)
+        number = self._shapes[shape]
         self._number(Column.FORMS, number)
         if is_new:
             self._held.append((Column.SHAPES, shape.pack()))

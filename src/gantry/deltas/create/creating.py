@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gantry.deltas.create import matching, summary
 from gantry.deltas.create.columns import PackedGroup, Writers
-from gantry.deltas.create.differ import Job, Patch, Stretch, give_back_memory, jobs, patch
+from gantry.deltas.create.differ import Job, Patch, Stretch, begin_helper, jobs, patch
 from gantry.deltas.create.limit import Fresh, Limit, TooLargeError
 from gantry.deltas.create.matching import Match, Sources
 from gantry.deltas.create.options import (
@@ -238,7 +238,7 @@ class _Creating:
         workers = self._options.workers
         if self._pool is None:
             context = multiprocessing.get_context("spawn")
-            pool = ProcessPoolExecutor(workers, context, give_back_memory)
+            pool = ProcessPoolExecutor(workers, context, begin_helper)
             self._pool = self._stack.enter_context(pool)
         waiting: deque[tuple[Job, Future[Patch]]] = deque()
         for job in work:

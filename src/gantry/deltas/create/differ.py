@@ -2,7 +2,10 @@
 
 import contextlib
 import ctypes
+import multiprocessing
+import os
 import struct
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -209,6 +212,19 @@ def give_back_memory() -> None:
     """
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 1024**2)
+
+
+def begin_helper() -> None:
+    """For processes of a pool: they give memory back, and end when the one that started them is
+    killed. By themselves they would wait for its next job for ever, with its output open."""
+    give_back_memory()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _content(stretch: Stretch) -> bytes:

@@ -14,6 +14,8 @@ from gantry.deltas.server.generate_order import Order
 
 COMMAND = (sys.executable, "-m", "gantry.deltas.server.generate")
 LINE_LIMIT = 64 * 1024
+# In seconds: how often it is looked whether the process has ended.
+LOOK_SECONDS = 0.5
 
 
 class DiedError(TemporaryError):
@@ -37,17 +39,32 @@ async def generate(order: Order, seconds: int, on_percent: Callable[[int], None]
         # A group of its own: it may have helpers, who end with it.
         start_new_session=True,
     )
+    watching = asyncio.create_task(_end_helpers(process))
     try:
         async with asyncio.timeout(seconds):
             await _follow(process, order.encode(), on_percent)
     except TimeoutError as error:
         raise NotTodayError(f"making it takes longer than {seconds} s") from error
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        watching.cancel()
+        _kill(process)
         await process.wait()
         if process.stdin:
             process.stdin.close()
+
+
+async def _end_helpers(process: asyncio.subprocess.Process) -> None:
+    """End the helpers of a process that has ended: they have its output open, so that it would be
+    waited for. (`Process.wait` waits for that too: https://github.com/python/cpython/issues/119710)
+    """
+    while process.returncode is None:  # noqa: ASYNC110 - nothing tells of it
+        await asyncio.sleep(LOOK_SECONDS)
+    _kill(process)
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 async def _follow(

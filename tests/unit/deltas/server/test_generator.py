@@ -79,6 +79,21 @@ def test_after_its_time_it_is_ended_with_its_helpers(
         time.sleep(0.02)
 
 
+def test_one_that_dies_is_not_waited_for_because_of_its_helpers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They have its output open."""
+    program = """
+        import os, signal, time
+        if os.fork():
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(60)
+    """
+    speaks(monkeypatch, program)
+    with pytest.raises(DiedError, match="-9"):
+        run(seconds=30)
+
+
 def test_the_real_one_says_what_is_wrong(tmp_path: Path) -> None:
     """Missing files, no memory: a sentence each, and no traceback."""
 

@@ -204,21 +204,29 @@ def test_limits_make_it_whole(
     assert again.settled([src], dest).state is DeltaState.READY
 
 
+def deaths(server: Server) -> list[str]:
+    """What the log says of processes that were killed."""
+    lines = server.log.splitlines()
+    return [each for each in lines if each.startswith("delta ") and "ended (-9)" in each]
+
+
 def test_a_process_that_is_killed_again_and_again(
     cloud: Cloud, repository: str, server: Server, asker: Asker
 ) -> None:
     """It dies of the pair then; and leaves nothing behind."""
-    src, dest = pushed(cloud, repository, "killed again", 1_500_000)
-    for _ in range(3):
-        assert asker.ask([src], dest).status_code == 202
+    src, dest = pushed(cloud, repository, "killed again", 3_000_000)
+    work = Path(server.config["data"]) / "work"
+    for times in range(1, 4):
+        server.wait(lambda: asker.ask([src], dest).status_code == 202)
         (child,) = server.wait(lambda: children(server))
+        # Amid its work, of which the folder has parts by then.
+        server.wait(lambda: list(work.glob("*/*.part")))
         os.kill(child, signal.SIGKILL)
-        server.wait(lambda child=child: not alive(child))
-        server.wait(lambda: asker.ask([src], dest).status_code != 503)
+        server.wait(lambda times=times: len(deaths(server)) == times)
     answer = asker.settled([src], dest)
     assert answer.state is DeltaState.WHOLE
     assert answer.reason == "the process that makes it ended (-9), 3 times"
-    assert list((Path(server.config["data"]) / "work").iterdir()) == []
+    assert list(work.iterdir()) == []
 
 
 def test_a_full_queue(cloud: Cloud, repository: str, start: Start) -> None:

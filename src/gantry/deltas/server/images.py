@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gantry.deltas.names import names_of_pair
+from gantry.deltas.names import Names, names_of_pair
 from gantry.deltas.server.errors import WholeError
 
 MANIFEST_TYPES = (
@@ -67,6 +67,14 @@ class Plan:
     targets: tuple[Layer, ...]
     config: str
     whole: int
+
+    @property
+    def names(self) -> Names:
+        """What the delta is between, as a device comes to it."""
+        sources, targets = (
+            tuple(each.diff_id for each in layers) for layers in (self.sources, self.targets)
+        )
+        return Names(self.config, sources, targets)
 
 
 def read_image(

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 from gantry.contracts.deltas import DeltaState
@@ -246,9 +245,8 @@ class Jobs:
         job.percent, job.started = 0, time.monotonic()
         record = await asyncio.to_thread(self._pairs.begin, job.pair, self._clock(), job.whole)
         try:
-            async with AsyncExitStack() as stack:
-                made = await self._maker.make(job.pair, lambda now: setattr(job, "percent", now))
-                stack.callback(made.path.unlink, missing_ok=True)
+            making = self._maker.made(job.pair, lambda now: setattr(job, "percent", now))
+            async with making as made:
                 job.term = None
                 await self._keeper.keep(job.pair, made)
             self._metrics.made(made)

@@ -1,14 +1,17 @@
 """How one delta is made: fetch, unpack, generate, weigh, keep."""
 
 import asyncio
-import contextlib
 import hashlib
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from gantry.contracts.deltas import SUFFIX
+from gantry.deltas.names import Names
+from gantry.deltas.reader import Delta, DeltaError
 from gantry.deltas.server.config import Limits
 from gantry.deltas.server.errors import FullError, TemporaryError, WholeError
 from gantry.deltas.server.generate_order import Order
@@ -17,6 +20,7 @@ from gantry.deltas.server.images import Plan, plan
 from gantry.deltas.server.layers import Layers
 from gantry.deltas.server.pairs import Pair
 from gantry.deltas.server.registry import Registry
+from gantry.deltas.server.threads import to_the_end
 
 # Of the whole way, in percent, what fetching counts for.
 FETCHING = 20
@@ -24,7 +28,7 @@ FETCHING = 20
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A delta in the work folder, not yet kept. `whole`: what a pull would fetch instead."""
+    """A delta that is not yet kept. `whole`: what a pull would fetch instead."""
 
     path: Path
     digest: str
@@ -34,7 +38,7 @@ class Made:
 
 
 class Maker:
-    """Makes deltas in a folder of its own."""
+    """Makes deltas in the folder `work`, each in one of its own there."""
 
     def __init__(self, registry: Registry, layers: Layers, work: Path, limits: Limits) -> None:
         self._registry = registry
@@ -60,23 +64,30 @@ class Maker:
             )
         return made
 
-    async def make(self, pair: Pair, on_percent: Callable[[int], None]) -> Made:
-        """Make it. The file is the caller's, who moves or removes it. Raises as `plan`."""
+    @asynccontextmanager
+    async def made(self, pair: Pair, on_percent: Callable[[int], None]) -> AsyncIterator[Made]:
+        """Make it. The file is there until the context ends, but for who moves it away before, and
+        with it goes whatever else a process that was killed has left. Raises as `plan`."""
+        folder = self._work / pair.name
+        try:
+            yield await self._make(pair, folder, on_percent)
+        finally:
+            await to_the_end(shutil.rmtree, folder, ignore_errors=True)
+
+    async def _make(self, pair: Pair, folder: Path, on_percent: Callable[[int], None]) -> Made:
         started = time.monotonic()
         planned = await self.plan(pair)
-        out = self._work / f"{pair.name}{SUFFIX}"
+        out = folder / f"{pair.name}{SUFFIX}"
         try:
+            await asyncio.to_thread(folder.mkdir, exist_ok=True)
             await self._generate(planned, out, on_percent)
-            size, digest = await asyncio.to_thread(_weigh, out)
-        except BaseException as error:
-            with contextlib.suppress(OSError):
-                out.unlink(missing_ok=True)
-            if isinstance(error, FullError):
-                # The next try has what room there is.
-                self._layers.drop()
-            if isinstance(error, OSError):
-                raise TemporaryError(f"no delta can be made in {self._work}: {error}") from error
+            size, digest = await asyncio.to_thread(_weigh, out, planned.names)
+        except FullError:
+            # The next try has what room there is.
+            self._layers.drop()
             raise
+        except OSError as error:
+            raise TemporaryError(f"no delta can be made in {self._work}: {error}") from error
         return Made(out, digest, size, planned.whole, time.monotonic() - started)
 
     async def _generate(self, planned: Plan, out: Path, on_percent: Callable[[int], None]) -> None:
@@ -107,7 +118,16 @@ class Maker:
             )
 
 
-def _weigh(path: Path) -> tuple[int, str]:
+def _weigh(path: Path, names: Names) -> tuple[int, str]:
+    """Bytes and digest of a delta that devices will be able to open.
+
+    Raises:
+        WholeError: they will not.
+    """
+    try:
+        Delta.open(path, names)
+    except DeltaError as error:
+        raise WholeError(f"the delta that was made cannot be opened: {error}") from error
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return path.stat().st_size, f"sha256:{digest}"

@@ -75,7 +75,8 @@ class Slow(Maker):
             raise self.plans[name]
         return Plan((), (), "", 1000)
 
-    async def make(self, pair: Pair, on_percent: Callable[[int], None]) -> Made:
+    @asynccontextmanager
+    async def made(self, pair: Pair, on_percent: Callable[[int], None]) -> AsyncIterator[Made]:
         name = named(pair)
         self.begun.append(name)
         self.moved.set()
@@ -89,7 +90,7 @@ class Slow(Maker):
         path, content = self._folder / name, name.encode()
         path.write_bytes(content)
         digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
-        return Made(path, digest, len(content), 1000, 0.1)
+        yield Made(path, digest, len(content), 1000, 0.1)
 
 
 class Clock:

@@ -1,12 +1,13 @@
 """What is to be expected of a delta that is not made yet, from what the last ones took. Pure."""
 
+import heapq
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 # So many deltas are looked back at.
 REMEMBERED = 32
-# One that took less, in seconds, says nothing of the speed: it was all beginnings.
+# Where all took less, in seconds, they say nothing of the speed: it was all beginnings.
 _SHORT = 2.0
 # One that is so many times smaller says nothing of a larger one: a machine that is busy takes
 # seconds for a few bytes, and by that a large one would take weeks.
@@ -37,10 +38,9 @@ class History:
     def seconds(self, whole: int) -> float | None:
         """How long it takes to make a delta instead of a pull of `whole` bytes; None: unknown."""
         comparable = self._comparable(whole)
-        telling = [each for each in comparable if each.seconds >= _SHORT]
-        if telling:
-            took = sum(each.seconds for each in telling)
-            return 1.0 + whole * took / (sum(each.whole for each in telling) or 1)
+        if any(each.seconds >= _SHORT for each in comparable):
+            took = sum(each.seconds for each in comparable)
+            return 1.0 + whole * took / (sum(each.whole for each in comparable) or 1)
         if any(2 * each.whole >= whole for each in comparable):
             return _SHORT
         return None
@@ -54,6 +54,16 @@ class History:
     def _comparable(self, whole: int) -> list[Taken]:
         """Those that were made instead of pulls not much smaller than this one."""
         return [each for each in self._taken if _REACH * each.whole >= whole]
+
+
+def begins(working: Sequence[float], waiting: Iterable[float], workers: int) -> float:
+    """In how many seconds one of `workers` is free for a job behind these: those that are worked on
+    take so many seconds on, and those that wait before it so many each."""
+    free = [*working, *[0.0] * (workers - len(working))]
+    heapq.heapify(free)
+    for each in waiting:
+        heapq.heapreplace(free, free[0] + each)
+    return free[0]
 
 
 def seconds_left(expected: float | None, elapsed: float, percent: int) -> float | None:

@@ -3,8 +3,9 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from gantry.contracts.deltas import DeltaState
 from gantry.deltas.server.config import Limits
@@ -16,7 +17,7 @@ from gantry.deltas.server.errors import (
     TemporaryError,
     WholeError,
 )
-from gantry.deltas.server.expecting import REMEMBERED, History, Taken, seconds_left
+from gantry.deltas.server.expecting import REMEMBERED, History, Taken, begins, seconds_left
 from gantry.deltas.server.generator import DiedError
 from gantry.deltas.server.keeping import Keeper
 from gantry.deltas.server.making import Maker
@@ -102,13 +103,15 @@ class Jobs:
         """
         if job := self._joined(pair, demanded):
             return job
-        record = await asyncio.to_thread(self._pairs.find, pair.name)
-        if record and self._is_settled(record):
+        if record := await self._settled(pair):
             return record
         try:
             planned = await self._maker.plan(pair)
         except WholeError as error:
             return await self._note_whole(pair, error)
+        # Another one's job may have begun meanwhile, or be over already.
+        if record := await self._settled(pair):
+            return record
         if job := self._joined(pair, demanded):
             return job
         if demanded and len(self._demanded) >= self._limit:
@@ -122,15 +125,20 @@ class Jobs:
         """In how many seconds it should be there, and how many bytes it should have; None where
         nothing tells."""
         size = self._history.size(job.whole) if job.whole else None
-        if job in self._working:
-            return self._left(job), size
-        before = [each for each in self._working if each.is_demanded]
-        for each in self._demanded:
-            before.append(each)
-            if each is job:
-                break
-        known = [left for left in map(self._left, before) if left is not None]
-        return sum(known) / self._workers if len(known) == len(before) else None, size
+        own = self._left(job)
+        if job in self._working or own is None:
+            return own, size
+        # The others give way.
+        at_work = [each for each in self._working if each.is_demanded]
+        before = [*takewhile(lambda each: each is not job, self._demanded)]
+        working, waiting = self._all_left(at_work), self._all_left(before)
+        if working is None or waiting is None:
+            return None, size
+        return begins(working, waiting, self._workers) + own, size
+
+    def _all_left(self, jobs: Sequence[Job]) -> list[float] | None:
+        known = [left for left in map(self._left, jobs) if left is not None]
+        return known if len(known) == len(jobs) else None
 
     def _left(self, job: Job) -> float | None:
         """Seconds of work."""
@@ -223,6 +231,10 @@ class Jobs:
             if job.term and not (job.is_demanded or job.gives_way):
                 job.give_way()
                 free += 1
+
+    async def _settled(self, pair: Pair) -> Record | None:
+        record = await asyncio.to_thread(self._pairs.find, pair.name)
+        return record if record and self._is_settled(record) else None
 
     def _is_settled(self, record: Record) -> bool:
         match record.state:

@@ -143,7 +143,8 @@ class Pairs:
         self._do(
             "insert into pair (name, sources, target, state, whole, made_at, used_at) "
             "values (?, ?, ?, ?, ?, ?, ?) on conflict (name) do update set state = excluded.state, "
-            "whole = coalesce(excluded.whole, whole), reason = null, used_at = excluded.used_at",
+            "whole = coalesce(excluded.whole, whole), reason = null, made_at = excluded.made_at, "
+            "used_at = excluded.used_at",
             (
                 pair.name,
                 json.dumps([str(each) for each in pair.sources]),

@@ -55,7 +55,8 @@ def named(pair: Pair) -> str:
 
 class Slow(Maker):
     """Makes nothing until it may. `plans` are errors instead of plans, `asked` who was planned;
-    `ends` is how making ends, the first one the next time."""
+    `ends` is how making ends, the first one the next time. Plans are as late as `slow`.
+    """
 
     def __init__(self, registry: Registry, layers: Layers, work: Path) -> None:
         super().__init__(registry, layers, work, Limits())
@@ -63,6 +64,7 @@ class Slow(Maker):
         self.may: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self.moved = asyncio.Event()
         self.plans: dict[str, Exception] = {}
+        self.slow: asyncio.Event | None = None
         self.asked: list[str] = []
         self.ends: defaultdict[str, list[Exception]] = defaultdict(list)
         self.begun: list[str] = []
@@ -71,6 +73,8 @@ class Slow(Maker):
     async def plan(self, pair: Pair) -> Plan:
         name = named(pair)
         self.asked.append(name)
+        if self.slow:
+            await self.slow.wait()
         if name in self.plans:
             raise self.plans[name]
         return Plan((), (), "", 1000)

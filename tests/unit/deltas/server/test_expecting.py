@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gantry.contracts.deltas import ImageReference
-from gantry.deltas.server.expecting import REMEMBERED, History, Taken, seconds_left
+from gantry.deltas.server.expecting import REMEMBERED, History, Taken, begins, seconds_left
 from gantry.deltas.server.pairs import Pair, Pairs, Verdict
 
 MB = 1_000_000
@@ -43,6 +43,33 @@ def test_small_ones_on_a_busy_machine_tell_nothing_of_large_ones() -> None:
     history.add(Taken(MB, 50 * MB, 10.0))
     assert history.seconds(150 * MB) == pytest.approx(31.0)
     assert history.size(150 * MB) == 3 * MB
+
+
+def test_quick_ones_count_beside_a_slow_one() -> None:
+    """Twenty with the layers there, and one that had to fetch them."""
+    history = History([*[Taken(MB, 20 * MB, 1.5)] * 20, Taken(MB, 20 * MB, 30.0)])
+    assert history.seconds(20 * MB) == pytest.approx(1 + 60 / 21)
+    assert history.seconds(60 * MB) == pytest.approx(1 + 3 * 60 / 21)
+    assert history.seconds(100 * MB) is None
+
+
+@pytest.mark.parametrize(
+    ("working", "waiting", "workers", "seconds"),
+    [
+        ([], [], 1, 0),
+        ([5], [], 1, 5),
+        ([5], [7, 8], 1, 20),
+        # A free worker takes it at once.
+        ([5], [], 2, 0),
+        ([5], [7], 2, 5),
+        ([5, 9], [], 2, 5),
+        ([5, 9], [7, 1], 2, 10),
+    ],
+)
+def test_when_a_worker_is_free(
+    working: list[float], waiting: list[float], workers: int, seconds: float
+) -> None:
+    assert begins(working, waiting, workers) == seconds
 
 
 def test_what_was_long_ago_is_forgotten() -> None:
@@ -83,3 +110,8 @@ def test_the_index_has_the_history(pairs: Pairs) -> None:
             pairs.ready(pair.name, f"sha256:{number}", 10 + number, 100, 1.0 + number)
     assert pairs.taken(2) == [Taken(11, 100, 2.0), Taken(13, 100, 4.0)]
     assert len(pairs.taken(9)) == 3
+    # The first one was asked for long ago, and is made now.
+    first = Pair.of([image(0)], image(1))
+    pairs.begin(first, 9.0, 100)
+    pairs.ready(first.name, "sha256:0", 10, 100, 9.0)
+    assert pairs.taken(2) == [Taken(13, 100, 4.0), Taken(10, 100, 9.0)]

@@ -1,5 +1,6 @@
 """Who comes first."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,8 @@ import pytest
 from gantry.contracts.deltas import DeltaState
 from gantry.deltas.server.errors import NotTodayError, TemporaryError, WholeError
 from gantry.deltas.server.generator import DiedError
-from gantry.deltas.server.jobs import MAX_DEATHS, TODAY_SECONDS
-from tests.unit.deltas.server.parts import Place, run
+from gantry.deltas.server.jobs import MAX_DEATHS, TODAY_SECONDS, Job
+from tests.unit.deltas.server.parts import Place, eventually, pair, run
 
 
 def test_what_nobody_waits_for_gives_way(
@@ -105,6 +106,37 @@ def test_what_is_expected_counts_the_queue(tmp_path: Path) -> None:
         assert later is not None
         assert 0 < soon <= 2
         assert 2 < later <= 4
+
+    run(tmp_path, 1, scenario)
+
+
+def test_what_is_expected_with_two_workers(tmp_path: Path) -> None:
+    """Two that wait, and their own time counts whole: all take a minute."""
+
+    async def scenario(here: Place) -> None:
+        here.pairs.begin(pair("earlier"), 1.0, 1000)
+        here.pairs.ready(pair("earlier").name, "sha256:e", 100, 1000, 60.0)
+        await here.jobs.resume()
+        jobs = [await here.ask(letter) for letter in "abcde"]
+        await here.until("a", "b")
+        found = [here.jobs.expected(each)[0] for each in jobs]
+        assert found == [pytest.approx(seconds, abs=3) for seconds in (61, 61, 122, 122, 183)]
+
+    run(tmp_path, 2, scenario)
+
+
+def test_who_hears_of_an_image_late_makes_nothing_twice(tmp_path: Path) -> None:
+    async def scenario(here: Place) -> None:
+        here.maker.slow = asyncio.Event()
+        late = asyncio.create_task(here.jobs.ask(pair("same")))
+        await eventually(lambda: here.maker.asked == ["same"])
+        slow, here.maker.slow = here.maker.slow, None
+        assert (await here.settled("same")).state is DeltaState.READY
+        slow.set()
+        found = await late
+        assert not isinstance(found, Job)
+        assert found.state is DeltaState.READY
+        assert here.maker.begun == ["same"]
 
     run(tmp_path, 1, scenario)
 

@@ -73,6 +73,36 @@ def test_what_most_devices_need_is_made_first(cloud: Cloud, repository: str, sta
     remove(cloud, devices)
 
 
+def test_one_that_the_registry_cannot_deliver_blocks_no_other(
+    cloud: Cloud, repository: str, start: Start
+) -> None:
+    same = text("undeliverable", 200_000)
+    images = [
+        cloud.registry.push(repository, [tar({"app": same + str(each).encode() * 3000})])
+        for each in range(3)
+    ]
+    releases = [cloud.release({"main": each}) for each in images]
+    # Most devices need the one that cannot be had.
+    devices = [device_on(cloud, releases[number]) for number in (0, 0, 1)]
+    config = cloud.registry.config_of(repository, images[0])
+    token = cloud.registry.token((repository, "pull"))
+    headers = {"Authorization": f"Bearer {token}"}
+    right = cloud.registry.client.get(f"/v2/{repository}/blobs/{config}", headers=headers).content
+    cloud.registry.spoil(config, right.replace(b"arm64", b"ARM64"))
+    server = start(ahead_seconds=0.2)
+    server.wait(lambda: server.made() == 1)
+    refs = [cloud.reference(repository, each) for each in images]
+    asker = Asker(server.client(cloud.token(repository)))
+    assert asker.ask([refs[1]], refs[2]).json()["state"] == "ready"
+    assert server.metric("gantry_deltas_api_up") == 1
+    told = "not made ahead of time for now: the registry sent another blobs/"
+    assert server.log.count(told) == 1
+    cloud.registry.spoil(config, right)
+    server.wait(lambda: server.made() == 2)
+    assert asker.ask([refs[0]], refs[2]).json()["state"] == "ready"
+    remove(cloud, devices)
+
+
 def test_who_asks_comes_before_it(cloud: Cloud, repository: str, start: Start) -> None:
     same = text("ahead, and then asked", 2_000_000)
     images = [

@@ -190,7 +190,7 @@ def test_limits_make_it_whole(
     cloud: Cloud, repository: str, start: Start, limits: dict[str, int], word: str
 ) -> None:
     server = start(limits=limits)
-    src, dest = pushed(cloud, repository, f"limits {word}", 3_000_000)
+    src, dest = pushed(cloud, repository, f"limits {word}", 8_000_000)
     asker = Asker(server.client(cloud.token(repository)))
     answer = asker.settled([src], dest)
     assert answer.state is DeltaState.WHOLE

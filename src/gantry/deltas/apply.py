@@ -5,6 +5,7 @@ tar to standard output. A bare delta's names are its sources in order, `--config
 `--layer sha256:…` for each layer in it, in order. Memory is bounded whatever the layer's size.
 """
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,9 @@ from gantry.deltas.packing import Columns, check
 from gantry.deltas.patch import Patching
 from gantry.deltas.reader import Delta
 from gantry.deltas.sources import Facts, Place, SourceLayer
+
+# Of errors at a source, those that say nothing of it.
+_PASSING = (errno.EIO, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 
 
 def rebuild(
@@ -282,22 +286,30 @@ def _link(facts: Facts | None) -> bytes:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The program. Exit status 0, 1 where the layer cannot be rebuilt, 2 for wrong arguments."""
+    """The program. Exit status 0, or one of those in `arguments.py`."""
     try:
         given = words.read(arguments)
     except ValueError as error:
         sys.stderr.write(f"{error}\n")
-        return 2
+        return words.USAGE
     try:
         delta = Delta.open(given.path, given.names)
         rebuild(delta, given.diff_id, given.sources, _writer(sys.stdout.fileno()))
     except (DeltaError, OSError) as error:
         sys.stderr.write(f"{' '.join(str(error).split())}\n")
-        return 1
+        return words.TROUBLE if _is_trouble(error) else words.UNFIT
     except MemoryError:
+        # What it may have is the same another time.
         sys.stderr.write("it takes more memory than this process may have\n")
-        return 1
+        return words.UNFIT
     return 0
+
+
+def _is_trouble(error: DeltaError | OSError) -> bool:
+    if isinstance(error, OSError):
+        return True
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno in _PASSING
 
 
 def _writer(descriptor: int) -> Callable[[bytes], None]:

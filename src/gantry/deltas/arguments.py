@@ -1,10 +1,14 @@
-"""The arguments of `python -m gantry.deltas.apply`."""
+"""The arguments of `python -m gantry.deltas.apply`, and what it ends with."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gantry.deltas.names import Names
+
+# Exit status: the layer cannot be rebuilt from what is given; wrong arguments; the machine failed,
+# so that it may go better another time.
+UNFIT, USAGE, TROUBLE = 1, 2, 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,6 +130,12 @@ class Site:
         names = [e for e in image_names(self.device.engine) if self.device.instance in e]
         return not files and not names and not self.children()
 
+    def file(self, size: int) -> Path | None:
+        """The delta that is here, once it has this size."""
+        folder = self.device.home / "data" / "deltas"
+        files = [*folder.iterdir()] if folder.exists() else []
+        return next((each for each in files if each.stat().st_size == size), None)
+
     def children(self) -> list[int]:
         """Processes that rebuild layers for this device."""
         found = []

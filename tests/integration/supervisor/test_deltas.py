@@ -4,6 +4,7 @@ server of deltas is a small one, which misbehaves on command; tests/e2e has the 
 import json
 import os
 import re
+import signal
 import socketserver
 import threading
 import time
@@ -178,6 +179,33 @@ def test_what_cannot_be_applied_is_pulled_and_not_tried_again(site: Site) -> Non
     site.run(third, "ccc3")
     wait_until("the third release", site.runs(third))
     assert site.says(f"No delta for image '{third}': it cannot be applied: ")
+    wait_until("nothing is left", site.is_clean)
+
+
+def test_a_moments_trouble_on_the_device_is_no_verdict(site: Site) -> None:
+    second, size = site.begin(os.urandom(900_000))
+    third = site.push(os.urandom(900_000))
+    more = site.make(second, third)
+    site.run(second, "bbb2")
+    children = wait_until("it is being applied", site.children, every=0.005)
+    os.kill(children[0], signal.SIGKILL)
+    wait_until("the second release", site.runs(second))
+    assert site.says(f"image '{second}': it was not applied: its process was ended by signal 9")
+    assert site.server.sent == size
+    # What was verified as it came is damaged on the disk, before it is read.
+    site.proxy.rate = 500
+    site.run(third, "ccc3")
+    file = wait_until("the delta is here", lambda: site.file(more), every=0.02)
+    with file.open("r+b") as stream:
+        stream.seek(more // 2)
+        byte = stream.read(1)
+        stream.seek(more // 2)
+        stream.write(bytes([byte[0] ^ 0xFF]))
+    site.proxy.rate = None
+    wait_until("the third release", site.runs(third))
+    assert site.says(f"image '{third}': the delta was damaged on the disk here (")
+    assert site.server.sent == size + 2 * more
+    assert not any(site.says(f"Downloading image '{each}'") for each in (second, third))
     wait_until("nothing is left", site.is_clean)
 
 

@@ -8,8 +8,8 @@ from contextlib import aclosing
 from pathlib import Path
 
 from gantry.contracts.deltas import DeltaAnswer, DeltaPair, DeltaState
-from gantry.supervisor.deltas.folder import DamagedError, DeltaFile, key
-from gantry.supervisor.deltas.means import Means, NoDeltaError, TryAgainError
+from gantry.supervisor.deltas.folder import DamagedError, DeltaFile, is_sound, key
+from gantry.supervisor.deltas.means import Means, NoDeltaError, NotApplicableError, TryAgainError
 from gantry.supervisor.deltas.patience import Patience
 from gantry.supervisor.deltas.pulling import Pulling
 from gantry.supervisor.deltas.server import DeltaServer, DeltaServerError
@@ -36,6 +36,7 @@ class Bringing:
         self._size = 0
         # Seconds, in all tries.
         self._waited = 0.0
+        self._was_damaged = False
         self._server = DeltaServer(means.config, means.context, pair, seconds)
 
     async def close(self) -> None:
@@ -153,7 +154,17 @@ class Bringing:
             told = _DOWNLOADED + (99 - _DOWNLOADED) * percent // 99
             self._moved(told, Received(DownloadWay.DELTA, self._size, self._size))
 
-        await Pulling(self._means, self._pair, moved).pull(path)
+        try:
+            await Pulling(self._means, self._pair, moved).pull(path)
+        except NotApplicableError as error:
+            if await asyncio.to_thread(is_sound, path):
+                raise
+            await asyncio.to_thread(path.unlink, missing_ok=True)
+            said = f"the delta was damaged on the disk here ({error})"
+            if self._was_damaged:
+                raise NoDeltaError(f"{said}, twice", is_lasting=False) from error
+            self._was_damaged = True
+            raise TryAgainError(said) from error
 
 
 def _of_server(error: DeltaServerError, counts: bool = True) -> Exception:

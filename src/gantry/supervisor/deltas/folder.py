@@ -42,6 +42,15 @@ def remove(folder: Path, image: str, but: Path | None = None) -> None:
             each.unlink(missing_ok=True)
 
 
+def is_sound(path: Path) -> bool:
+    """Whether a whole file is still what its name says. One that cannot be read is not."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest() == path.name.partition("-")[2]
+    except OSError:
+        return False
+
+
 class DeltaFile:
     """One delta: the file with this digest, of `size` bytes. All of it blocks: for a thread."""
 

@@ -23,6 +23,7 @@ from gantry.supervisor.pieces import threaded
 from gantry.supervisor.progress import PullProgress
 from gantry.supervisor.registry import ImageDocuments, RegistryError, image_documents
 from gantry.supervisor.storage import layer_folders
+from gantry.supervisor.tarsplit import TarSplitError
 
 _LOG = logging.getLogger(__name__)
 
@@ -167,7 +168,7 @@ class Pulling:
         try:
             await asyncio.wait({pulling, failing}, return_when=asyncio.FIRST_COMPLETED)
             if failing.done():
-                raise NotApplicableError(f"it cannot be applied: {failing.result()}")
+                raise _of_failure(failing.result())
             await pulling
         finally:
             for task in (pulling, failing):
@@ -198,6 +199,12 @@ class Pulling:
             await self._means.engine.remove_image(source)
         except EngineError as error:
             _LOG.warning("%s stays until the supervisor's next start: %s", source, error)
+
+
+def _of_failure(error: OSError) -> Exception:
+    if isinstance(error, RebuildError | TarSplitError):
+        return NotApplicableError(f"it cannot be applied: {error}")
+    return TryAgainError(f"it was not applied: {error}")
 
 
 async def _whole(content: bytes) -> AsyncGenerator[bytes, None]:

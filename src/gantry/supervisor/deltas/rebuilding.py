@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from gantry.deltas.arguments import UNFIT
 from gantry.deltas.reader import Delta
 
 # The child's own memory, and all that it may map, in bytes.
@@ -29,7 +30,12 @@ _LIMITS = (
 
 
 class RebuildError(OSError):
-    """The child has failed; the message is its last word."""
+    """The layer cannot be rebuilt from what is here; the message is the child's last word."""
+
+
+class ChildError(OSError):
+    """The child could not be begun or was ended, or the machine failed it: of the delta, that says
+    nothing."""
 
 
 class Rebuilder:
@@ -48,10 +54,11 @@ class Rebuilder:
 
         Raises:
             RebuildError: it cannot be rebuilt.
+            ChildError: it was not, this time.
         """
         async with self._turn:
             if self._is_closed:
-                raise RebuildError("it was given up")
+                raise ChildError("it was given up")
             child = await self._begin(diff_id)
             try:
                 async for piece in _pieces(child):
@@ -67,15 +74,18 @@ class Rebuilder:
         words += ["--config", self._delta.config]
         for name in self._delta.names.layers:
             words += ["--layer", name]
-        child = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *words,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env={name: os.environ[name] for name in _VARIABLES if name in os.environ},
-            limit=_PIECE,
-        )
+        try:
+            child = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *words,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env={name: os.environ[name] for name in _VARIABLES if name in os.environ},
+                limit=_PIECE,
+            )
+        except OSError as error:
+            raise ChildError(f"no process for it can be begun: {error.strerror}") from error
         self._children.add(child)
         # One that has ended already needs none; a host that refuses (a container's) has its own.
         with suppress(ProcessLookupError, PermissionError):
@@ -108,8 +118,10 @@ async def _pieces(child: asyncio.subprocess.Process) -> AsyncGenerator[bytes, No
         held = piece
     said = (await child.stderr.read(2000)).decode(errors="replace").strip()
     status = await child.wait()
+    if status < 0:
+        raise ChildError(f"its process was ended by signal {-status}")
     if status != 0:
         last = said.splitlines()[-1] if said else f"it ended with status {status}"
-        raise RebuildError(last[:300])
+        raise (RebuildError if status == UNFIT else ChildError)(last[:300])
     if held:
         yield held

@@ -62,9 +62,10 @@ class DeltaServer:
 
     `rate` is in bytes a second; `cut` ends each file's answer after so many bytes of it; `change`
     makes other bytes of a file than announced; `answer` is given in place of the truth; `working`
-    is how often it says first that it is at work, and `expected` what it says of that; `given` are
-    the tokens that it gives as an api, of which `good` alone is good. `asked` are the requests
-    (path, Range), `sent` the bytes of files.
+    is how often it says first that it is at work, and `expected` what it says of that; `lost` is
+    how often it has a file no more of which it told; `given` are the tokens that it gives as an
+    api, of which `good` alone is good. `asked` are the requests (path, Range), `sent` the bytes of
+    files.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -78,6 +79,7 @@ class DeltaServer:
         self.retry_after: str | None = None
         self.working = 0
         self.expected: dict[str, Any] = {}
+        self.lost = 0
         self.given = ["good"]
         self.logins: list[tuple[str, str]] = []
         self.is_endless = False
@@ -158,6 +160,10 @@ class DeltaServer:
         digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
         if url.path != "/gantry/v1/delta":
             assert url.path == f"/gantry/v1/deltas/{digest}"
+            if self.lost:
+                self.lost -= 1
+                _json(request, 404, {"message": "there is no such delta: ask for it first"})
+                return
             self._file(request, self.change(content) if self.change else content, span)
         elif self.working:
             self.working -= 1

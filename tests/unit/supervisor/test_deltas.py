@@ -365,6 +365,7 @@ def test_a_token_that_is_over_is_replaced_once(asked: Asked) -> None:
         ({"announced": {"state": "failed"}}, TryAgainError, "its answer is failed"),
         ({"announced": {"more": "x" * 300_000}}, TryAgainError, "more than 262144 bytes"),
         ({"status": 404}, NoDeltaError, "HTTP 404 as the test asks"),
+        ({"lost": 1}, TryAgainError, "HTTP 404 there is no such delta: ask for it first"),
         ({"status": 429}, TryAgainError, "HTTP 429 as the test asks"),
         ({"status": 503}, TryAgainError, "HTTP 503 as the test asks"),
         ({"status": 302}, NoDeltaError, "HTTP 302"),

@@ -17,6 +17,7 @@ import httpx2
 
 from gantry.contracts.deltas import (
     DELTA_PATH,
+    FILES_PATH,
     MAX_WAIT_SECONDS,
     DeltaAnswer,
     DeltaContractError,
@@ -179,7 +180,10 @@ def _refusal(url: str, answer: httpx2.Response, body: bytes) -> DeltaServerError
         return _RefusedError(message)
     after = answer.headers.get("Retry-After", "")
     wait = min(float(after), _LONGEST_WAIT) if re.fullmatch(r"\d{1,9}", after) else None
-    return DeltaServerError(message, is_final=status < 500 and status not in (408, 429), wait=wait)
+    # A file that the server has lost since it told of it, it makes anew for who asks again.
+    is_lost = status == 404 and f"{FILES_PATH}/" in url
+    is_final = status < 500 and status not in (408, 429) and not is_lost
+    return DeltaServerError(message, is_final, wait)
 
 
 def _answer(content: bytes, where: str) -> DeltaAnswer:

@@ -203,6 +203,18 @@ def test_a_file_that_the_server_lost_is_asked_for_again(bench: Bench) -> None:
     assert not bench.is_hopeless
 
 
+def test_where_there_is_no_room_nothing_of_it_takes_any(bench: Bench) -> None:
+    bench.server.cut = WORTH - 1
+    bench.variables = replace(bench.variables, retry_count=1)
+    bench.bring()
+    assert len(bench.files) == 1, "it would be gone on with"
+    bench.server.announced = {"whole": 2**50}
+    assert not bench.bring()
+    assert "not enough room on the disk" in bench.said[-1]
+    assert bench.files == []
+    assert not bench.is_hopeless
+
+
 def test_what_the_server_asks_for_is_waited_for_within_what_a_delta_is(bench: Bench) -> None:
     bench.variables = replace(bench.variables, retry_count=100, wait_timeout=1.5)
     bench.server.status, bench.server.retry_after = 429, "1"

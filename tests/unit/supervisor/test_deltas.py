@@ -3,10 +3,12 @@
 import asyncio
 import hashlib
 import os
+import resource
 import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +213,19 @@ def test_other_files_go(tmp_path: Path) -> None:
     folder.tidy(tmp_path / "none", [])
 
 
+class Nowhere:
+    """Keeps nothing."""
+
+    async def get(self, name: str) -> Any:
+        return None
+
+    async def put(self, name: str, value: Any) -> None:
+        return
+
+
+NOWHERE = Nowhere()
+
+
 class Asked:
     """A delta server with one pair, and a device that asks it. Its api is the same server."""
 
@@ -223,7 +238,7 @@ class Asked:
         self.waited: list[int | None] = []
         self.patience = Patience()
 
-    async def _bringing(self, pace: Pace) -> Bringing:
+    async def bringing(self, pace: Pace) -> Bringing:
         config = DeviceConfig(
             {
                 "uuid": "u",
@@ -252,7 +267,7 @@ class Asked:
         async def run() -> bytes:
             store = Store(self.home / "database.sqlite")
             await store.open()
-            bringing = await self._bringing(Pace(store))
+            bringing = await self.bringing(Pace(store))
             try:
                 answer = await bringing.ask(
                     self.patience, lambda answer: self.waited.append(answer.seconds)
@@ -341,6 +356,57 @@ def test_a_download_that_is_cut_goes_on(asked: Asked) -> None:
             asked.fetch()
     assert asked.fetch() == CONTENT
     assert asked.server.sent == len(CONTENT)
+
+
+@contextmanager
+def full_at(size: int) -> Iterator[None]:
+    """A disk on which no file can be longer than this."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("length", [1, 20])
+def test_a_disk_that_fails_is_not_the_network(asked: Asked, length: int) -> None:
+    """With the last piece of the download, or before."""
+    asked.server.pairs[frozenset(asked.pair.src), asked.pair.dest] = (length * CONTENT, 10**6)
+
+    async def scenario() -> None:
+        bringing = await asked.bringing(Pace(NOWHERE))
+        answer = await bringing.ask(asked.patience, lambda _: None)
+        with full_at(4096), pytest.raises(NoDeltaError, match=r"deltas/.*: File too large"):
+            await bringing.download(answer)
+        await bringing.close()
+
+    asyncio.run(scenario())
+    assert len(asked.server.files()) == 1
+
+
+@pytest.mark.parametrize("limit", [None, 4096])
+def test_what_has_come_is_kept_where_it_is_given_up(asked: Asked, limit: int | None) -> None:
+    asked.server.pairs[frozenset(asked.pair.src), asked.pair.dest] = (20 * CONTENT, 10**6)
+    asked.server.rate = 50_000
+
+    async def scenario() -> None:
+        bringing = await asked.bringing(Pace(NOWHERE))
+        answer = await bringing.ask(asked.patience, lambda _: None)
+        downloading = asyncio.create_task(bringing.download(answer))
+        async with asyncio.timeout(60):
+            while asked.server.sent < 20_000:
+                await asyncio.wait({downloading}, timeout=0.01)
+        downloading.cancel()
+        # A disk that fails just then does not hide it.
+        with full_at(limit) if limit else nullcontext(), pytest.raises(asyncio.CancelledError):
+            await downloading
+        await bringing.close()
+
+    asyncio.run(scenario())
+    [file] = (asked.home / "deltas").iterdir()
+    assert file.stat().st_size == limit or 16_384 <= file.stat().st_size < 64 * 1024
+    assert (20 * CONTENT).startswith(file.read_bytes())
 
 
 def test_a_token_that_is_over_is_replaced_once(asked: Asked) -> None:

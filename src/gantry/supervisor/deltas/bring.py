@@ -1,15 +1,22 @@
 """An image by delta: asked for, downloaded, and pulled by the engine from what it makes."""
 
 import asyncio
+import errno
 import math
 import time
 from collections.abc import Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 
 from gantry.contracts.deltas import DeltaAnswer, DeltaPair, DeltaState
 from gantry.supervisor.deltas.folder import DamagedError, DeltaFile, is_sound, key
-from gantry.supervisor.deltas.means import Means, NoDeltaError, NotApplicableError, TryAgainError
+from gantry.supervisor.deltas.means import (
+    FullError,
+    Means,
+    NoDeltaError,
+    NotApplicableError,
+    TryAgainError,
+)
 from gantry.supervisor.deltas.patience import Patience
 from gantry.supervisor.deltas.pulling import Pulling
 from gantry.supervisor.deltas.server import DeltaServer, DeltaServerError
@@ -107,36 +114,30 @@ class Bringing:
             raise _of_server(error, counts=file.length - had < _WORTH) from error
         except DamagedError as error:
             raise TryAgainError(str(error)) from error
-        except OSError as error:
-            raise NoDeltaError(f"{file.path}: {error.strerror}", is_lasting=False) from error
+        except (DiskError, OSError) as error:
+            raise _of_disk(file.path, error) from error
         finally:
             file.close()
         return file.path
 
     async def _receive(self, file: DeltaFile, answer: DeltaAnswer, size: int) -> None:
         gathered = bytearray()
-        failure: OSError | None = None
-        async with self._server.body(str(answer.url), file.length, size) as (begin, pieces):
-            try:
+        try:
+            async with self._server.body(str(answer.url), file.length, size) as (begin, pieces):
                 if begin != file.length:
-                    await asyncio.to_thread(file.begin_anew)
+                    await _on_disk(file.begin_anew)
                 async with aclosing(pieces):
                     async for piece in pieces:
                         gathered += piece
                         if len(gathered) >= _GATHER:
-                            some = bytes(gathered)
-                            gathered.clear()
-                            await asyncio.to_thread(file.add, some)
+                            await _keep(file, gathered)
                             self._tell(file.length)
-            except OSError as error:
-                # The disk's: the network's are another kind already.
-                failure = error
-            finally:
-                # What has come is kept, however this ends.
-                if gathered and failure is None:
-                    file.add(bytes(gathered))
-        if failure is not None:
-            raise failure
+        except BaseException:
+            # What has come is kept, however this ends; should that fail too, the first end counts.
+            with suppress(DiskError):
+                await _keep(file, gathered)
+            raise
+        await _keep(file, gathered)
 
     def _tell(self, done: int) -> None:
         """So many bytes of the delta are here."""
@@ -165,6 +166,42 @@ class Bringing:
                 raise NoDeltaError(f"{said}, twice", is_lasting=False) from error
             self._was_damaged = True
             raise TryAgainError(said) from error
+
+
+class DiskError(Exception):
+    """The disk failed. No OSError: amid an answer, that is the network's."""
+
+    def __init__(self, cause: OSError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+async def _on_disk(work: Callable[..., None], *what: bytes) -> None:
+    """Something done to a file by a thread, to its end even where who waits is cancelled: the file
+    is closed then."""
+    working = asyncio.create_task(asyncio.to_thread(work, *what))
+    try:
+        await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.wait({working})
+        raise
+    except OSError as error:
+        raise DiskError(error) from error
+
+
+async def _keep(file: DeltaFile, gathered: bytearray) -> None:
+    if gathered:
+        some = bytes(gathered)
+        gathered.clear()
+        await _on_disk(file.add, some)
+
+
+def _of_disk(path: Path, error: DiskError | OSError) -> NoDeltaError:
+    cause = error.cause if isinstance(error, DiskError) else error
+    text = f"{path}: {cause.strerror}"
+    if cause.errno in (errno.ENOSPC, errno.EDQUOT):
+        return FullError(text)
+    return NoDeltaError(text, is_lasting=False)
 
 
 def _of_server(error: DeltaServerError, counts: bool = True) -> Exception:

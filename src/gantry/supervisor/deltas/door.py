@@ -130,6 +130,7 @@ class Deltas:
         except module.NoDeltaError as error:
             if error.is_lasting:
                 await self._hopeless.add(pair, error.is_kept, self._current().references())
+            if error.is_lasting or error.is_in_the_way:
                 await self.forget(step.reference)
             return self._pulled(step, str(error))
         except Exception as error:

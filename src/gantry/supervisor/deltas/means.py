@@ -16,9 +16,11 @@ from gantry.supervisor.storage import Storage
 
 class NoDeltaError(Exception):
     """This image comes otherwise; the message says why. `is_lasting`: the same pair would fail
-    again; `is_kept`: after a restart of the supervisor too."""
+    again; `is_kept`: after a restart of the supervisor too. `is_in_the_way`: what has come of it
+    goes, for the pull needs its room."""
 
     is_kept = False
+    is_in_the_way = False
 
     def __init__(self, message: str, is_lasting: bool = True) -> None:
         super().__init__(message)
@@ -29,6 +31,15 @@ class NotApplicableError(NoDeltaError):
     """The delta is here whole, and no image comes of it."""
 
     is_kept = True
+
+
+class FullError(NoDeltaError):
+    """The disk has no room for it."""
+
+    is_in_the_way = True
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, is_lasting=False)
 
 
 class TryAgainError(Exception):
@@ -61,10 +72,10 @@ class Means:
         """See that the disk has so many bytes for it, and its folder.
 
         Raises:
-            NoDeltaError: it has not.
+            FullError: it has not.
         """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             await room.check(self.folder, needed)
         except NoRoomError as error:
-            raise NoDeltaError(str(error), is_lasting=False) from error
+            raise FullError(str(error)) from error

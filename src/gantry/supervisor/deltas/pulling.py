@@ -15,7 +15,13 @@ from gantry.deltas.reader import Delta, DeltaError
 from gantry.supervisor import loopback, room
 from gantry.supervisor.deltas import door, manifest
 from gantry.supervisor.deltas.manifest import MissingLayerError, PlannedLayer, Way
-from gantry.supervisor.deltas.means import Means, NoDeltaError, NotApplicableError, TryAgainError
+from gantry.supervisor.deltas.means import (
+    FullError,
+    Means,
+    NoDeltaError,
+    NotApplicableError,
+    TryAgainError,
+)
 from gantry.supervisor.deltas.rebuilding import Rebuilder, RebuildError
 from gantry.supervisor.engine import EngineError
 from gantry.supervisor.loopback import Served
@@ -111,7 +117,7 @@ class Pulling:
                     raise
         except EngineError as error:
             if room.is_full(str(error)):
-                raise NoDeltaError(str(error), is_lasting=False) from error
+                raise FullError(str(error)) from error
             raise TryAgainError(str(error)) from error
         finally:
             rebuilder.close()

@@ -112,7 +112,7 @@ class Fetcher:
         """Have an image here that no application wants, from others that are here, by delta; what
         cannot be had so is somebody else's to pull."""
         if self._deltas is not None:
-            await self._deltas.bring(step, self._turns, lambda *_: None, sources)
+            await self._deltas.bring_successor(step, self._turns, lambda *_: None, sources)
 
     def hurry(self) -> None:
         """The network is back: failed downloads need not wait."""

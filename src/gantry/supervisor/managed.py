@@ -115,6 +115,7 @@ class Managed:
             lambda: self._hosting.variables.delta,
             hopeless,
             pace,
+            lambda: self._succession.image,
         )
         self._fetcher = Fetcher(
             parts.engine, self._credentials, parts.journal, self._fetched, room, self._deltas

@@ -88,6 +88,11 @@ class Succession:
             self._said = ""
             self._wake.set()
 
+    @property
+    def image(self) -> str | None:
+        """The image of the supervisor that is to run."""
+        return self._wanted.image if self._wanted is not None else None
+
     def view(self) -> dict[str, Any]:
         """What runs, what is wanted, and how far that is; of `GET /gantry/v1/supervisor`."""
         wanted = self._wanted

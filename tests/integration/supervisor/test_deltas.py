@@ -214,6 +214,7 @@ class Host:
     is no such container. All else of its door is real."""
 
     def __init__(self, home: Path, image: str) -> None:
+        self.image = image
         self.door = HostDoor(home / "host")
         fleet = {"registryEndpoint": image.partition("/")[0]}
         (self.door.boot / "config.json").write_text(json.dumps(fleet))
@@ -241,36 +242,69 @@ class Host:
         self._engine.server_close()
 
 
-def test_the_next_supervisor_comes_by_delta_before_the_host_is_asked(
-    site: Site, tmp_path: Path
-) -> None:
-    old, new, newer = (site.push(each, "gantry/aarch64-supervisor") for each in (b"", b"1", b"2"))
-    size, more = site.make(old, new), site.make(old, newer)
+@pytest.fixture
+def host(site: Site, tmp_path: Path) -> Iterator[Host]:
+    """The host of a device that is at rest, with a supervisor of the fleet's registry."""
+    old = site.push(b"", "gantry/aarch64-supervisor")
     site.device.engine.images.pull(old)
-    host = Host(tmp_path, old)
+    one = Host(tmp_path, old)
     try:
-        site.device.environment["HOST_DOOR"] = str(host.door.path)
+        site.device.environment["HOST_DOOR"] = str(one.door.path)
         # What is on trial would be waited for.
-        site.cloud.config |= {"BALENA_SUPERVISOR_ROLLBACK": "0"}
+        site.cloud.config |= {
+            "BALENA_SUPERVISOR_ROLLBACK": "0",
+            "BALENA_SUPERVISOR_POLL_INTERVAL": "1000",
+        }
         site.first = site.push()
         site.run(site.first)
         site.device.start()
         wait_until("the release", site.runs(site.first))
-        passed = site.proxy.passed
-        site.cloud.supervisor = {"version": "99.0.0", "image": new}
-        wait_until("the host is asked", lambda: host.door.runs)
-        assert host.door.runs[0].endswith(new)
-        assert site.says(f"Downloading delta for image '{new}'")
-        assert site.layers(new) != site.layers(old)
-        assert site.device.engine.images.list(name=str(local_tag(new)))
-        assert site.server.sent == size
-        # It never runs, for another one is wanted.
-        site.cloud.supervisor = {"version": "99.0.1", "image": newer}
-        wait_until("the host is asked again", lambda: len(host.door.runs) == 2)
-        assert site.server.sent == size + more
-        assert site.proxy.passed - passed < 20_000, "a layer was downloaded"
-        assert site.device.engine.images.list(name=str(local_tag(newer)))
-        assert not site.device.engine.images.list(name=str(local_tag(new)))
-        wait_until("nothing is left", site.is_clean)
+        yield one
     finally:
-        host.close()
+        one.close()
+
+
+def test_the_next_supervisor_comes_by_delta_before_the_host_is_asked(
+    site: Site, host: Host
+) -> None:
+    new, newer = (site.push(each, "gantry/aarch64-supervisor") for each in (b"1", b"2"))
+    size, more = site.make(host.image, new), site.make(host.image, newer)
+    passed = site.proxy.passed
+    site.cloud.supervisor = {"version": "99.0.0", "image": new}
+    wait_until("the host is asked", lambda: host.door.runs)
+    assert host.door.runs[0].endswith(new)
+    assert site.says(f"Downloading delta for image '{new}'")
+    assert site.layers(new) != site.layers(host.image)
+    assert site.device.engine.images.list(name=str(local_tag(new)))
+    assert site.server.sent == size
+    # It never runs, for another one is wanted.
+    site.cloud.supervisor = {"version": "99.0.1", "image": newer}
+    wait_until("the host is asked again", lambda: len(host.door.runs) == 2)
+    assert site.server.sent == size + more
+    assert site.proxy.passed - passed < 20_000, "a layer was downloaded"
+    assert site.device.engine.images.list(name=str(local_tag(newer)))
+    assert not site.device.engine.images.list(name=str(local_tag(new)))
+    wait_until("nothing is left", site.is_clean)
+
+
+def test_the_next_supervisor_survives_a_loss_of_power_but_not_another_will(
+    site: Site, host: Host
+) -> None:
+    new, newer = (site.push(os.urandom(900_000), "gantry/aarch64-supervisor") for _ in range(2))
+    size = site.make(host.image, new)
+    site.make(host.image, newer)
+    site.server.rate = 400_000
+    site.cloud.supervisor = {"version": "99.0.0", "image": new}
+    wait_until("half of it is here", lambda: site.server.sent > size // 2, every=0.02)
+    site.lost_power()
+    site.server.rate = None
+    wait_until("the host is asked", lambda: host.door.runs)
+    # What was on its way when power was lost is all that is sent again.
+    assert site.server.sent < size + 250_000
+    site.server.rate = 50_000
+    site.cloud.supervisor = {"version": "99.0.1", "image": newer}
+    sent = site.server.sent
+    wait_until("another one is on its way", lambda: site.server.sent > sent + 100_000)
+    site.cloud.supervisor = None
+    wait_until("nothing is left", site.is_clean, seconds=10)
+    assert len(host.door.runs) == 1

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from gantry.supervisor.config import DeviceConfig
+from gantry.supervisor.deltas import folder
 from gantry.supervisor.deltas.door import Deltas
 from gantry.supervisor.deltas.hopeless import Hopeless
 from gantry.supervisor.engine import Credentials, Engine, EngineInfo
@@ -62,6 +63,8 @@ class Bench:
         self.variables = DeltaSettings(retry_interval=0.0, apply_timeout=1.0)
         self.said: list[str] = []
         self.is_hopeless = False
+        # The supervisor's image that is wanted.
+        self.successor: str | None = None
         self.home = home
         (home / "engine/image/overlay2/layerdb").mkdir(parents=True)
 
@@ -112,6 +115,7 @@ class Bench:
             lambda: self.variables,
             hopeless,
             pace,
+            lambda: self.successor,
         )
 
     def live(self, work: Callable[[Deltas], Awaitable[None]]) -> None:
@@ -230,3 +234,63 @@ def test_what_is_not_applied_in_time_is_given_up(bench: Bench) -> None:
     assert bench.said[-1].endswith(": it was not applied within 1 s; downloading it whole")
     assert bench.is_hopeless
     assert bench.files == []
+
+
+async def _bring_successor(bench: Bench, deltas: Deltas, image: str) -> None:
+    step = FetchImage(image, 0, "supervisor", 0)
+    await deltas.bring_successor(step, asyncio.Semaphore(1), lambda *_: None, (bench.old,))
+
+
+async def _half(bench: Bench, deltas: Deltas, successor: str | None) -> None:
+    """Give the successor's download up in the middle, where this one is wanted then."""
+    bench.server.rate = 100_000
+    bringing = asyncio.create_task(_bring_successor(bench, deltas, bench.new))
+    async with asyncio.timeout(60):
+        while not bench.files or bench.server.sent < WORTH:
+            await asyncio.wait({bringing}, timeout=0.01)
+    bench.successor = successor
+    bringing.cancel()
+    await asyncio.wait({bringing})
+
+
+def test_the_successors_half_file_outlives_a_loss_of_power(bench: Bench) -> None:
+    bench.successor = bench.new
+    bench.live(lambda deltas: _half(bench, deltas, bench.new))
+    [half] = bench.files
+    # Applications are looked at first.
+    bench.live(lambda deltas: deltas.tidy([bench.old]))
+    assert bench.files == [half]
+    bench.server.rate = None
+    bench.live(lambda deltas: _bring_successor(bench, deltas, bench.new))
+    first, second = bench.server.files()
+    assert (first, second != "bytes=0-") == (None, True)
+    assert bench.server.sent < len(CONTENT) + 4 * WORTH
+
+
+@pytest.mark.parametrize("is_here", [False, True])
+def test_where_it_is_not_wanted_or_here_it_does_not(bench: Bench, is_here: bool) -> None:
+    bench.successor = bench.new
+    bench.live(lambda deltas: _half(bench, deltas, bench.new))
+    if is_here:
+        half = bench.home / "data" / "deltas" / bench.files[0]
+        half.rename(half.with_name(f"{folder.key(bench.old)}-{half.name.partition('-')[2]}"))
+    bench.successor = bench.old if is_here else None
+    bench.live(lambda deltas: deltas.tidy([]))
+    assert bench.files == []
+
+
+def test_a_successor_that_is_withdrawn_leaves_nothing(bench: Bench) -> None:
+    bench.successor = bench.new
+    bench.live(lambda deltas: _half(bench, deltas, bench.reference("newer")))
+    assert bench.files == []
+
+    async def after(deltas: Deltas) -> None:
+        await _bring_successor(bench, deltas, bench.new)
+        await deltas.tidy([])
+        assert len(bench.files) == 1, "it may be tried again"
+        bench.successor = None
+        await deltas.tidy([])
+        assert bench.files == []
+
+    bench.server.rate, bench.server.cut, bench.successor = None, WORTH - 1, bench.new
+    bench.live(after)

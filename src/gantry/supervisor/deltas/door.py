@@ -47,8 +47,8 @@ class DeltaFigures:
 
 
 class Deltas:
-    """Brings images by delta. `current` is what is in the engine, `settings` what the device's
-    variables say."""
+    """Brings images by delta. `current` is what is in the engine, `variables` what the device's
+    say, `successor` the image of the supervisor that the target names."""
 
     def __init__(
         self,
@@ -63,6 +63,7 @@ class Deltas:
         variables: Callable[[], DeltaSettings],
         hopeless: Hopeless,
         pace: Pace,
+        successor: Callable[[], str | None],
     ) -> None:
         self._settings = settings
         self._config = config
@@ -77,14 +78,22 @@ class Deltas:
         self._turn = asyncio.Semaphore(1)
         self._hopeless = hopeless
         self.pace = pace
+        self._successor = successor
+        # The supervisor's image that was begun last.
+        self._begun: str | None = None
         self._is_tidy = False
         self.figures = DeltaFigures()
 
     async def tidy(self, wanted: Collection[str]) -> None:
-        """Once: take away what an end in the middle has left, but for what is wanted still."""
+        """Once: take away what an end in the middle has left, but for what is wanted still; and
+        ever again what there is of a supervisor that is not."""
+        await self._forget_begun()
         if self._is_tidy:
             return
         self._is_tidy = True
+        successor = self._successor()
+        if successor is not None and successor not in self._current().references():
+            wanted = (*wanted, successor)
         if not await asyncio.to_thread(self._folder.is_dir):
             return
         folder = importlib.import_module("gantry.supervisor.deltas.folder")
@@ -99,6 +108,27 @@ class Deltas:
         if await asyncio.to_thread(self._folder.is_dir):
             folder = importlib.import_module("gantry.supervisor.deltas.folder")
             await asyncio.to_thread(folder.remove, self._folder, folder.key(reference))
+
+    async def _forget_begun(self) -> None:
+        if self._begun not in (None, self._successor()):
+            await self.forget(str(self._begun))
+            self._begun = None
+
+    async def bring_successor(
+        self,
+        step: FetchImage,
+        turns: asyncio.Semaphore,
+        moved: Moved,
+        sources: tuple[str, ...],
+    ) -> None:
+        """`bring` for an image of the supervisor: where another one is wanted meanwhile, the file
+        is not kept."""
+        await self._forget_begun()
+        self._begun = step.reference
+        try:
+            await self.bring(step, turns, moved, sources)
+        finally:
+            await self._forget_begun()
 
     async def bring(
         self,

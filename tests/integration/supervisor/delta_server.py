@@ -60,23 +60,26 @@ def image_of(reference: str, folder: Path) -> Image:
 class DeltaServer:
     """Serves deltas. Attributes are changed while it runs.
 
-    `rate` is in bytes a second; `cut` ends each file's answer after so many bytes of it; `change`
-    makes other bytes of a file than announced; `answer` is given in place of the truth; `working`
-    is how often it says first that it is at work, and `expected` what it says of that; `lost` is
-    how often it has a file no more of which it told; `given` are the tokens that it gives as an
-    api, of which `good` alone is good. `asked` are the requests (path, Range), `sent` the bytes of
-    files.
+    `rate` is in bytes a second, in steps of `piece` bytes; `cut` ends each file's answer after so
+    many bytes of it; `change` makes other bytes of a file than announced; `answer` is given in
+    place of the truth; `working` is how often it says first that it is at work, and `expected` what
+    it says of that; `lost` is how often it has a file no more of which it told; `stall` is how
+    long the words of a refusal take after its status, in seconds; `given` are the
+    tokens that it gives as an api, of which `good` alone is good. `asked` are the requests (path,
+    Range), `sent` the bytes of files.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.folder.mkdir()
         self.rate: float | None = None
+        self.piece = _PIECE
         self.cut: int | None = None
         self.change: Callable[[bytes], bytes] | None = None
         self.announced: dict[str, Any] = {}
         self.status = 200
         self.retry_after: str | None = None
+        self.stall = 0.0
         self.working = 0
         self.expected: dict[str, Any] = {}
         self.lost = 0
@@ -149,7 +152,8 @@ class DeltaServer:
             _json(request, 401, {"message": "no such token"})
             return
         if self.status != 200:
-            _json(request, self.status, {"message": "as the test asks"}, self.retry_after)
+            told = {"message": "as the test asks"}
+            _json(request, self.status, told, self.retry_after, self.stall)
             return
         query = parse_qs(url.query)
         pair = frozenset(query["src"]), query["dest"][0]
@@ -197,7 +201,7 @@ class DeltaServer:
         request.end_headers()
         end = len(content) if self.cut is None else min(len(content), start + self.cut)
         while start < end:
-            piece = content[start : min(end, start + _PIECE)]
+            piece = content[start : min(end, start + self.piece)]
             request.wfile.write(piece)
             start += len(piece)
             self.sent += len(piece)
@@ -206,7 +210,11 @@ class DeltaServer:
 
 
 def _json(
-    request: BaseHTTPRequestHandler, status: int, body: Any, retry_after: str | None = None
+    request: BaseHTTPRequestHandler,
+    status: int,
+    body: Any,
+    retry_after: str | None = None,
+    stall: float = 0.0,
 ) -> None:
     content = json.dumps(body).encode()
     request.send_response(status)
@@ -214,4 +222,5 @@ def _json(
     if retry_after:
         request.send_header("Retry-After", retry_after)
     request.end_headers()
+    time.sleep(stall)
     request.wfile.write(content)

@@ -287,6 +287,7 @@ def test_the_next_supervisor_comes_by_delta_before_the_host_is_asked(
     wait_until("nothing is left", site.is_clean)
 
 
+@pytest.mark.soak
 def test_the_next_supervisor_survives_a_loss_of_power_but_not_another_will(
     site: Site, host: Host
 ) -> None:

@@ -3,6 +3,7 @@ it, with a server that fails."""
 
 import asyncio
 import hashlib
+import re
 import socketserver
 import ssl
 import threading
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from gantry.supervisor.config import DeviceConfig
-from gantry.supervisor.deltas import folder
+from gantry.supervisor.deltas import door, folder, server
 from gantry.supervisor.deltas.door import Deltas
 from gantry.supervisor.deltas.hopeless import Hopeless
 from gantry.supervisor.engine import Credentials, Engine, EngineInfo
@@ -65,6 +66,8 @@ class Bench:
         self.is_hopeless = False
         # The supervisor's image that is wanted.
         self.successor: str | None = None
+        # What it remembers of its line, in bytes a second.
+        self.rate: float | None = None
         self.home = home
         (home / "engine/image/overlay2/layerdb").mkdir(parents=True)
 
@@ -125,8 +128,11 @@ class Bench:
             (self.home / "data").mkdir(exist_ok=True)
             store = Store(self.home / "data" / "database.sqlite")
             await store.open()
+            if self.rate is not None:
+                await store.put("download_pace", self.rate)
             hopeless, pace = Hopeless(store), Pace(store)
             await hopeless.load()
+            await pace.load()
             try:
                 await work(self._deltas(hopeless, pace))
                 self.is_hopeless = (self.new, self.old) in hopeless
@@ -191,6 +197,66 @@ def test_a_cut_that_brought_something_is_none(bench: Bench) -> None:
     assert len(bench.server.files()) == whole
     assert bench.server.sent == len(CONTENT)
     assert "it was not applied within 1 s" in bench.said[-1]
+
+
+def test_after_such_a_cut_it_goes_on_at_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "_GO_ON", 0.01)
+    bench.variables = replace(bench.variables, retry_interval=3600.0)
+    bench.server.cut = 4 * WORTH
+    bench.bring()
+    assert bench.server.sent == len(CONTENT)
+
+
+class Remade(dict[tuple[frozenset[str], str], tuple[bytes, int]]):
+    """Another delta at each question."""
+
+    def __init__(self, bench: Bench, size: int, whole: int) -> None:
+        self._bench = bench
+        self._size = size
+        self._whole = whole
+
+    def __contains__(self, _pair: object) -> bool:
+        return True
+
+    def __getitem__(self, _pair: tuple[frozenset[str], str]) -> tuple[bytes, int]:
+        return bytes([self._bench.questions]) * self._size, self._whole
+
+
+def test_no_more_is_downloaded_than_a_pull_would(bench: Bench) -> None:
+    whole = 10 * WORTH
+    bench.server.pairs = Remade(bench, 8 * WORTH, whole)
+    bench.server.cut = 2 * WORTH
+    bench.bring()
+    assert bench.server.sent == whole
+    assert (
+        f": {whole} bytes came for it, and at most {whole} are worth their while; "
+        in bench.said[-1]
+    )
+    assert not bench.is_hopeless
+
+
+def test_a_trickle_is_a_failed_try(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_STRETCH", 0.1)
+    bench.variables = replace(bench.variables, request_timeout=1.0)
+    bench.server.piece, bench.server.rate = 1, 20
+    bench.bring()
+    assert len(bench.server.files()) == 3
+    assert re.search(
+        r"3 failed tries, the last one: it brought only \d+ bytes in 1 s; ", bench.said[-1]
+    )
+
+
+def test_a_thin_line_is_none(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However fast it was before, and however soon a pull would have been over then."""
+    monkeypatch.setattr(server, "_STRETCH", 0.1)
+    bench.variables = replace(bench.variables, request_timeout=1.0)
+    content = CONTENT[:1000]
+    bench.server.pairs[frozenset([bench.old]), bench.new] = (content, 2000)
+    bench.server.piece, bench.server.rate = 10, 400
+    bench.rate = 10_000_000.0
+    bench.bring()
+    assert len(bench.server.files()) == 1
+    assert bench.server.sent == len(content)
 
 
 def test_a_file_that_the_server_lost_is_asked_for_again(bench: Bench) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from gantry.contracts.deltas import DeltaPair
 from gantry.supervisor.config import DeviceConfig
-from gantry.supervisor.deltas import folder, manifest
+from gantry.supervisor.deltas import folder, manifest, server
 from gantry.supervisor.deltas.bring import Bringing
 from gantry.supervisor.deltas.folder import DamagedError, DeltaFile
 from gantry.supervisor.deltas.manifest import MissingLayerError, Way
@@ -455,6 +455,13 @@ def test_a_server_says_when_to_come_again(asked: Asked) -> None:
     with pytest.raises(TryAgainError) as caught:
         asked.fetch()
     assert (caught.value.wait, caught.value.counts) == (90.0, True)
+
+
+def test_an_answer_that_does_not_end_is_none(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_LONGEST_ANSWER", 0.2)
+    asked.server.status, asked.server.stall = 503, 2.0
+    with pytest.raises(TryAgainError, match="/gantry/v1/delta: no whole answer in 0 s"):
+        asked.fetch()
 
 
 def test_nobody_there_may_be_tried_again(asked: Asked) -> None:

@@ -43,6 +43,8 @@ class Bringing:
         self._size = 0
         # Seconds, in all tries.
         self._waited = 0.0
+        # Bytes of deltas, in all tries.
+        self._received = 0
         self._was_damaged = False
         self._server = DeltaServer(means.config, means.context, pair, seconds)
 
@@ -105,6 +107,7 @@ class Bringing:
             await self._means.check_room(size - had + int(answer.whole or 0))
             self._tell(had)
             if had < size:
+                self._check_worth(answer.whole or 2 * size)
                 begun = time.monotonic()
                 await self._receive(file, answer, size)
                 await self._means.pace.add(size - had, time.monotonic() - begun)
@@ -120,6 +123,12 @@ class Bringing:
             file.close()
         return file.path
 
+    def _check_worth(self, most: int) -> None:
+        """A server that makes another delta after each cut would have it come for ever."""
+        if self._received >= most > 0:
+            text = f"{self._received} bytes came for it, and at most {most} are worth their while"
+            raise NoDeltaError(text, is_lasting=False)
+
     async def _receive(self, file: DeltaFile, answer: DeltaAnswer, size: int) -> None:
         gathered = bytearray()
         try:
@@ -129,6 +138,7 @@ class Bringing:
                 async with aclosing(pieces):
                     async for piece in pieces:
                         gathered += piece
+                        self._received += len(piece)
                         if len(gathered) >= _GATHER:
                             await _keep(file, gathered)
                             self._tell(file.length)
@@ -160,7 +170,8 @@ class Bringing:
         except NotApplicableError as error:
             if await asyncio.to_thread(is_sound, path):
                 raise
-            await asyncio.to_thread(path.unlink, missing_ok=True)
+            with suppress(OSError):
+                await asyncio.to_thread(path.unlink, missing_ok=True)
             said = f"the delta was damaged on the disk here ({error})"
             if self._was_damaged:
                 raise NoDeltaError(f"{said}, twice", is_lasting=False) from error

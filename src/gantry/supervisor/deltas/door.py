@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _MODULE = "gantry.supervisor.deltas.bring"
+# After a cut that brought something, in seconds: the server is there.
+_GO_ON = 1.0
 # Of the repositories that the engine pulls deltas from.
 KIND = "gantry-delta"
 
@@ -85,8 +87,8 @@ class Deltas:
         self.figures = DeltaFigures()
 
     async def tidy(self, wanted: Collection[str]) -> None:
-        """Once: take away what an end in the middle has left, but for what is wanted still; and
-        ever again what there is of a supervisor that is not."""
+        """Take away what an end in the middle has left, but for what is wanted still: once. And
+        what has come of a supervisor that is no longer wanted: each time."""
         await self._forget_begun()
         if self._is_tidy:
             return
@@ -294,9 +296,12 @@ class _Tries:
         if self._failed >= max(1, self._variables.retry_count):
             tries = f"{self._failed} failed tries, the last one: " if self._failed > 1 else ""
             raise self._module.NoDeltaError(f"{tries}{error}", is_lasting=False) from error
-        wait = max(self._variables.retry_interval, error.wait or 0.0)
+        interval = self._variables.retry_interval
+        if not error.counts:
+            interval = min(interval, _GO_ON)
+        wait = max(interval, error.wait or 0.0)
         # What the server asks for beyond that is patience too.
-        self._waited += wait - self._variables.retry_interval
+        self._waited += wait - interval
         if self._waited > self._patience.limit(None):
             limit = f"it is waited for {self._patience.limit(None):.0f} s at most"
             raise self._module.NoDeltaError(f"{error}; {limit}", is_lasting=False) from error

@@ -23,7 +23,7 @@ class Patience:
 
     def limit(self, whole: int | None) -> float:
         """Seconds for which a delta is waited for that spares a pull of `whole` bytes: as long as
-        the pull would take, so that at the worst an update takes twice its time."""
+        the pull would take, so that at the worst waiting doubles an update's time."""
         if self.most is not None:
             return self.most
         if self.rate is None or whole is None:

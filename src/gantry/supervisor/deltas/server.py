@@ -8,6 +8,7 @@ import asyncio
 import json
 import re
 import ssl
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -36,6 +37,11 @@ _LIMIT = 256 * 1024
 _CONNECT, _MARGIN = 15.0, 5.0
 # What a server asks for, it gets, within this, in seconds.
 _LONGEST_WAIT = 300.0
+# An answer that is no delta takes so long at most, in seconds.
+_LONGEST_ANSWER = 60.0
+# A download that brings less than this, in bytes a second, in a stretch of so many seconds, stands
+# still. No line that images could come over is as thin.
+_LEAST_RATE, _STRETCH = 100, 60.0
 _SPAN = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 
 
@@ -119,7 +125,7 @@ class DeltaServer:
                 raise DeltaServerError(
                     f"the delta has {length} bytes where {size - begin} were announced"
                 )
-            yield begin, _pieces(answer, size - begin)
+            yield begin, _pieces(answer, size - begin, max(_STRETCH, self._seconds))
 
     @asynccontextmanager
     async def _authorized(
@@ -196,18 +202,32 @@ def _answer(content: bytes, where: str) -> DeltaAnswer:
 
 async def _whole(answer: httpx2.Response) -> bytes:
     content = bytearray()
-    async for piece in answer.aiter_bytes():
-        content += piece
-        if len(content) > _LIMIT:
-            raise DeltaServerError(f"{answer.url.path}: more than {_LIMIT} bytes")
+    try:
+        async with asyncio.timeout(_LONGEST_ANSWER):
+            async for piece in answer.aiter_bytes():
+                content += piece
+                if len(content) > _LIMIT:
+                    raise DeltaServerError(f"{answer.url.path}: more than {_LIMIT} bytes")
+    except TimeoutError as error:
+        text = f"{answer.url.path}: no whole answer in {_LONGEST_ANSWER:.0f} s"
+        raise DeltaServerError(text) from error
     return bytes(content)
 
 
-async def _pieces(answer: httpx2.Response, length: int) -> AsyncGenerator[bytes, None]:
+async def _pieces(
+    answer: httpx2.Response, length: int, stretch: float
+) -> AsyncGenerator[bytes, None]:
+    begun, come = time.monotonic(), 0
     async for piece in answer.aiter_raw():
         if len(piece) > length:
             raise DeltaServerError("the delta has more bytes than were announced")
         length -= len(piece)
         yield piece
+        come += len(piece)
+        passed = time.monotonic() - begun
+        if passed >= stretch:
+            if come < _LEAST_RATE * passed:
+                raise DeltaServerError(f"it brought only {come} bytes in {passed:.0f} s")
+            begun, come = time.monotonic(), 0
     if length:
         raise DeltaServerError(f"the download was cut off, {length} bytes before its end")

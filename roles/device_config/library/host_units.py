@@ -7,6 +7,7 @@ each of these costs most of a second. This one asks once for all, and acts on wh
 
 import os
 import subprocess
+import time
 from dataclasses import dataclass, field
 
 from ansible.module_utils.basic import AnsibleModule
@@ -70,6 +71,8 @@ commands: {description: What was done, returned: always, type: list}
 
 LISTS = ("enabled", "disabled", "started", "stopped", "restarted")
 OFF = {"disabled", "masked", "masked-runtime", "indirect", "bad", ""}
+# How long a unit may be ending, in seconds, before it is dealt with as it is.
+ENDING_SECONDS = 45
 
 
 class UnitError(Exception):
@@ -105,6 +108,9 @@ class State:
 
     def runs(self) -> bool:
         return self.active in ("active", "activating", "reloading")
+
+    def ends(self) -> bool:
+        return self.active == "deactivating"
 
     def stopped(self) -> bool:
         return self.active in ("inactive", "failed")
@@ -142,6 +148,21 @@ def states(names: list[str]) -> dict[str, State]:
             raise UnitError(f"there is no unit {name}")
         stale = fields["NeedDaemonReload"] == "yes"
         found[name] = State(fields["UnitFileState"], fields["ActiveState"], stale)
+    return found
+
+
+def settled(names: list[str], started: list[str]) -> dict[str, State]:
+    """The same, once none of those that are to run is just ending: one that restarts by itself
+    comes back, and needs no start.
+
+    Raises:
+        UnitError: one of them is not there.
+    """
+    end = time.monotonic() + ENDING_SECONDS
+    found = states(names)
+    while time.monotonic() < end and any(found[name].ends() for name in started):
+        time.sleep(0.5)
+        found = states(names)
     return found
 
 
@@ -187,7 +208,9 @@ def main() -> None:
     wanted = Wanted(**{name: module.params[name] for name in LISTS})
     try:
         runs, names = booted(), wanted.names()
-        found = (states if runs else states_of_files)(names) if names else {}
+        found = {}
+        if names:
+            found = settled(names, wanted.started) if runs else states_of_files(names)
         commands = plan(wanted, found, runs and module.params["reload"])
         for words in [] if module.check_mode else commands:
             systemctl(*words)

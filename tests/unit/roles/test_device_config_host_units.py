@@ -74,6 +74,25 @@ def systemctl(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("PATH", str(folder), prepend=":")
 
 
+def test_what_restarts_by_itself_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "LoadState=loaded\\nUnitFileState=enabled\\nNeedDaemonReload=no\\nActiveState="
+    systemctl(
+        tmp_path,
+        f"if mkdir {tmp_path}/asked 2>/dev/null; then printf '{said}deactivating\\n'; "
+        f"else printf '{said}activating\\n'; fi",
+        monkeypatch,
+    )
+    assert module.settled(["a"], []) == {"a": State("enabled", "deactivating")}
+    (tmp_path / "asked").rmdir()
+    assert module.settled(["a"], ["a"]) == {"a": State("enabled", "activating")}
+    # One that never ends is not waited for without end.
+    monkeypatch.setattr(module, "ENDING_SECONDS", 0)
+    (tmp_path / "asked").rmdir()
+    assert module.settled(["a"], ["a"]) == {"a": State("enabled", "deactivating")}
+
+
 def test_states_are_those_of_the_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     block = "ActiveState=active\\nLoadState=%s\\nUnitFileState=%s\\nNeedDaemonReload=%s\\n"
     systemctl(

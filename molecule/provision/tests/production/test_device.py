@@ -92,18 +92,25 @@ def test_units_are_exactly_these(host, native):
     names = {line.split()[0] for line in listed.splitlines()}
     templates = {name for name in names if "@." in name}
     assert templates == TEMPLATES
-    # One command for all: each program costs most of a second where a processor is emulated.
-    properties = "--property=Id,UnitFileState,ActiveState"
-    shown = host.check_output(f"systemctl show {properties} {' '.join(sorted(names - templates))}")
-    found = {}
-    for block in shown.split("\n\n"):
-        states = dict(line.split("=") for line in block.splitlines())
-        found[states["Id"]] = (states["UnitFileState"], states["ActiveState"])
     idle = () if native else NATIVE_UNITS
-    assert found == {
+    wanted = {
         name: (enabled, "inactive" if name in idle else active)
         for name, (enabled, active) in UNITS.items()
     }
+    # The supervisor has no fleet to come from: it ends, and is tried again.
+    end = time.monotonic() + 60
+    while (found := states(host, names - templates)) != wanted and time.monotonic() < end:
+        time.sleep(0.5)
+    assert found == wanted
+
+
+def states(host, names):
+    """Of each unit, whether boots start it, and whether it runs."""
+    # One command for all: each program costs most of a second where a processor is emulated.
+    properties = "--property=Id,UnitFileState,ActiveState"
+    shown = host.check_output(f"systemctl show {properties} {' '.join(sorted(names))}")
+    blocks = [dict(line.split("=") for line in each.splitlines()) for each in shown.split("\n\n")]
+    return {each["Id"]: (each["UnitFileState"], each["ActiveState"]) for each in blocks}
 
 
 def test_folders_of_the_boot_partition_are_watched(host):

@@ -73,7 +73,12 @@ class FleetUnderTest:
         }
 
     def run(
-        self, *command: str, check: bool = True, timeout: float = 900, cwd: Path | None = None
+        self,
+        *command: str,
+        check: bool = True,
+        timeout: float = 900,
+        cwd: Path | None = None,
+        stderr: int = subprocess.STDOUT,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command as the fleet's operator; its output is in the failure's message."""
         done = subprocess.run(
@@ -82,20 +87,23 @@ class FleetUnderTest:
             cwd=cwd or self.workspace,
             text=True,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=stderr,
             stdin=subprocess.DEVNULL,
             timeout=timeout,
             check=False,
         )
         if check:
-            assert done.returncode == 0, f"{' '.join(command)} → {done.returncode}\n{done.stdout}"
+            said = f"{done.stdout}{done.stderr or ''}"
+            assert done.returncode == 0, f"{' '.join(command)} → {done.returncode}\n{said}"
         return done
 
     def gantry(self, *arguments: str, check: bool = True, timeout: float = 900) -> str:
         return self.run(str(GANTRY), *arguments, check=check, timeout=timeout).stdout
 
     def gantry_json(self, *arguments: str) -> Any:
-        return json.loads(self.gantry(*arguments, "--json"))
+        """What a command writes for programs. How far it is, it says on standard error."""
+        command = (str(GANTRY), *arguments, "--json")
+        return json.loads(self.run(*command, stderr=subprocess.PIPE).stdout)
 
     def run_with_input(self, text: str, program: str) -> None:
         """Run a Python program that reads `text`: secrets stay off the command line."""

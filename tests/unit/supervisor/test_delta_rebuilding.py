@@ -69,6 +69,21 @@ def test_a_child_that_is_killed_says_nothing_of_the_delta(delta: Made) -> None:
         asyncio.run(rebuilt(delta, signal.SIGKILL))
 
 
+def test_a_layer_that_nobody_reads_to_its_end_keeps_no_other_waiting(delta: Made) -> None:
+    async def scenario() -> None:
+        turn = asyncio.Semaphore(1)
+        rebuilder = Rebuilder(delta.open(), delta.folders, turn)
+        pieces = rebuilder.tar(delta.targets[0].diff_id)
+        await anext(pieces)
+        # The child writes on, until no more is read ahead of who reads.
+        await asyncio.sleep(1)
+        async with asyncio.timeout(20):
+            await pieces.aclose()
+        assert not turn.locked()
+
+    asyncio.run(scenario())
+
+
 def test_nor_does_one_that_cannot_be_begun(delta: Made) -> None:
     async def scenario() -> None:
         rebuilder = Rebuilder(delta.open(), delta.folders, asyncio.Semaphore(1))

@@ -97,7 +97,9 @@ class Rebuilder:
     async def _end(self, child: asyncio.subprocess.Process) -> None:
         with suppress(ProcessLookupError):
             child.kill()
-        await child.wait()
+        # What it has written is read to its end: `wait` waits for that too, for ever where reading
+        # had paused (https://github.com/python/cpython/issues/119710).
+        await child.communicate()
         self._children.discard(child)
 
     def close(self) -> None:

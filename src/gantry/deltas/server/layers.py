@@ -16,8 +16,8 @@ from weakref import WeakValueDictionary
 from gantry.deltas.server.errors import FullError, TemporaryError, WholeError
 from gantry.deltas.server.images import Layer
 from gantry.deltas.server.registry import Registry
-from gantry.deltas.server.threads import to_the_end
 from gantry.deltas.server.unpack import Unpacker
+from gantry.deltas.threads import to_the_end
 
 PART = ".part"
 

@@ -20,7 +20,7 @@ from gantry.deltas.server.images import Plan, plan
 from gantry.deltas.server.layers import Layers
 from gantry.deltas.server.pairs import Pair
 from gantry.deltas.server.registry import Registry
-from gantry.deltas.server.threads import to_the_end
+from gantry.deltas.threads import to_the_end
 
 # Of the whole way, in percent, what fetching counts for.
 FETCHING = 20

@@ -16,7 +16,7 @@ from anyio.to_thread import run_sync
 
 from gantry.contracts.deltas import SUFFIX
 from gantry.deltas.server.errors import NotFoundError, TemporaryError
-from gantry.deltas.server.threads import to_the_end
+from gantry.deltas.threads import to_the_end
 
 PIECE = 256 * 1024
 NAME = re.compile(r"[0-9a-f]{64}" + re.escape(SUFFIX))

@@ -9,6 +9,7 @@ from contextlib import aclosing, suppress
 from pathlib import Path
 
 from gantry.contracts.deltas import DeltaAnswer, DeltaPair, DeltaState
+from gantry.deltas.threads import to_the_end
 from gantry.supervisor.deltas.folder import DamagedError, DeltaFile, is_sound, key
 from gantry.supervisor.deltas.means import (
     FullError,
@@ -188,14 +189,9 @@ class DiskError(Exception):
 
 
 async def _on_disk(work: Callable[..., None], *what: bytes) -> None:
-    """Something done to a file by a thread, to its end even where who waits is cancelled: the file
-    is closed then."""
-    working = asyncio.create_task(asyncio.to_thread(work, *what))
+    """Something done to a file, which is closed only when that has ended."""
     try:
-        await asyncio.shield(working)
-    except asyncio.CancelledError:
-        await asyncio.wait({working})
-        raise
+        await to_the_end(work, *what)
     except OSError as error:
         raise DiskError(error) from error
 
